@@ -1,0 +1,30 @@
+"""The two clocks and the one source of ids; everything above takes them as arguments.
+
+Wall time (`now`, seconds since the epoch) is what several processes share: windows, days, holds and records are kept
+in it. Elapsed time is measured with `anyio.current_time` in the engine, so a wall clock that jumps cuts no stream.
+"""
+
+import os
+import time
+from collections.abc import Callable
+
+from floop_gateway_core.types import RequestId
+
+Clock = Callable[[], float]
+"""Seconds since the epoch, UTC."""
+
+system_clock: Clock = time.time
+
+_BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
+
+
+def new_request_id(now_s: float) -> RequestId:
+    """Mint `req_` and 26 characters: 48 bits of milliseconds, then 80 random bits, so ids sort by time.
+
+    >>> len(new_request_id(0.0))
+    30
+    >>> new_request_id(1.0) < new_request_id(2.0)
+    True
+    """
+    bits = (int(now_s * 1000) & (1 << 48) - 1) << 80 | int.from_bytes(os.urandom(10))
+    return RequestId("req_" + "".join(_BASE32[bits >> shift & 31] for shift in range(125, -5, -5)))

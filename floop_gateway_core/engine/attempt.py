@@ -1,0 +1,73 @@
+"""One attempt: a provider's answer, opened and read under the deployment's time limits.
+
+The limits count events of the upstream, not bytes and not comments: a connection that only keeps itself alive is a stall.
+No cancel scope stays open between two calls, so whoever reads may be cancelled, or yield, at any point in between.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import anyio
+
+from floop_gateway_core.engine.deployment import Deployment
+from floop_gateway_core.policy.retry import Fault
+from floop_gateway_core.providers.base import Delta, Stream, UpstreamCall, UpstreamFault
+
+__all__ = ["Attempt"]
+
+
+class Attempt:
+    """`start`, then `next` until a delta has `finish`, and `aclose` whatever happens; the first two raise `UpstreamFault`.
+
+    `deadline` is the request's, on the clock of `anyio.current_time`.
+    """
+
+    def __init__(
+        self, deployment: Deployment, call: UpstreamCall, *, deadline: float, on_sent: Callable[[], None]
+    ) -> None:
+        self._deployment = deployment
+        self._call = call
+        self._deadline = deadline
+        self._on_sent = on_sent
+        self._stream: Stream | None = None
+        self._context: AbstractAsyncContextManager[Stream] | None = None
+        self._waits_until = 0.0
+
+    async def start(self) -> Delta:
+        """Send the request and give the first that came."""
+        self._waits_until = anyio.current_time() + self._deployment.first_event_s
+        context = self._deployment.provider.open(self._call, self._on_sent)
+        with anyio.move_on_at(self._limit()):
+            self._stream = await context.__aenter__()
+            self._context = context
+        if self._stream is None:
+            raise self._timed_out()
+        return await self.next()
+
+    async def next(self) -> Delta:
+        """Give what came next: at least one event of the upstream."""
+        if self._stream is None:
+            raise RuntimeError("the attempt was not started")
+        while True:
+            delta = None
+            with anyio.move_on_at(self._limit()):
+                delta = await self._stream.next()
+            if delta is None:
+                raise self._timed_out()
+            if delta.events or delta.finish:
+                self._waits_until = anyio.current_time() + self._deployment.between_events_s
+                return delta
+
+    def _limit(self) -> float:
+        return min(self._waits_until, self._deadline)
+
+    def _timed_out(self) -> UpstreamFault:
+        if anyio.current_time() >= self._deadline:
+            return UpstreamFault(Fault.TRANSIENT, "the request's time is over")
+        return UpstreamFault(Fault.TRANSIENT, "no event came in time")
+
+    async def aclose(self) -> None:
+        """Release the connection where the answer was read to its end, else close it."""
+        if self._context is not None:
+            context, self._context = self._context, None
+            await context.__aexit__(None, None, None)

@@ -1,0 +1,71 @@
+"""What one attempt has produced, as far as is known at any moment: the basis of its bill.
+
+The provider's own counts are taken where its last report covers all that came. Else input is what it reported, or the
+estimate; output is the greater of its last cumulative report and the estimate of the decoded text and thinking
+(contract: Billing). Text is kept until the end, for only then is it known whether an estimate will be needed; an upstream
+that runs past its grant beyond doubt is stopped, so what is kept is bounded.
+"""
+
+from floop_gateway_core.policy.estimate import estimate_tokens
+from floop_gateway_core.providers.base import Delta
+from floop_gateway_core.types import Usage
+
+__all__ = ["BYTES_PER_TOKEN_BEYOND_DOUBT", "Meter"]
+
+BYTES_PER_TOKEN_BEYOND_DOUBT = 16
+
+
+class Meter:
+    """Counts one attempt. `sent` says whether the request has left: before that, nothing is owed."""
+
+    def __init__(self, *, input_tokens: int, granted_tokens: int, thinking_tokens: int, vocabulary: str) -> None:
+        self.sent = False
+        self._expected_input = input_tokens
+        self._vocabulary = vocabulary
+        self._produced: list[str] = []
+        self._text_room = granted_tokens * BYTES_PER_TOKEN_BEYOND_DOUBT
+        self._thinking_room = (granted_tokens + thinking_tokens) * BYTES_PER_TOKEN_BEYOND_DOUBT
+        self._report: Usage | None = None
+        self._covers = False
+
+    def send(self) -> None:
+        """The request goes out: from now on it may cost something."""
+        self.sent = True
+
+    @property
+    def characters(self) -> int:
+        return sum(map(len, self._produced))
+
+    @property
+    def covered(self) -> bool:
+        return self._covers
+
+    def add(self, delta: Delta) -> None:
+        if delta.texts or delta.thinking:
+            self._produced += delta.texts
+            self._produced += delta.thinking
+            self._text_room -= _bytes(delta.texts)
+            self._thinking_room -= _bytes(delta.thinking)
+            self._covers = False
+        if delta.usage is not None:
+            self._report, self._covers = delta.usage, delta.usage_covers
+
+    @property
+    def overran(self) -> bool:
+        """Whether the upstream has gone past its grant beyond doubt."""
+        return self._text_room < 0 or self._thinking_room < 0
+
+    def usage(self) -> Usage:
+        """Give what is to be billed if the attempt ends now."""
+        report = self._report
+        if report is not None and self._covers:
+            return report
+        produced = estimate_tokens("".join(self._produced), self._vocabulary).expected if self._produced else 0
+        if report is None:
+            return Usage(self._expected_input, produced)
+        output = max(report.output_tokens, produced)
+        return Usage(report.input_tokens, output, report.cached_tokens, report.reasoning_tokens)
+
+
+def _bytes(texts: list[str]) -> int:
+    return sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)

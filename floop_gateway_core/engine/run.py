@@ -1,0 +1,289 @@
+"""One call, from its admission to its last event: the one path of every answer, streaming or not.
+
+    admit     alias → route → size → both holds. A refusal leaves no hold.
+    events    attempt after attempt along the route, until one answers. Nothing is *released* before the first text (a
+              stream) or the terminal event (a plain answer); until then a failure is followed by a retry or a failover
+              that nobody sees. Afterwards it is the end.
+    settle    at the terminal event, before the usage is told; or when the events are closed, whoever closes them.
+
+The run owns the request's usage record and settles it exactly once. `head_sent` is set by whoever sends the status line
+before the first text (a heartbeat): from then on the record's status is 200, come what may.
+"""
+
+import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import anyio
+
+from floop_gateway_core.engine.attempt import Attempt
+from floop_gateway_core.engine.deployment import Caller, Deployment, Engine
+from floop_gateway_core.engine.itinerary import Itinerary
+from floop_gateway_core.engine.judge import judge_alias, judge_size, off_the_loop
+from floop_gateway_core.engine.lifecycle import (
+    Admitted,
+    AttemptFailed,
+    AttemptStarted,
+    BreakerTurned,
+    FirstText,
+    Refused,
+    tell,
+)
+from floop_gateway_core.engine.meter import Meter
+from floop_gateway_core.engine.settle import settle
+from floop_gateway_core.errors import ErrorCode, Refusal
+from floop_gateway_core.policy.admission import Ask, refuse_size
+from floop_gateway_core.policy.breaker import BreakerState
+from floop_gateway_core.policy.budget import utc_day
+from floop_gateway_core.policy.estimate import TokenEstimate
+from floop_gateway_core.policy.retry import Fault
+from floop_gateway_core.policy.route import AUTO
+from floop_gateway_core.providers.base import UpstreamFault
+from floop_gateway_core.stores.base import Ending, HoldRequest, Settlement, UsageRecord
+from floop_gateway_core.types import Bill, Call, Completed, Event, Failed, FinishReason, Microcredits, Texts, Usage
+from floop_gateway_core.wire.text import SurrogateJoiner
+
+__all__ = ["Run"]
+
+MAX_LOGGED_ALIAS = 100
+UNAVAILABLE_RETRY_AFTER_S = 60
+
+
+class Run:
+    """Call `admit`; where it gives no refusal, read `events` and close them. `started` is `anyio.current_time`."""
+
+    def __init__(self, engine: Engine, caller: Caller, record: UsageRecord, *, started: float) -> None:
+        self.record = record
+        self.head_sent = False
+        self.released = False
+        self._engine = engine
+        self._caller = caller
+        self._started = started
+        self._deadline = started + engine.limits.total_s
+        self._day = utc_day(record.started_at)
+        self._settled = False
+        self._route: list[Deployment] = []
+        self._sizes: dict[str, TokenEstimate] = {}
+        self._granted_tokens = 0
+        self._meter: Meter | None = None
+
+    # -- admission -------------------------------------------------------------------------------------------------
+
+    async def admit(self, call: Call) -> Refusal | None:
+        """Decide everything that is decided before an upstream is asked; a refusal still has to be told to `refuse`."""
+        self._call = call
+        record, engine = self.record, self._engine
+        record.alias, record.streamed = call.alias[:MAX_LOGGED_ALIAS], call.stream
+        if refusal := engine.routes.refuse_unknown(call.alias):
+            return refusal
+        record.resolved_alias = call.alias
+        if call.alias == AUTO:
+            judged = await judge_alias(engine, call)
+            record.resolved_alias, record.auto_reasons = judged.alias, judged.reasons
+        self._route = [engine.deployments[name] for name in engine.routes.resolve(record.resolved_alias)]
+        self._sizes = dict(await judge_size(call, (deployment.vocabulary for deployment in self._route)))
+        expected = self._sizes[self._route[0].vocabulary].expected
+        if refusal := refuse_size(expected, self._caller.plan.input_tokens):
+            return refusal
+        granted = await engine.ledger.hold(self._hold_request(call))
+        if isinstance(granted, Refusal):
+            return granted
+        self._granted_tokens = granted.output_tokens
+        tell(engine.listeners, Admitted(record.request_id, record.project, tuple(one.id for one in self._route)))
+        return None
+
+    def _hold_request(self, call: Call) -> HoldRequest:
+        """The dearest case on the whole route: the input's upper bound, the granted output, the thinking allowance."""
+        plan = self._caller.plan
+        wanted = min(call.max_tokens or plan.output_tokens, plan.output_tokens)
+        worst = [(self._sizes[one.vocabulary].upper, one.thinking_allowance_tokens) for one in self._route]
+        costs = tuple(one.prices.worst_case(*case) for one, case in zip(self._route, worst, strict=True))
+        ask = Ask(max(map(sum, worst)), wanted, costs)
+        now = self._engine.clock()
+        return HoldRequest(
+            record=self.record,
+            owner=self._caller.project.owner,
+            day=self._day,
+            budget_tokens=plan.daily_tokens,
+            ask=ask,
+            now=now,
+            expires_at=now + self._engine.limits.hold_s,
+        )
+
+    async def refuse(self, refusal: Refusal, ending: Ending = "refused") -> Bill:
+        """End the record of a request that gets no answer; whatever it held is voided."""
+        self.record.status = 200 if self.head_sent else refusal.status
+        self.record.code = refusal.code
+        tell(self._engine.listeners, Refused(self.record.request_id, refusal.code))
+        return await self._settle(ending, charge=None, usage=Usage(0, 0))
+
+    async def abandon(self) -> None:
+        """The client has gone, or the host has cancelled us: bill what the current attempt produced, if it was sent."""
+        if self._settled:
+            return
+        self.record.status, self.record.code = 200 if self.head_sent or self.released else 499, None
+        if self._meter is None or not self._meter.sent:
+            await self._settle("client_gone", charge=None, usage=Usage(0, 0))
+        else:
+            await self._capture("client_gone", None)
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Give the answer's events. Close the generator in the task that reads it; that settles what is unsettled."""
+        now = anyio.current_time()
+        itinerary = Itinerary(
+            self._route, self._engine.breakers, attempts=self._engine.limits.attempts, now=now, on_turn=self._turned
+        )
+        fault: UpstreamFault | None = None
+        try:
+            while (stop := itinerary.stop) is not None:
+                if stop.delay_s:
+                    await anyio.sleep(stop.delay_s)
+                try:
+                    async with aclosing(self._answer(stop.deployment, itinerary)) as answer:
+                        async for event in answer:
+                            yield event
+                    return
+                except UpstreamFault as error:
+                    fault = error
+                self._note_failure(stop.deployment, fault)
+                now = anyio.current_time()
+                itinerary.failed(fault, now, self._deadline - now)
+                if self.released:
+                    yield await self._cut_short()
+                    return
+                self._meter = None
+            yield await self._fail(fault, itinerary)
+        except Exception:
+            await self._break()
+            raise
+        finally:
+            itinerary.close()
+            await self.abandon()
+
+    async def _answer(self, deployment: Deployment, itinerary: Itinerary) -> AsyncGenerator[Event, None]:
+        """Give one attempt's events; raise `UpstreamFault`. A plain answer's texts are held back until its end."""
+        attempt, meter = self._attempt(deployment)
+        joiner, held = SurrogateJoiner(), []
+        try:
+            delta = await attempt.start()
+            while True:
+                meter.add(delta)
+                texts = [text for text in map(joiner.feed, delta.texts) if text]
+                finish = "max_tokens" if meter.overran else delta.finish
+                if finish and (half := joiner.flush()):
+                    texts.append(half)
+                if texts:
+                    self._note_text(deployment)
+                    if self._call.stream:
+                        self.released = True
+                        yield Texts(texts)
+                    else:
+                        held += texts
+                if finish:
+                    break
+                delta = await attempt.next()
+            itinerary.succeeded(anyio.current_time())
+            bill = await self._complete(finish)
+            if held:
+                yield Texts(held)
+            yield Completed(bill, finish)
+        finally:
+            await attempt.aclose()
+
+    def _attempt(self, deployment: Deployment) -> tuple[Attempt, Meter]:
+        self.record.attempts += 1
+        self.record.deployment = deployment.id
+        self.record.first_text_ms = None
+        meter = self._meter = Meter(
+            input_tokens=self._sizes[deployment.vocabulary].expected,
+            granted_tokens=self._granted_tokens,
+            thinking_tokens=deployment.thinking_allowance_tokens,
+            vocabulary=deployment.vocabulary,
+        )
+        call = deployment.upstream_call(self._call, self._granted_tokens)
+        tell(self._engine.listeners, AttemptStarted(self.record.request_id, deployment.id, self.record.attempts))
+        return Attempt(deployment, call, deadline=self._deadline, on_sent=meter.send), meter
+
+    def _note_text(self, deployment: Deployment) -> None:
+        if self.record.first_text_ms is None:
+            self.record.first_text_ms = after_ms = self._elapsed_ms()
+            tell(self._engine.listeners, FirstText(self.record.request_id, deployment.id, after_ms))
+
+    def _note_failure(self, deployment: Deployment, fault: UpstreamFault) -> None:
+        event = AttemptFailed(self.record.request_id, deployment.id, fault.fault, fault.reason)
+        tell(self._engine.listeners, event)
+
+    def _turned(self, deployment: str, state: BreakerState) -> None:
+        tell(self._engine.listeners, BreakerTurned(deployment, state))
+
+    def _elapsed_ms(self) -> int:
+        return round((anyio.current_time() - self._started) * 1000)
+
+    # -- the ends --------------------------------------------------------------------------------------------------
+
+    async def _complete(self, finish: FinishReason) -> Bill:
+        self.record.status = 200
+        return await self._capture("complete", finish)
+
+    async def _cut_short(self) -> Failed:
+        """The upstream failed after the first text had left: what was produced is billed, and the stream says so."""
+        self.record.status, self.record.code = 200, ErrorCode.PROVIDER_ERROR
+        bill = await self._capture("upstream_error", "error")
+        return Failed(Refusal(ErrorCode.PROVIDER_ERROR, "The provider failed in the middle of the answer."), bill)
+
+    async def _fail(self, fault: UpstreamFault | None, itinerary: Itinerary) -> Failed:
+        """Nothing has left: an error of its own status, and nothing is charged."""
+        ending: Ending = "refused"
+        if fault is None:
+            left_s = itinerary.cool_down_left_s(self._route, anyio.current_time())
+            retry_after_s = max(UNAVAILABLE_RETRY_AFTER_S, math.ceil(left_s))
+            message = f"Every deployment of this route is cooling down after failures. Retry after {retry_after_s} s."
+            refusal = Refusal(ErrorCode.SERVICE_UNAVAILABLE, message, retry_after_s=retry_after_s)
+        elif fault.fault is Fault.CONTEXT_LENGTH:
+            message = "The input exceeds the context length of the model that serves this route. Send a shorter input."
+            refusal = Refusal(ErrorCode.INPUT_TOO_LARGE, message)
+        elif fault.fault is Fault.REJECTED:
+            ending = "upstream_error"
+            refusal = Refusal(ErrorCode.PROVIDER_ERROR, "The provider rejected the request; a retry would fail again.")
+        else:
+            ending = "upstream_error"
+            refusal = Refusal(ErrorCode.PROVIDER_ERROR, "Every attempt at a provider failed. Retry later.")
+        self.record.finish_reason = "error" if self.head_sent else None
+        bill = await self.refuse(refusal, ending)
+        return Failed(refusal, bill)
+
+    async def _break(self) -> None:
+        """Something of ours failed: what had left is billed, the rest is free."""
+        if self._settled:
+            return
+        self.record.code, self.record.status = ErrorCode.INTERNAL_ERROR, 200 if self.released else 500
+        if self.released:
+            await self._capture("internal_error", "error")
+        else:
+            await self._settle("internal_error", charge=None, usage=Usage(0, 0))
+
+    async def _capture(self, ending: Ending, finish: FinishReason | None) -> Bill:
+        """Charge what the current attempt produced, at the rate of the deployment that served."""
+        meter, record = self._meter, self.record
+        if meter is None or record.deployment is None:
+            raise RuntimeError("only an attempt can be captured")
+        # Shielded: the count decides the bill, and a long text is counted in a thread, where cancellation could come.
+        with anyio.CancelScope(shield=True):
+            usage = await off_the_loop(meter.characters, meter.usage)
+        record.finish_reason, record.estimated = finish, not meter.covered
+        record.input_tokens, record.output_tokens = usage.input_tokens, usage.output_tokens
+        record.cached_tokens, record.reasoning_tokens = usage.cached_tokens, usage.reasoning_tokens
+        charge = self._engine.deployments[record.deployment].prices.charge(usage)
+        return await self._settle(ending, charge=charge, usage=usage)
+
+    async def _settle(self, ending: Ending, *, charge: Microcredits | None, usage: Usage) -> Bill:
+        self.record.ending = ending
+        self.record.total_ms = self._elapsed_ms()
+        settlement = Settlement(
+            self.record, self._caller.project.owner, self._day, self._engine.clock(), charge, usage.total_tokens
+        )
+        self._settled = True
+        settled = await settle(self._engine, settlement)
+        return Bill(usage, settled.hold.charged, settled.account.posted)

@@ -1,0 +1,48 @@
+"""Settlement: shielded, with a deadline, exactly once however often it is tried.
+
+Once a request has ended its money must not hang on whether its task is being cancelled. Stores settle by the request's
+id, so trying again is safe, and that is what makes it sure: a native `task.cancel()` passes a shield, and then the
+settlement is simply run to its end before the cancellation goes on.
+"""
+
+import logging
+
+import anyio
+
+from floop_gateway_core.engine.deployment import Engine
+from floop_gateway_core.engine.lifecycle import Settled as SettledEvent
+from floop_gateway_core.engine.lifecycle import tell
+from floop_gateway_core.stores.base import LedgerStore, Settled, Settlement, StoreUnavailable
+
+__all__ = ["settle"]
+
+log = logging.getLogger("floop_gateway")
+
+RETRY_S = 0.2
+
+
+async def settle(engine: Engine, settlement: Settlement) -> Settled:
+    """Settle, and try again while the store does not answer; raise `StoreUnavailable` at the deadline.
+
+    What could not be settled then is a hold that expires: the request is free, and its record ends as `lost`.
+    """
+    try:
+        with anyio.fail_after(engine.limits.settle_s, shield=True):
+            try:
+                settled = await _until_answered(engine.ledger, settlement)
+            except anyio.get_cancelled_exc_class():
+                await _until_answered(engine.ledger, settlement)
+                raise
+    except TimeoutError:
+        log.error("request %s could not be settled: its hold will expire", settlement.record.request_id)
+        raise StoreUnavailable("no settlement in time") from None
+    tell(engine.listeners, SettledEvent(settlement.record))
+    return settled
+
+
+async def _until_answered(ledger: LedgerStore, settlement: Settlement) -> Settled:
+    while True:
+        try:
+            return await ledger.settle(settlement)
+        except StoreUnavailable:
+            await anyio.sleep(RETRY_S)

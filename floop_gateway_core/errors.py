@@ -1,0 +1,116 @@
+"""The error catalogue: every code that a client can meet, its status, its headers, and the envelope around it.
+
+A refusal is a value, returned up to the renderer; `GatewayError` carries one where only an exception can travel (calls
+within the process). A message says what is wrong, the limit and the way out. It must never hold a key, a prompt, an
+upstream's body or a stack trace: messages are written here or by the policy that refuses, never passed through.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+__all__ = ["CATALOGUE", "ErrorCode", "ErrorSpec", "FieldError", "GatewayError", "Refusal"]
+
+
+class ErrorCode(StrEnum):
+    INVALID_BODY = "INVALID_BODY"
+    VALIDATION_ERROR = "VALIDATION_ERROR"
+    INPUT_TOO_LARGE = "INPUT_TOO_LARGE"
+    INVALID_MODEL = "INVALID_MODEL"
+    UNAUTHORIZED = "UNAUTHORIZED"
+    INSUFFICIENT_CREDITS = "INSUFFICIENT_CREDITS"
+    NOT_FOUND = "NOT_FOUND"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    RATE_LIMITED = "RATE_LIMITED"
+    BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+    NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
+    PROVIDER_ERROR = "PROVIDER_ERROR"
+    SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSpec:
+    """What the contract fixes for a code; `headers` are sent unless a refusal brings its own of that name."""
+
+    status: int
+    meaning: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+CATALOGUE: Mapping[ErrorCode, ErrorSpec] = MappingProxyType(
+    {
+        ErrorCode.INVALID_BODY: ErrorSpec(400, "the body is no JSON object in UTF-8, or did not come in time"),
+        ErrorCode.VALIDATION_ERROR: ErrorSpec(400, "a field is missing, of the wrong type, or out of range"),
+        ErrorCode.INPUT_TOO_LARGE: ErrorSpec(400, "the input exceeds the plan's tokens, or the body the byte cap"),
+        ErrorCode.INVALID_MODEL: ErrorSpec(400, "no such alias or deployment"),
+        ErrorCode.UNAUTHORIZED: ErrorSpec(401, "key missing or not valid", (("WWW-Authenticate", "Bearer"),)),
+        ErrorCode.INSUFFICIENT_CREDITS: ErrorSpec(402, "the account cannot pay for this request"),
+        ErrorCode.NOT_FOUND: ErrorSpec(404, "no such path"),
+        ErrorCode.METHOD_NOT_ALLOWED: ErrorSpec(405, "the path is known, the method is not"),
+        ErrorCode.RATE_LIMITED: ErrorSpec(429, "the key's requests per minute are used up"),
+        ErrorCode.BUDGET_EXCEEDED: ErrorSpec(429, "the day's token budget is used up"),
+        ErrorCode.INTERNAL_ERROR: ErrorSpec(500, "our fault"),
+        ErrorCode.NOT_IMPLEMENTED: ErrorSpec(501, "reserved"),
+        ErrorCode.PROVIDER_ERROR: ErrorSpec(502, "every attempt failed; retry later"),
+        ErrorCode.SERVICE_UNAVAILABLE: ErrorSpec(503, "nothing can serve now", (("Retry-After", "60"),)),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One fault of validation; `path` is written as a client would index it: `messages[0].role`."""
+
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer that is no completion: code, status, headers and JSON envelope, ready to send.
+
+    >>> refusal = Refusal(ErrorCode.RATE_LIMITED, "10 requests per minute are used up.", retry_after_s=7)
+    >>> refusal.status, refusal.headers
+    (429, (('Retry-After', '7'),))
+    >>> refusal.body
+    b'{"error": {"code": "RATE_LIMITED", "message": "10 requests per minute are used up."}}'
+    """
+
+    code: ErrorCode
+    message: str
+    retry_after_s: int | None = None
+    fields: tuple[FieldError, ...] = ()
+    extra_headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def status(self) -> int:
+        return CATALOGUE[self.code].status
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The catalogue's headers for the code, overridden by the refusal's own; without `Content-Type`."""
+        own = self.extra_headers
+        if self.retry_after_s is not None:
+            own = (("Retry-After", str(self.retry_after_s)), *own)
+        names = {name for name, _ in own}
+        return (*(pair for pair in CATALOGUE[self.code].headers if pair[0] not in names), *own)
+
+    @property
+    def body(self) -> bytes:
+        error: dict[str, object] = {"code": self.code.value, "message": self.message}
+        if self.fields:
+            error["fields"] = [{"path": field.path, "message": field.message} for field in self.fields]
+        return json.dumps({"error": error}, ensure_ascii=False).encode("utf-8", "replace")
+
+
+class GatewayError(Exception):
+    """A refusal where only an exception can travel: calls within the process."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(f"{refusal.code}: {refusal.message}")
+        self.refusal = refusal
+        self.code = refusal.code
+        self.retry_after_s = refusal.retry_after_s

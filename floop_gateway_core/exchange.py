@@ -1,0 +1,289 @@
+"""One HTTP exchange in the gateway's own dialect: a request in, a reply out, and everything settled at the end.
+
+    path and method → key and rate → body → Call → run.admit → run.events → SSE frames or one JSON object
+
+The order is the contract's precedence, and the code below reads in that order. The request's id is minted first, before
+anything can fail. The status line waits for the first event; an event that says the call failed is then an error with its
+own status, unless a heartbeat has already sent the 200.
+
+`Exchange` is an async context manager, driven by one task: what it opened is closed, and what is unsettled is settled, in
+that task, when the host leaves it, however it leaves.
+"""
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeAlias, assert_never
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from floop_gateway_core.body import drop_rest, may_have_body, read_body
+from floop_gateway_core.clock import new_request_id
+from floop_gateway_core.engine.deployment import Caller, Engine, Plan
+from floop_gateway_core.engine.heartbeat import WithHeartbeats
+from floop_gateway_core.engine.judge import off_the_loop
+from floop_gateway_core.engine.run import Run
+from floop_gateway_core.errors import ErrorCode, Refusal
+from floop_gateway_core.policy.admission import refuse_rate
+from floop_gateway_core.policy.window import Decision
+from floop_gateway_core.stores.base import Admitted, Ending, Project, StoreUnavailable, UsageRecord
+from floop_gateway_core.types import (
+    Bill,
+    Call,
+    Completed,
+    Endpoint,
+    Event,
+    Failed,
+    Heartbeat,
+    Microcredits,
+    RequestId,
+    Texts,
+    Usage,
+)
+from floop_gateway_core.wire import keys
+from floop_gateway_core.wire.exchange import ClientDisconnected, GatewayRequest, Reply
+from floop_gateway_core.wire.frames import StreamFrames, render_json
+from floop_gateway_core.wire.parse import parse
+
+__all__ = ["Exchange", "Front"]
+
+log = logging.getLogger("floop_gateway")
+
+ENDPOINTS: dict[str, Endpoint] = {"/chat": "chat", "/generate": "generate", "/embed": "embed"}
+STORE_RETRY_AFTER_S = 5
+SLOW_CLIENT_GRACE_S = 1.0
+STREAM_HEADERS = (
+    ("Content-Type", "text/event-stream"),
+    ("Cache-Control", "no-store, no-transform"),
+    ("X-Accel-Buffering", "no"),
+)
+
+Header: TypeAlias = tuple[str, str]
+Authenticate: TypeAlias = Callable[[str, float], Awaitable[Admitted | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What an exchange needs of its gateway."""
+
+    engine: Engine
+    authenticate: Authenticate
+    plan_of: Callable[[Project], Plan]
+    body_bytes: int
+    body_s: float
+
+
+@dataclass(slots=True)
+class _Head:
+    """The headers that this request's answer carries, whatever it will be."""
+
+    request_id: RequestId
+    rate: tuple[Header, ...] = ()
+
+    def headers(self, *more: Header) -> list[Header]:
+        return [("X-Request-Id", self.request_id), *self.rate, *more]
+
+
+class Exchange:
+    """`async with` it: the value is the reply. Its body must be read in the same task, inside the block."""
+
+    def __init__(self, front: Front, request: GatewayRequest) -> None:
+        self._front = front
+        self._request = request
+        self._now = front.engine.clock()
+        self._head = _Head(new_request_id(self._now))
+        self._run: Run | None = None
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Reply:
+        limits = self._front.engine.limits
+        # The engine ends the call at `total_s`; this is for a client that is too slow to take what there is.
+        scope = self._stack.enter_context(
+            anyio.CancelScope(deadline=anyio.current_time() + limits.total_s + SLOW_CLIENT_GRACE_S)
+        )
+        try:
+            return await self._reply()
+        except BaseException as error:
+            if await self.__aexit__(type(error), error, error.__traceback__) and scope.cancelled_caught:
+                return self._error(Refusal(ErrorCode.INTERNAL_ERROR, "The request took too long. Retry later."))
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._stack.__aexit__(kind, error, traceback)
+
+    async def _reply(self) -> Reply:
+        """Answer, and turn whatever goes wrong unexpectedly into an answer too."""
+        try:
+            return await self._answer()
+        except StoreUnavailable as error:
+            log.warning("request %s: the store does not answer: %s", self._head.request_id, error)
+            message = f"The gateway's store does not answer. Retry after {STORE_RETRY_AFTER_S} s."
+            refusal = Refusal(ErrorCode.SERVICE_UNAVAILABLE, message, retry_after_s=STORE_RETRY_AFTER_S)
+            return await self._refuse_quietly(refusal, "refused")
+        except ClientDisconnected:
+            if self._run is not None:
+                await self._run.abandon()
+            return Reply(499, self._head.headers(), b"")  # nobody will read it
+        except Exception:
+            log.exception("request %s failed", self._head.request_id)
+            refusal = Refusal(ErrorCode.INTERNAL_ERROR, "The gateway failed. Retry later; tell us the request's id.")
+            return await self._refuse_quietly(refusal, "internal_error")
+
+    # -- before the call -------------------------------------------------------------------------------------------
+
+    async def _answer(self) -> Reply:
+        request = self._request
+        endpoint = ENDPOINTS.get(request.path)
+        if endpoint is None:
+            return self._error(Refusal(ErrorCode.NOT_FOUND, f"There is no such path. Use {', '.join(ENDPOINTS)}."))
+        if request.method != "POST":
+            refusal = Refusal(
+                ErrorCode.METHOD_NOT_ALLOWED, "This path takes POST only.", extra_headers=(("Allow", "POST"),)
+            )
+            return self._error(refusal)
+        key = keys.from_header(request.header("authorization"))
+        admitted = await self._front.authenticate(keys.digest(key), self._now) if key else None
+        if admitted is None:
+            return self._error(Refusal(ErrorCode.UNAUTHORIZED, "Send a valid key: Authorization: Bearer flp_sk_…"))
+        project, decision = admitted
+        self._head.rate = rate_headers(decision)
+        record = UsageRecord(self._head.request_id, project.name, project.key_prefix, endpoint, self._now)
+        caller = Caller(project, self._front.plan_of(project))
+        run = self._run = Run(self._front.engine, caller, record, started=anyio.current_time())
+        # From here on there is one record, and leaving the exchange settles whatever is unsettled.
+        self._stack.push_async_callback(run.abandon)
+        if not decision.allowed:
+            return await self._refuse(run, refuse_rate(decision.limit, decision.window_s, decision.retry_after_s))
+        if endpoint == "embed":
+            return await self._refuse(run, Refusal(ErrorCode.NOT_IMPLEMENTED, "Embeddings are reserved for later."))
+        call = await self._call(endpoint)
+        if isinstance(call, Refusal):
+            return await self._refuse(run, call)
+        refused = await run.admit(call)
+        if refused is not None:
+            return await self._refuse(run, refused)
+        return await self._first_event(run, call)
+
+    async def _call(self, endpoint: Endpoint) -> Call | Refusal:
+        front = self._front
+        body = await read_body(self._request, cap_bytes=front.body_bytes, limit_s=front.body_s)
+        if isinstance(body, Refusal):
+            return body
+        return await off_the_loop(len(body), lambda: parse(endpoint, body))
+
+    async def _refuse(self, run: Run, refusal: Refusal, ending: Ending = "refused") -> Reply:
+        await run.refuse(refusal, ending)
+        return self._error(refusal)
+
+    async def _refuse_quietly(self, refusal: Refusal, ending: Ending) -> Reply:
+        """Refuse where the store itself may be what failed: the answer goes out whether or not it can be recorded."""
+        if self._run is not None and self._run.record.ending is None:
+            try:
+                await self._run.refuse(refusal, ending)
+            except Exception:
+                log.exception("request %s could not be recorded", self._head.request_id)
+        return self._error(refusal)
+
+    def _error(self, refusal: Refusal) -> Reply:
+        """Give the envelope, and drop what the client still sends behind it."""
+        body = refusal.body
+        headers = self._head.headers(
+            ("Content-Type", "application/json"), ("Content-Length", str(len(body))), *refusal.headers
+        )
+        if not may_have_body(self._request):
+            return Reply(refusal.status, headers, body)
+        return Reply(refusal.status, headers, _then_drop(body, self._request))
+
+    # -- the answer ------------------------------------------------------------------------------------------------
+
+    async def _first_event(self, run: Run, call: Call) -> Reply:
+        """Read up to the first event: it decides the status line."""
+        generator = run.events()
+        events: AsyncIterator[Event] = generator
+        if call.stream and (every_s := self._front.engine.limits.heartbeat_s):
+            events = await self._stack.enter_async_context(WithHeartbeats(generator, every_s))
+        else:
+            await self._stack.enter_async_context(aclosing(generator))
+        first = await anext(events)
+        if isinstance(first, Failed):
+            return self._error(first.refusal)
+        served = () if isinstance(first, Heartbeat) else (("X-Gateway-Model", run.record.deployment or ""),)
+        if call.stream:
+            run.head_sent = True
+            body = self._frames(first, events)
+            await self._stack.enter_async_context(aclosing(body))
+            return Reply(200, self._head.headers(*STREAM_HEADERS, *served), body)
+        content = await self._json(first, events, call.alias)
+        if isinstance(content, Failed):
+            return self._error(content.refusal)
+        headers = (("Content-Type", "application/json"), ("Content-Length", str(len(content))), *served)
+        return Reply(200, self._head.headers(*headers), content)
+
+    async def _json(self, first: Event, events: AsyncIterator[Event], alias: str) -> bytes | Failed:
+        texts: list[str] = []
+        event = first
+        while True:
+            match event:
+                case Texts(more):
+                    texts += more
+                case Completed(bill, finish_reason):
+                    return render_json("".join(texts), alias, bill, finish_reason)
+                case Failed():
+                    return event
+                case Heartbeat():
+                    pass
+                case _:
+                    assert_never(event)
+            event = await anext(events)
+
+    async def _frames(self, first: Event, events: AsyncIterator[Event]) -> AsyncGenerator[bytes, None]:
+        frames = StreamFrames()
+        event = first
+        while True:
+            match event:
+                case Texts(texts):
+                    yield frames.texts(texts)
+                case Heartbeat():
+                    yield frames.heartbeat()
+                case Completed(bill, finish_reason):
+                    yield frames.completed(bill, finish_reason)
+                    return
+                case Failed(refusal, bill):
+                    yield frames.failed(refusal.code, refusal.message, bill)
+                    return
+                case _:
+                    assert_never(event)
+            # An upstream that is buffered never waits; without this a client's disconnect would not be seen.
+            await checkpoint()
+            event = await self._next(events)
+
+    async def _next(self, events: AsyncIterator[Event]) -> Event:
+        """Give the next event; what breaks after the head was sent can only be told in a frame."""
+        try:
+            return await anext(events)
+        except Exception:
+            log.exception("request %s failed in its stream", self._head.request_id)
+            refusal = Refusal(ErrorCode.INTERNAL_ERROR, "The gateway failed in the middle of the answer.")
+            return Failed(refusal, Bill(Usage(0, 0), Microcredits(0), Microcredits(0)))
+
+
+async def _then_drop(body: bytes, request: GatewayRequest) -> AsyncGenerator[bytes, None]:
+    yield body
+    await drop_rest(request.body)
+
+
+def rate_headers(decision: Decision) -> tuple[Header, ...]:
+    """Give the contract's headers and the structured fields of the IETF's RateLimit draft."""
+    limit, remaining, reset_s = decision.limit, decision.remaining, decision.reset_s
+    return (
+        ("X-RateLimit-Limit", str(limit)),
+        ("X-RateLimit-Remaining", str(remaining)),
+        ("X-RateLimit-Reset", str(reset_s)),
+        ("RateLimit-Policy", f'"rpm";q={limit};w={decision.window_s:.0f}'),
+        ("RateLimit", f'"rpm";r={remaining};t={reset_s}'),
+    )

@@ -1,0 +1,217 @@
+"""The gateway: one object that a host makes once, mounts, and closes.
+
+It builds the parts that the settings describe, or takes the host's own in their place: a store or any of its protocols, an
+HTTP client, providers, a classifier. Everything that happens afterwards is `exchange` and `engine`.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, cast
+
+import anyio
+import httpx
+
+from floop_gateway_core.admin import Admin, KeyRotatedHook
+from floop_gateway_core.clock import Clock, system_clock
+from floop_gateway_core.config import VOCABULARY_OF, ConfigError, DeploymentSettings, Settings
+from floop_gateway_core.engine.deployment import Classifier, Deployment, Engine, Plan, UpstreamLimits
+from floop_gateway_core.engine.lifecycle import Listener
+from floop_gateway_core.exchange import Exchange, Front
+from floop_gateway_core.policy.breaker import BreakerState, CircuitBreaker
+from floop_gateway_core.policy.classify import DEFAULT, Thresholds
+from floop_gateway_core.policy.route import Routes
+from floop_gateway_core.providers.anthropic import AnthropicCodec
+from floop_gateway_core.providers.base import Codec, Provider
+from floop_gateway_core.providers.driver import Clients, HttpProvider
+from floop_gateway_core.providers.echo import EchoProvider
+from floop_gateway_core.providers.gemini import GeminiCodec
+from floop_gateway_core.providers.openai import OpenAICodec
+from floop_gateway_core.stores.base import Admitted, LedgerStore, Project, RateStore, Store
+from floop_gateway_core.stores.memory import MemoryStore
+from floop_gateway_core.stores.sqlite import SQLiteStore
+from floop_gateway_core.wire.exchange import GatewayRequest
+
+__all__ = ["Gateway"]
+
+CODECS: Mapping[str, type[Codec]] = {"openai": OpenAICodec, "anthropic": AnthropicCodec, "gemini": GeminiCodec}
+
+
+def open_store(uri: str) -> Store:
+    """Make the store that a configuration names; it is opened at its first use."""
+    return MemoryStore() if uri == "memory://" else SQLiteStore(uri.removeprefix("sqlite:///"))
+
+
+class Gateway:
+    """Mount it through an adapter, or call `open` yourself.
+
+    `store` is all three protocols; `rate` and `ledger` replace those parts of it. `http` is an `httpx.AsyncClient` that
+    the host keeps and closes. `providers` replaces the provider of deployments by their id. `classifier` judges `auto`
+    in place of ours, sync or async. Listeners hear every lifecycle event.
+
+    One gateway may serve several event loops; each gets its own upstream connections. Close it in each with `aclose`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        store: Store | None = None,
+        rate: RateStore | None = None,
+        ledger: LedgerStore | None = None,
+        http: httpx.AsyncClient | None = None,
+        providers: Mapping[str, Provider] | None = None,
+        classifier: Classifier | None = None,
+        listeners: Sequence[Listener] = (),
+        on_key_rotated: KeyRotatedHook | None = None,
+        clock: Clock = system_clock,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.settings = settings = settings or Settings()
+        self.store = store or open_store(settings.store)
+        self.admin = Admin(settings, self.store, clock=clock, on_key_rotated=on_key_rotated)
+        self._rate = rate
+        self._clients = Clients(http, connect_s=settings.upstream.connect_s)
+        deployments = {
+            name: self._deployment(name, one, (providers or {}).get(name), environ)
+            for name, one in settings.deployments.items()
+        }
+        auto = settings.auto
+        self.engine = Engine(
+            ledger=ledger or self.store,
+            deployments=deployments,
+            routes=Routes(settings.routes, tuple(deployments)),
+            breakers={name: _breaker(settings) for name in deployments},
+            limits=UpstreamLimits(
+                attempts=settings.upstream.attempts,
+                total_s=settings.upstream.total_s,
+                heartbeat_s=settings.upstream.heartbeat_s,
+                hedge_s=settings.upstream.hedge_s,
+            ),
+            classifier=classifier,
+            classifier_s=auto.deadline_s,
+            thresholds=Thresholds(
+                DEFAULT.smart_from if auto.smart_from is None else auto.smart_from,
+                DEFAULT.reason_from if auto.reason_from is None else auto.reason_from,
+            ),
+            clock=clock,
+            listeners=tuple(listeners),
+        )
+        self._front = Front(self.engine, self._authenticate, self.plan_of, settings.body_bytes, settings.body_s)
+
+    @classmethod
+    def from_config(cls, path: str | Path | None = None) -> Self:
+        """Build from a `gateway.toml`; without a path, from where the command would look. Raises `ConfigError`."""
+        settings, source = Settings.find(path)
+        try:
+            return cls(settings)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Build from the file that `$FLOOP_GATEWAY_CONFIG` names, else from `gateway.toml`, else from the defaults."""
+        settings, source = Settings.find(None, environ)
+        try:
+            return cls(settings, environ=environ)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
+
+    def _deployment(
+        self, name: str, settings: DeploymentSettings, provider: Provider | None, environ: Mapping[str, str]
+    ) -> Deployment:
+        upstream = self.settings.upstream
+        thinks = settings.thinking_allowance > 0
+        field = settings.max_tokens_field or ("max_tokens" if settings.base_url else "max_completion_tokens")
+        return Deployment(
+            id=name,
+            provider=provider or self._provider(name, settings, environ),
+            model=settings.model,
+            prices=settings.prices,
+            vocabulary=settings.vocabulary or VOCABULARY_OF[settings.provider],
+            thinking_tokens=settings.thinking_tokens,
+            thinking=settings.thinking,
+            thinking_allowance_tokens=settings.thinking_allowance,
+            send_temperature=settings.send_temperature,
+            max_tokens_field=field,
+            extra_body=settings.extra_body,
+            # Thinking may send nothing for as long as it likes; the request's own limit still holds.
+            first_event_s=settings.first_event_s or (upstream.total_s if thinks else upstream.first_event_s),
+            between_events_s=settings.between_events_s or (upstream.total_s if thinks else upstream.between_events_s),
+        )
+
+    def _provider(self, name: str, settings: DeploymentSettings, environ: Mapping[str, str]) -> Provider:
+        if settings.provider == "echo":
+            return EchoProvider(words_per_second=settings.words_per_second)
+        api_key = None
+        if settings.api_key_env is not None:
+            api_key = environ.get(settings.api_key_env, "").strip()
+            if not api_key:
+                raise ConfigError(
+                    f"deployments.{name}.api_key_env = {settings.api_key_env!r}: the environment has no such variable"
+                )
+        codec = CODECS[settings.provider]()
+        return cast(Provider, HttpProvider(codec, self._clients, base_url=settings.base_url, api_key=api_key))
+
+    def plan_of(self, project: Project) -> Plan:
+        """Give a project's limits: its plan's, with its own settings over them."""
+        plan, own = self.settings.plan(project.settings.plan), project.settings
+        return Plan(
+            own.requests_per_minute or plan.requests_per_minute,
+            own.daily_tokens or plan.daily_tokens,
+            plan.input_tokens,
+            plan.output_tokens,
+        )
+
+    async def _authenticate(self, digest: str, now: float) -> Admitted | None:
+        if self._rate is None:
+            return await self.store.authenticate_and_acquire(
+                digest, lambda project: self.plan_of(project).requests_per_minute, now
+            )
+        project = await self.store.authenticate(digest)
+        if project is None:
+            return None
+        return project, await self._rate.acquire(project.name, self.plan_of(project).requests_per_minute, now)
+
+    def open(self, request: GatewayRequest) -> Exchange:
+        """Begin an exchange: `async with gateway.open(request) as reply`."""
+        return Exchange(self._front, request)
+
+    def health(self, now: float | None = None) -> dict[str, BreakerState]:
+        """Give each deployment's breaker state; `now` is on the clock of `anyio.current_time`."""
+        at = anyio.current_time() if now is None else now
+        return {name: breaker.state(at) for name, breaker in self.engine.breakers.items()}
+
+    async def rotate_key(self, project: str) -> str:
+        """Put a new key in place of a project's, tell the host's hook, and give the key, this once."""
+        new = await self.admin.rotate_key(project)
+        await self.admin.tell_rotation(new)
+        return new.key
+
+    async def start(self) -> None:
+        """Open the store now, so that a mistake shows at start-up; without it, the first request does."""
+        await self.store.setup()
+
+    async def aclose(self) -> None:
+        """Close this event loop's upstream connections, and the store."""
+        await self._clients.aclose()
+        await self.store.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _breaker(settings: Settings) -> CircuitBreaker:
+    upstream = settings.upstream
+    return CircuitBreaker(
+        failures=upstream.breaker_failures,
+        window_s=upstream.breaker_window_s,
+        cool_down_s=upstream.breaker_cool_down_s,
+    )

@@ -1,0 +1,104 @@
+"""The circuit breaker of one deployment: closed → open → half-open, one probe at a time.
+
+    closed     every call passes. `failures` failures in a row, none older than `window_s`, trip it: a success between
+               them clears the count, so a busy upstream that fails one call in a hundred is never cut off.
+    open       no call passes until `cool_down_s` has gone by.
+    half-open  one probe passes at a time. Its success closes the breaker, its failure opens it for another cool-down;
+               a probe that is cancelled says nothing, and the next call is the probe.
+
+Each call takes a `Permit` and gives it back as a success, a failure, or cancelled (a client's disconnect, our own
+cancellation, a fault that is not the deployment's). A permit from before the last transition says nothing any more.
+Time comes in as an argument. No locks: use one breaker from one thread, or guard it.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["BreakerState", "CircuitBreaker", "Permit"]
+
+BreakerState = Literal["closed", "open", "half_open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """One admitted call; `era` numbers the breaker's transitions."""
+
+    era: int
+    probe: bool
+
+
+class CircuitBreaker:
+    """
+    >>> breaker = CircuitBreaker(failures=2, cool_down_s=60.0)
+    >>> for _ in range(2):
+    ...     breaker.failure(breaker.admit(now=0.0), now=0.0)
+    >>> breaker.admit(now=59.0) is None, breaker.cool_down_left_s(now=59.0)
+    (True, 1.0)
+    >>> probe = breaker.admit(now=60.0)
+    >>> breaker.admit(now=60.0) is None
+    True
+    >>> breaker.success(probe)
+    >>> breaker.state(now=60.0)
+    'closed'
+    """
+
+    def __init__(self, *, failures: int = 5, window_s: float = 60.0, cool_down_s: float = 60.0) -> None:
+        if failures < 1 or not window_s > 0 or not cool_down_s > 0:
+            raise ValueError("failures is 1 or more, window_s and cool_down_s are more than 0")
+        self.failures = failures
+        self.window_s = window_s
+        self.cool_down_s = cool_down_s
+        self._recent: deque[float] = deque(maxlen=failures)
+        self._opened_at: float | None = None
+        self._probing = False
+        self._era = 0
+
+    @property
+    def era(self) -> int:
+        """The number of transitions so far: whoever compares it before and after sees one."""
+        return self._era
+
+    def state(self, now: float) -> BreakerState:
+        if self._opened_at is None:
+            return "closed"
+        return "open" if self.cool_down_left_s(now) > 0 else "half_open"
+
+    def cool_down_left_s(self, now: float) -> float:
+        """Seconds until a probe may pass; 0 where one may, or where the breaker is closed."""
+        return 0.0 if self._opened_at is None else max(0.0, self._opened_at + self.cool_down_s - now)
+
+    def admit(self, now: float) -> Permit | None:
+        """Let one call pass, or none. Every permit must come back by `success`, `failure` or `cancel`."""
+        match self.state(now):
+            case "closed":
+                return Permit(self._era, probe=False)
+            case "half_open" if not self._probing:
+                self._probing = True
+                return Permit(self._era, probe=True)
+            case _:
+                return None
+
+    def success(self, permit: Permit | None) -> None:
+        if permit is None or permit.era != self._era:
+            return
+        self._recent.clear()
+        if permit.probe:
+            self._turn(opened_at=None)
+
+    def failure(self, permit: Permit | None, now: float) -> None:
+        if permit is None or permit.era != self._era:
+            return
+        self._recent.append(now)
+        if permit.probe or (len(self._recent) == self.failures and now - self._recent[0] < self.window_s):
+            self._turn(opened_at=now)
+
+    def cancel(self, permit: Permit | None) -> None:
+        if permit is not None and permit.era == self._era and permit.probe:
+            self._probing = False
+
+    def _turn(self, opened_at: float | None) -> None:
+        self._opened_at = opened_at
+        self._probing = False
+        self._recent.clear()
+        self._era += 1

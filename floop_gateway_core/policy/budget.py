@@ -1,0 +1,58 @@
+"""The daily token budget: input + output of a UTC day, held before the work and captured after it.
+
+The same two phases as the ledger's, but the truth is always written down: where an upstream reports more than was held,
+`used` may pass the limit, and the next request is refused. A hold belongs to the day of its admission, whenever it ends.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["DayBudget", "seconds_to_midnight", "utc_day"]
+
+DAY_S = 86_400
+
+
+def utc_day(now: float) -> int:
+    """Give the UTC day key: whole days since the epoch.
+
+    >>> utc_day(86_399.9), utc_day(86_400.0)
+    (0, 1)
+    """
+    return int(now) // DAY_S
+
+
+def seconds_to_midnight(now: float) -> int:
+    """Give whole seconds, at least 1, after which a new UTC day has begun.
+
+    >>> seconds_to_midnight(86_399.5), seconds_to_midnight(0.0)
+    (1, 86400)
+    """
+    return DAY_S - int(now) % DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class DayBudget:
+    """One project's day. `limit` is the project's at this moment; `used` and `held` outlive a change of it.
+
+    >>> DayBudget(limit=100).hold(60).capture(held=60, used=25)
+    DayBudget(limit=100, used=25, held=0)
+    """
+
+    limit: int
+    used: int = 0
+    held: int = 0
+
+    @property
+    def available(self) -> int:
+        return max(0, self.limit - self.used - self.held)
+
+    def hold(self, tokens: int) -> "DayBudget":
+        """Set tokens aside; the caller has asked `available`. Raises ValueError where they are not there."""
+        if not 0 <= tokens <= self.available:
+            raise ValueError(f"a hold of {tokens} tokens; {self.available} are available")
+        return DayBudget(self.limit, self.used, self.held + tokens)
+
+    def capture(self, *, held: int, used: int) -> "DayBudget":
+        """Resolve a hold of `held` tokens with what was really used; 0 voids it."""
+        if not 0 <= held <= self.held or used < 0:
+            raise ValueError(f"{used} tokens used of a hold of {held}; {self.held} are held")
+        return DayBudget(self.limit, self.used + used, self.held - held)

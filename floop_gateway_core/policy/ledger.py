@@ -1,0 +1,189 @@
+"""The credit ledger: hold → capture | void | expire, as card payments do it, in whole micro-credits.
+
+An account has `posted` (what was granted and not yet spent) and `held` (set aside for requests in flight); `available`
+is their difference and never below zero. A hold is made by an id of the client's and resolves exactly once; every
+command may be repeated, and the repeat changes nothing and tells what the first one did.
+
+Invariants: `0 <= held <= posted`; posted = granted - captured - overruns; the sum of open holds is `held`.
+
+A capture above its hold takes the rest from what is available, as an *overrun*, never out of others' holds; what the
+account cannot pay is *written off*: an entry of its own, never a negative balance. A hold whose id was resolved before
+it came (the caller gave up while it was on its way) is refused, or it would stay for good.
+
+`apply` is the whole state machine. A store loads the account and the one hold, applies, and writes both back in the same
+transaction.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, assert_never
+
+from floop_gateway_core.types import Microcredits
+
+__all__ = [
+    "Account",
+    "Capture",
+    "Command",
+    "Credited",
+    "Expire",
+    "Grant",
+    "Hold",
+    "Insufficient",
+    "Outcome",
+    "Place",
+    "Resolved",
+    "Unknown",
+    "Void",
+    "apply",
+]
+
+ZERO = Microcredits(0)
+MAX_MICROCREDITS = 2**62
+"""Bounds every balance, so that it fits a 64-bit column with room for a sum."""
+
+HoldState = Literal["open", "captured", "voided", "expired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    posted: Microcredits = ZERO
+    held: Microcredits = ZERO
+
+    @property
+    def available(self) -> Microcredits:
+        return Microcredits(self.posted - self.held)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """`captured` includes no overrun; `charged` is both."""
+
+    amount: Microcredits
+    state: HoldState = "open"
+    captured: Microcredits = ZERO
+    overrun: Microcredits = ZERO
+    written_off: Microcredits = ZERO
+
+    @property
+    def charged(self) -> Microcredits:
+        return Microcredits(self.captured + self.overrun)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Add to the account."""
+
+    amount: Microcredits
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Set `amount` aside."""
+
+    amount: Microcredits
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """Charge `amount`, which may be less or more than was held, and free the rest."""
+
+    amount: Microcredits
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """Free the hold; nothing is charged. Of an unknown id it leaves a mark, so that a late `Place` is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Void the hold of a process that died."""
+
+
+Command: TypeAlias = Grant | Place | Capture | Void | Expire
+
+
+@dataclass(frozen=True, slots=True)
+class Credited:
+    amount: Microcredits
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The hold as it stands after the command, placed or resolved, now or by an earlier command of the same id."""
+
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Insufficient:
+    """`needed` is more than `available`. Nothing changed."""
+
+    needed: Microcredits
+    available: Microcredits
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """There is no such hold to capture or expire. Nothing changed."""
+
+
+Outcome: TypeAlias = Credited | Resolved | Insufficient | Unknown
+
+
+def apply(account: Account, hold: Hold | None, command: Command) -> tuple[Account, Hold | None, Outcome]:
+    """Apply one command to an account and the hold of the command's id (None where the id is new).
+
+    >>> account, _, _ = apply(Account(), None, Grant(Microcredits(100)))
+    >>> account, hold, _ = apply(account, None, Place(Microcredits(60)))
+    >>> account.available
+    40
+    >>> account, hold, _ = apply(account, hold, Capture(Microcredits(25)))
+    >>> account
+    Account(posted=75, held=0)
+    >>> apply(account, hold, Void())[2].hold.state
+    'captured'
+    """
+    match command:
+        case Grant(amount):
+            if not 0 <= amount <= MAX_MICROCREDITS - account.posted:
+                raise ValueError(f"a grant of {amount} micro-credits: it is 0 or more, and so that the balance fits")
+            return replace(account, posted=Microcredits(account.posted + amount)), hold, Credited(amount)
+        case Place(amount):
+            if hold is not None:
+                return account, hold, Resolved(hold)
+            if amount < 0:
+                raise ValueError(f"a hold of {amount} micro-credits: it is 0 or more")
+            if amount > account.available:
+                return account, None, Insufficient(amount, account.available)
+            hold = Hold(amount)
+            return replace(account, held=Microcredits(account.held + amount)), hold, Resolved(hold)
+        case Capture(amount):
+            if hold is None:
+                return account, None, Unknown()
+            if hold.state != "open":
+                return account, hold, Resolved(hold)
+            return _capture(account, hold, amount)
+        case Void():
+            return _free(account, hold or Hold(ZERO), "voided")
+        case Expire():
+            return (account, None, Unknown()) if hold is None else _free(account, hold, "expired")
+        case _:
+            assert_never(command)
+
+
+def _capture(account: Account, hold: Hold, amount: Microcredits) -> tuple[Account, Hold, Outcome]:
+    if amount < 0:
+        raise ValueError(f"a capture of {amount} micro-credits: it is 0 or more")
+    captured = min(amount, hold.amount)
+    overrun = min(amount - captured, account.available)
+    written_off = amount - captured - overrun
+    hold = Hold(hold.amount, "captured", Microcredits(captured), Microcredits(overrun), Microcredits(written_off))
+    after = Account(Microcredits(account.posted - hold.charged), Microcredits(account.held - hold.amount))
+    return after, hold, Resolved(hold)
+
+
+def _free(account: Account, hold: Hold, state: HoldState) -> tuple[Account, Hold, Outcome]:
+    if hold.state != "open":
+        return account, hold, Resolved(hold)
+    freed = replace(hold, state=state)
+    return replace(account, held=Microcredits(account.held - hold.amount)), freed, Resolved(freed)

@@ -1,0 +1,119 @@
+"""What tokens cost: rates in micro-credits a token, charges in whole micro-credits.
+
+A rate is a decimal with up to six places. It is kept as an integer of millionths, so every product is exact; the sum over
+the kinds of tokens is rounded up once, to a whole micro-credit (contract: Billing).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from floop_gateway_core.types import Microcredits, Usage
+
+__all__ = ["Prices", "WorstCase", "format_credits", "parse_credits", "parse_rate"]
+
+RATE_SCALE = 10**6
+CREDIT = 10**6
+"""Micro-credits in a credit."""
+
+MAX_RATE = 10**9
+
+
+def _scaled(value: Decimal, what: str, most: int) -> int:
+    scaled = value.scaleb(6) if value.is_finite() else value
+    if not value.is_finite() or scaled != scaled.to_integral_value() or not 0 <= value <= most:
+        raise ValueError(f"{what} {value} is not allowed: a number from 0 to {most} with at most six decimal places")
+    return int(scaled)
+
+
+def parse_rate(value: Decimal | int | str) -> int:
+    """Read micro-credits a token into millionths of one. Raises ValueError beyond six places, below 0, or absurd.
+
+    >>> parse_rate("0.25"), parse_rate(1250)
+    (250000, 1250000000)
+    """
+    return _scaled(Decimal(value), "rate", MAX_RATE)
+
+
+def parse_credits(value: Decimal | int | str) -> Microcredits:
+    """Read an amount of credits, exactly. Raises ValueError.
+
+    >>> parse_credits("4838.5")
+    4838500000
+    """
+    return Microcredits(_scaled(Decimal(value), "credits", 10**12))
+
+
+def format_credits(amount: Microcredits) -> str:
+    """Write micro-credits as a decimal of credits: valid JSON, exact, without an exponent or trailing zeros.
+
+    >>> format_credits(Microcredits(210_000)), format_credits(Microcredits(1)), format_credits(Microcredits(5_000_000))
+    ('0.21', '0.000001', '5')
+    """
+    sign = "-" if amount < 0 else ""
+    whole, part = divmod(abs(amount), CREDIT)
+    return f"{sign}{whole}.{part:06}".rstrip("0").rstrip(".")
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """A deployment's rates, each in millionths of a micro-credit a token."""
+
+    input: int = 0
+    output: int = 0
+    cached_input: int = 0
+    reasoning: int = 0
+
+    @classmethod
+    def flat(cls, rate: int) -> "Prices":
+        return cls(rate, rate, rate, rate)
+
+    def charge(self, usage: Usage) -> Microcredits:
+        """Price an answer. Cached tokens are part of the input, reasoning tokens part of the output.
+
+        >>> Prices.flat(parse_rate(1250)).charge(Usage(123, 45))
+        210000
+        """
+        cached = min(usage.cached_tokens, usage.input_tokens)
+        reasoning = min(usage.reasoning_tokens, usage.output_tokens)
+        total = (
+            (usage.input_tokens - cached) * self.input
+            + cached * self.cached_input
+            + (usage.output_tokens - reasoning) * self.output
+            + reasoning * self.reasoning
+        )
+        return Microcredits(-(-total // RATE_SCALE))
+
+    def worst_case(self, input_tokens: int, thinking_tokens: int) -> "WorstCase":
+        """Give the dearest that an answer can cost, as a line over its granted output tokens."""
+        dearest_output = max(self.output, self.reasoning)
+        return WorstCase(
+            input_tokens * max(self.input, self.cached_input) + thinking_tokens * dearest_output, dearest_output
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorstCase:
+    """`fixed + per_output * output`, in millionths of a micro-credit; convex over a route by taking the maximum."""
+
+    fixed: int
+    per_output: int
+
+    def cost(self, output_tokens: int) -> Microcredits:
+        return Microcredits(-(-(self.fixed + self.per_output * output_tokens) // RATE_SCALE))
+
+    def affordable(self, available: Microcredits, wanted: int) -> int:
+        """Give the most output tokens, up to `wanted`, whose cost is at most `available`; below 0 where none are.
+
+        >>> WorstCase(parse_rate(10), parse_rate(2)).affordable(Microcredits(15), wanted=100)
+        2
+        """
+        left = available * RATE_SCALE - self.fixed
+        if left < 0:
+            return -1
+        return wanted if self.per_output == 0 else min(wanted, left // self.per_output)
+
+
+def dearest(lines: Iterable[WorstCase], output_tokens: int) -> Microcredits:
+    """Give the cost of the dearest line at this output: what a hold sets aside for a whole route."""
+    return max((line.cost(output_tokens) for line in lines), default=Microcredits(0))

@@ -1,0 +1,97 @@
+"""What follows a failed attempt: the same deployment again, the next one, or the end.
+
+One budget of attempts for a request and its whole route. A deployment gets a second attempt if the budget then still
+holds one for each deployment that remains; the last one takes what is left (three attempts: A A A, A A B or A B C).
+Between attempts on one deployment the wait is full-jitter back-off, never less than the upstream's `Retry-After`; where
+that says more than `PATIENCE_S` and another deployment remains, that one is next. A wait that would outlast the request's
+deadline ends it at once (contract: Providers).
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+__all__ = ["Again", "Fault", "GiveUp", "NextDeployment", "Step", "backoff_s", "next_step"]
+
+BACKOFF_BASE_S = 0.5
+BACKOFF_CAP_S = 8.0
+PATIENCE_S = 2.0
+TRIES_BEFORE_FAILOVER = 2
+
+
+class Fault(Enum):
+    """How an attempt failed, as the contract's table tells them apart."""
+
+    TRANSIENT = "transient"  # connect, read, time-out, 408, 5xx, 529, broken or truncated: again, next, counts
+    RATE_LIMITED = "rate_limited"  # 429: again, next, does not count
+    UNUSABLE = "unusable"  # exhausted quota, 401, 403, 404: next at once, counts
+    REJECTED = "rejected"  # 400, 413, 422: no other deployment would do better
+    CONTEXT_LENGTH = "context_length"  # a 400 that says the input is too long for the model
+
+    @property
+    def counts(self) -> bool:
+        """Whether the breaker counts it against the deployment."""
+        return self in (Fault.TRANSIENT, Fault.UNUSABLE)
+
+    @property
+    def final(self) -> bool:
+        """Whether no attempt anywhere could do better."""
+        return self in (Fault.REJECTED, Fault.CONTEXT_LENGTH)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The same deployment, after `delay_s`."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NextDeployment:
+    """The next deployment, at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """No attempt is left, or none would help."""
+
+
+Step: TypeAlias = Again | NextDeployment | GiveUp
+
+
+def backoff_s(tries: int, jitter: float) -> float:
+    """Give full-jitter back-off after `tries` failed attempts on one deployment; `jitter` is uniform in [0, 1).
+
+    >>> backoff_s(1, 0.5), backoff_s(2, 0.5), backoff_s(10, 1.0)
+    (0.25, 0.5, 8.0)
+    """
+    return float(jitter * min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** (tries - 1)))
+
+
+def next_step(
+    fault: Fault,
+    *,
+    attempts_left: int,
+    tries_here: int,
+    deployments_left: int,
+    time_left_s: float,
+    jitter: float,
+    retry_after_s: float | None = None,
+    again: bool | None = None,
+) -> Step:
+    """Decide after a failure. `deployments_left` counts those behind this one; `again` is the upstream's own word.
+
+    >>> next_step(Fault.TRANSIENT, attempts_left=2, tries_here=1, deployments_left=0, time_left_s=9.0, jitter=0.5)
+    Again(delay_s=0.25)
+    """
+    if fault.final or attempts_left < 1 or time_left_s <= 0:
+        return GiveUp()
+    elsewhere: Step = NextDeployment() if deployments_left else GiveUp()
+    if fault is Fault.UNUSABLE or again is False:
+        return elsewhere
+    if deployments_left and (
+        tries_here >= TRIES_BEFORE_FAILOVER or attempts_left <= deployments_left or (retry_after_s or 0) > PATIENCE_S
+    ):
+        return elsewhere
+    delay_s = max(backoff_s(tries_here, jitter), retry_after_s or 0.0)
+    return Again(delay_s) if delay_s < time_left_s else elsewhere

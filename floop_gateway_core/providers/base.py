@@ -1,0 +1,126 @@
+"""What the engine knows of an upstream: one request value out, deltas in, faults with one defined meaning.
+
+A *codec* is pure (bytes ↔ values, no I/O) and knows one vendor's wire format; `providers.driver` carries its bytes over
+HTTP. A *provider* is what the engine opens: the driver with a codec, or `echo`, which needs no wire.
+
+Preamble (role chunks, pings, empty deltas, thinking) is an event of the upstream but no text: it resets the time-outs
+and commits nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from floop_gateway_core.policy.retry import Fault
+from floop_gateway_core.types import FinishReason, Message, Usage
+
+__all__ = [
+    "Codec",
+    "Decoder",
+    "Delta",
+    "Fault",
+    "Provider",
+    "Stream",
+    "UpstreamCall",
+    "UpstreamFault",
+    "UpstreamRequest",
+]
+
+
+class UpstreamFault(Exception):
+    """An attempt failed. `reason` is ours, short, and safe to log: never the upstream's words, a key or a prompt."""
+
+    def __init__(
+        self, fault: Fault, reason: str, *, retry_after_s: float | None = None, again: bool | None = None
+    ) -> None:
+        super().__init__(f"{fault.value}: {reason}")
+        self.fault = fault
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+        self.again = again  # the upstream's own word on whether to come back, where it gave one
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCall:
+    """One attempt's request in the gateway's words; the codec turns it into the vendor's.
+
+    `max_tokens` is the granted output for the client; `thinking_allowance_tokens` comes on top of it where the
+    deployment thinks. `thinking_tokens` (a budget) and `thinking` (an effort or level) are never both set.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    system: str | None
+    max_tokens: int
+    temperature: float | None = None
+    thinking_tokens: int | None = None
+    thinking: str | None = None
+    thinking_allowance_tokens: int = 0
+    send_temperature: bool = True
+    max_tokens_field: str = "max_completion_tokens"
+    extra_body: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """An HTTP request, complete but for the connection. `repr` hides what may hold a key or a prompt."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
+class Delta:
+    """What one chunk of the upstream added. Mutable and one for each chunk, not each event: this is the hot path.
+
+    `events` counts the upstream's events, preamble included. `usage` is cumulative, the last report in the chunk.
+    `usage_covers` says whether that report came after all text and thinking so far. `finish` is the reason of the
+    terminal event: once it is set, nothing more is read.
+    """
+
+    events: int = 0
+    texts: list[str] = field(default_factory=list)
+    thinking: list[str] = field(default_factory=list)
+    usage: Usage | None = None
+    usage_covers: bool = False
+    finish: FinishReason | None = None
+
+
+class Decoder(Protocol):
+    """The state of one answer. The same bytes give the same texts, usage and ending, however they are split."""
+
+    def feed(self, chunk: bytes) -> Delta:
+        """Take the next bytes; raise `UpstreamFault` for a malformed event or an error that came in band."""
+
+    def end(self) -> Delta:
+        """The body has ended; raise `UpstreamFault` where the terminal event is still missing."""
+
+
+class Codec(Protocol):
+    """One vendor's wire format."""
+
+    content_type: str
+    """The media type of a streamed answer; a 200 of another type is a fault."""
+
+    def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest: ...
+
+    def decoder(self) -> Decoder: ...
+
+    def fault(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> UpstreamFault:
+        """Say what a non-200 answer means; `now` (epoch seconds) resolves an HTTP date in `Retry-After`."""
+
+
+class Stream(Protocol):
+    """An open answer: call `next` until a delta has `finish`; it raises `UpstreamFault`, and never ends without."""
+
+    async def next(self) -> Delta: ...
+
+
+class Provider(Protocol):
+    def open(self, call: UpstreamCall, on_sent: Callable[[], None]) -> AbstractAsyncContextManager[Stream]:
+        """Send the request and hold the answer open; leaving the context closes or releases the connection.
+
+        `on_sent` is called when the request goes out on a connection: from then on the attempt may cost something.
+        """

@@ -1,0 +1,75 @@
+"""The provider that needs no key: it answers with the last user text itself, word by word.
+
+A frame is a word with the white space that follows it; white space at the start goes with the first word, and white space
+alone is one word. One word counts as one output token, each word of all that was sent (the system text included) as one
+input token. Both are reported with every frame. `max_tokens` cuts the answer after that many words.
+"""
+
+import re
+from collections.abc import Callable
+from types import TracebackType
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from floop_gateway_core.providers.base import Delta, UpstreamCall
+from floop_gateway_core.types import FinishReason, Usage
+
+__all__ = ["EchoProvider"]
+
+_WORD = re.compile(r"\s*\S+\s*")
+WORDS_AT_ONCE = 256
+
+
+class EchoProvider:
+    """`words_per_second` of 0 sends as fast as the client reads."""
+
+    def __init__(self, *, words_per_second: float = 0.0) -> None:
+        self._words_per_second = words_per_second
+
+    def open(self, call: UpstreamCall, on_sent: Callable[[], None]) -> "_Echo":
+        on_sent()
+        return _Echo(call, self._words_per_second)
+
+
+def words(text: str) -> list[str]:
+    """Cut a text into frames that joined are the text.
+
+    >>> words(" one  two")
+    [' one  ', 'two']
+    """
+    return _WORD.findall(text) or ([text] if text else [])
+
+
+class _Echo:
+    def __init__(self, call: UpstreamCall, words_per_second: float) -> None:
+        users = [message.text for message in call.messages if message.role == "user"]
+        said = words(users[-1] if users else "")
+        self._words = said[: call.max_tokens]
+        self._cut: FinishReason = "max_tokens" if len(said) > call.max_tokens else "end_turn"
+        self._input_tokens = sum(len(words(message.text)) for message in call.messages) + len(words(call.system or ""))
+        self._pause_s = 1.0 / words_per_second if words_per_second > 0 else 0.0
+        self._sent = 0
+
+    async def __aenter__(self) -> "_Echo":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        return
+
+    async def next(self) -> Delta:
+        if self._sent >= len(self._words):
+            await checkpoint()
+            return Delta(events=1, usage=self._usage(), usage_covers=True, finish=self._cut)
+        if self._pause_s:
+            await anyio.sleep(self._pause_s)
+        else:
+            await checkpoint()
+        texts = self._words[self._sent : self._sent + (1 if self._pause_s else WORDS_AT_ONCE)]
+        self._sent += len(texts)
+        return Delta(events=len(texts), texts=texts, usage=self._usage(), usage_covers=True)
+
+    def _usage(self) -> Usage:
+        return Usage(self._input_tokens, self._sent)

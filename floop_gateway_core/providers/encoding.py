@@ -1,0 +1,96 @@
+"""What the codecs share when they write a request: where it goes, whose turn it is, what the host may add.
+
+It decides that a deployment's `extra_body` never wins over a field that the gateway sets, at any depth, for those
+fields carry what was held and will be billed.
+"""
+
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from floop_gateway_core.providers.base import Fault, UpstreamCall, UpstreamFault, UpstreamRequest
+
+__all__ = ["FILLER", "ceiling", "clamped", "endpoint", "request", "system_text", "turns"]
+
+FILLER = "."
+"""What stands for the user where a vendor wants a user's turn and the client sent none with words in it."""
+
+_HEADERS = (
+    ("Accept", "text/event-stream"),
+    ("Content-Type", "application/json"),
+    ("Accept-Encoding", "identity"),  # a compressed stream arrives in lumps, and gzip can break
+)
+
+
+def endpoint(base_url: str, path: str, query: str = "") -> str:
+    """Join a base and a path, keeping the base's query (Azure's `?api-version=…`) behind the path.
+
+    >>> endpoint("https://llm.example/v1/?api-version=1", "/chat/completions")
+    'https://llm.example/v1/chat/completions?api-version=1'
+    """
+    base, _, own = base_url.partition("#")[0].partition("?")
+    queries = "&".join(part for part in (own, query) if part)
+    return base.rstrip("/") + path + (f"?{queries}" if queries else "")
+
+
+def request(
+    url: str,
+    auth: tuple[tuple[str, str], ...],
+    body: dict[str, object],
+    extra: Mapping[str, object],
+    withheld: Collection[str] = (),
+) -> UpstreamRequest:
+    """Complete a request; `withheld` names members of `extra` that must not be sent even where `body` lacks them."""
+    allowed = {name: value for name, value in extra.items() if name not in withheld}
+    for _, value in auth:
+        # An HTTP library would refuse it too, and quote it in its exception.
+        if not (value.isascii() and value.isprintable()):
+            raise UpstreamFault(Fault.UNUSABLE, "the key cannot be sent in a header")
+    return UpstreamRequest(url, (*_HEADERS, *auth), msgspec.json.encode(_merged(body, allowed)))
+
+
+def _merged(body: Mapping[str, object], extra: Mapping[str, object]) -> dict[str, object]:
+    merged = {**extra, **body}
+    for name, value in body.items():
+        other = extra.get(name)
+        if isinstance(value, dict) and isinstance(other, Mapping):
+            merged[name] = _merged(value, other)
+    return merged
+
+
+def ceiling(call: UpstreamCall) -> int:
+    """Give the most that the upstream may write: what was granted to the client, and the thinking on top of it."""
+    return call.max_tokens + max(call.thinking_allowance_tokens, call.thinking_tokens or 0)
+
+
+def clamped(temperature: float, most: float) -> float:
+    """Bring a temperature into the vendor's range (contract: Providers)."""
+    return min(max(temperature, 0), most)
+
+
+def system_text(call: UpstreamCall) -> str:
+    """Give all that stands outside of the turns, joined by a blank line; empty where there is nothing."""
+    parts = [call.system or "", *(message.text for message in call.messages if message.role == "system")]
+    return "\n\n".join(part for part in parts if part.strip())
+
+
+def turns(call: UpstreamCall) -> list[tuple[str, str]]:
+    """Give `(role, text)` in strict alternation, a user's turn first, none without words.
+
+    Neighbours of one role are joined by a blank line. A conversation that opens with the assistant gets `FILLER` for
+    the user. White space at the end of a last assistant turn is cut: Anthropic refuses it.
+    """
+    mended: list[tuple[str, str]] = []
+    for message in call.messages:
+        text = message.text
+        if message.role == "system" or not text.strip():
+            continue
+        if mended and mended[-1][0] == message.role:
+            mended[-1] = (message.role, f"{mended[-1][1]}\n\n{text}")
+        else:
+            mended.append((message.role, text))
+    if not mended or mended[0][0] != "user":
+        mended.insert(0, ("user", FILLER))
+    if mended[-1][0] == "assistant":
+        mended[-1] = ("assistant", mended[-1][1].rstrip())
+    return mended

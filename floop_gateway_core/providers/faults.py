@@ -1,0 +1,239 @@
+"""What an upstream's error means: which `Fault`, how long to wait, whether to come again.
+
+It decides by the contract's table (Providers) from the status, and reads the body only where the table asks for it: an
+exhausted quota among the 429s, an input beyond the model's context among the 400s. An error that comes in band (an
+event of a stream, or the body of a 200) has no status of its own: its code, status or type names the status that the
+vendor would have sent, and the same table holds.
+
+Two 400s are no fault of the request, so another deployment may do better; they are read as the 401 and 402 that other
+vendors send: an exhausted prepaid balance (Anthropic) and a key that is not valid (Gemini).
+
+It must never pass the upstream's words on: a reason is a status and our own words.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+from floop_gateway_core.providers.base import Fault, UpstreamFault
+from floop_gateway_core.providers.reading import loads
+
+__all__ = ["band_fault", "http_fault", "retry_after_s"]
+
+_BODY_MAX = 64 * 1024
+"""An error body longer than this is not read: its status alone counts."""
+
+_EXHAUSTED_CODES = frozenset(
+    {
+        "insufficient_quota",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "billing_error",
+        "insufficient_balance",
+        "exceeded_current_quota_error",
+    }
+)
+_EXHAUSTED_WORDS = re.compile(
+    r"credit balance is too low|exceeded your current quota|insufficient (?:balance|credits|funds)"
+    r"|credits are depleted|spending (?:cap|limit)|usage limits?\b.*\bregain access",
+    re.IGNORECASE | re.DOTALL,
+)
+# Google says "exceeded your current quota" for the minute's and the day's alike: only the quota's name tells them apart.
+_GOOGLE_EXHAUSTED_WORDS = re.compile(r"credits are depleted|spending cap", re.IGNORECASE)
+_GOOGLE_DAILY = re.compile(r"per_?day", re.IGNORECASE)
+
+_TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "context_window_exceeded"})
+_TOO_LONG_WORDS = re.compile(
+    r"maximum context length|maximum prompt length|prompt is too long|exceeds? (?:the )?context (?:limit|window|length)"
+    r"|exceeds? the (?:available|model'?s) context|context length is only|context (?:length|window|size) exceeded"
+    r"|exceeds the maximum number of tokens|input tokens exceed",
+    re.IGNORECASE,
+)
+
+_STATUS_OF = {
+    "invalid_request_error": 400,
+    "badrequesterror": 400,
+    "invalid_argument": 400,
+    "failed_precondition": 400,
+    "out_of_range": 400,
+    "request_too_large": 413,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "unauthenticated": 401,
+    "billing_error": 402,
+    "insufficient_balance": 402,
+    "permission_error": 403,
+    "permission_denied": 403,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "not_found": 404,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "resource_exhausted": 429,
+    "insufficient_quota": 429,
+    "timeout_error": 408,
+    "overloaded_error": 529,
+}
+_STATUS_OF.update(dict.fromkeys(_EXHAUSTED_CODES - _STATUS_OF.keys(), 429))
+_STATUS_OF.update(dict.fromkeys(_TOO_LONG_CODES, 400))
+_STATUS_UNKNOWN = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Error:
+    """An error body's facts, lower case but for the message: OpenAI's and Anthropic's type and code, Google's status."""
+
+    names: frozenset[str] = frozenset()
+    number: int | None = None
+    message: str = ""
+    google: bool = False
+    daily: bool = False
+    retry_delay_s: float | None = None
+
+
+def http_fault(status: int, headers: Mapping[str, str], body: bytes, now: float) -> UpstreamFault:
+    """Say what an answer means that is no stream. `now` in epoch seconds; header names in any case."""
+    fields = {name.lower(): value for name, value in headers.items()}
+    parsed = loads(body) if len(body) <= _BODY_MAX else None
+    error = _read_error(_inner(parsed), parsed)
+    wait_s = retry_after_s(fields, now)
+    if wait_s is None:
+        wait_s = error.retry_delay_s
+    again = {"true": True, "false": False}.get(fields.get("x-should-retry", "").strip().lower())
+    if status == 200 and error != _Error():
+        return _fault(_implied_status(error), error, "an error came with status 200", wait_s, again)
+    return _fault(status, error, f"status {status}", wait_s, again)
+
+
+def band_fault(error: object) -> UpstreamFault:
+    """Say what the `error` member of an event means: an object, or the message alone."""
+    facts = _read_error(error, None)
+    status = _implied_status(facts)
+    return _fault(status, facts, f"an error came in band, as of status {status}", facts.retry_delay_s, None)
+
+
+def retry_after_s(fields: Mapping[str, str], now: float) -> float | None:
+    """Read `retry-after-ms`, else `retry-after` (seconds, fractions, an HTTP date); None where neither makes sense.
+
+    >>> retry_after_s({"retry-after": "1.5"}, now=0.0), retry_after_s({"retry-after-ms": "250"}, now=0.0)
+    (1.5, 0.25)
+    >>> retry_after_s({"retry-after": "Thu, 01 Jan 1970 00:01:00 GMT"}, now=45.0)
+    15.0
+    """
+    millis = _seconds(fields.get("retry-after-ms", ""))
+    if millis is not None:
+        return millis / 1000
+    value = fields.get("retry-after", "").strip()
+    seconds = _seconds(value)
+    if seconds is not None or not value:
+        return seconds
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _seconds(value: str) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _fault(status: int, error: _Error, reason: str, wait_s: float | None, again: bool | None) -> UpstreamFault:
+    fault, why = _judge(status, error, again)
+    return UpstreamFault(fault, f"{reason}: {why}" if why else reason, retry_after_s=wait_s, again=again)
+
+
+def _judge(status: int, error: _Error, again: bool | None) -> tuple[Fault, str]:
+    """The contract's table, and what it leaves open: other 4xx are the request's fault, redirects the deployment's."""
+    match status:
+        case 429:
+            return (Fault.UNUSABLE, "the quota is exhausted") if _exhausted(error) else (Fault.RATE_LIMITED, "")
+        case 400 if _too_long(error):
+            return Fault.CONTEXT_LENGTH, "the input is too long for the model"
+        case 400 if _exhausted(error):
+            return Fault.UNUSABLE, "the quota is exhausted"
+        case 400 if "api_key_invalid" in error.names:
+            return Fault.UNUSABLE, "the key is not valid"
+        case 401 | 402 | 403 | 404 | 405 | 410:
+            return Fault.UNUSABLE, ""
+        case 408 | 425 | 499:
+            return Fault.TRANSIENT, ""
+        case 409 if again or "aborted" in error.names:
+            return Fault.TRANSIENT, ""
+        case _ if 400 <= status < 500:
+            return Fault.REJECTED, ""
+        case _ if 300 <= status < 400:
+            return Fault.UNUSABLE, "a redirect is not followed"
+        case _:
+            return Fault.TRANSIENT, ""
+
+
+def _exhausted(error: _Error) -> bool:
+    if error.google:
+        return error.daily or _GOOGLE_EXHAUSTED_WORDS.search(error.message) is not None
+    return not error.names.isdisjoint(_EXHAUSTED_CODES) or _EXHAUSTED_WORDS.search(error.message) is not None
+
+
+def _too_long(error: _Error) -> bool:
+    return not error.names.isdisjoint(_TOO_LONG_CODES) or _TOO_LONG_WORDS.search(error.message) is not None
+
+
+def _implied_status(error: _Error) -> int:
+    if error.number is not None and 400 <= error.number <= 599:
+        return error.number
+    # The most telling name wins: OpenAI's type is `invalid_request_error` beside codes of every kind.
+    statuses = [_STATUS_OF[name] for name in error.names if name in _STATUS_OF]
+    return max(statuses, key=lambda status: (status != 400, status)) if statuses else _STATUS_UNKNOWN
+
+
+def _inner(parsed: object) -> object:
+    """Find the error of a body: under `error`, in a list of one (Google), or the body itself."""
+    if isinstance(parsed, list) and parsed:
+        parsed = parsed[0]
+    if isinstance(parsed, dict):
+        return parsed.get("error") or parsed
+    return None
+
+
+def _read_error(error: object, parsed: object) -> _Error:
+    if isinstance(error, str):
+        return _Error(message=error[:_BODY_MAX])
+    if not isinstance(error, dict) or (error is parsed and not error.keys() & {"message", "detail", "code"}):
+        return _Error()
+    code, message = error.get("code"), error.get("message") or error.get("detail")
+    details = list(_details(error.get("details")))
+    names = {value.lower() for value in (code, error.get("type"), error.get("status")) if isinstance(value, str)}
+    names |= {reason.lower() for detail in details if isinstance(reason := detail.get("reason"), str)}
+    number = int(code) if isinstance(code, str) and code.isdecimal() and len(code) == 3 else code
+    return _Error(
+        names=frozenset(names),
+        number=number if type(number) is int else None,
+        message=message if isinstance(message, str) else "",
+        google=isinstance(error.get("status"), str),
+        daily=any(_is_daily(detail) for detail in details),
+        retry_delay_s=next((wait for detail in details if (wait := _retry_delay(detail)) is not None), None),
+    )
+
+
+def _details(details: object) -> Iterator[dict[str, object]]:
+    if isinstance(details, list):
+        yield from (detail for detail in details[:32] if isinstance(detail, dict))
+
+
+def _is_daily(detail: Mapping[str, object]) -> bool:
+    violations = detail.get("violations")
+    if not isinstance(violations, list):
+        return False
+    names = (violation.get("quotaId") for violation in violations if isinstance(violation, dict))
+    return any(isinstance(name, str) and _GOOGLE_DAILY.search(name) for name in names)
+
+
+def _retry_delay(detail: Mapping[str, object]) -> float | None:
+    """Read google.rpc.RetryInfo's delay, a protobuf duration: `47s`, `1.5s`."""
+    delay = detail.get("retryDelay")
+    return _seconds(delay.removesuffix("s")) if isinstance(delay, str) else None

@@ -1,0 +1,180 @@
+"""Google's Gemini, `streamGenerateContent?alt=sse`: bytes ↔ values, no I/O.
+
+There is no terminal event but the end of the body behind a `finishReason` (or behind a `promptFeedback` that blocked
+the prompt): usage may come with that chunk or after it, and early models said `STOP` with every chunk. A body that
+ends without either is a broken reply.
+
+Usage comes with every chunk and is cumulative: the last one counts. Output is candidates and thoughts. A counter that
+is 0 is left out of the JSON (protobuf), so an absent one is 0, but for the prompt's.
+"""
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import msgspec
+
+from floop_gateway_core.providers.base import Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
+from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, request, system_text, turns
+from floop_gateway_core.providers.faults import band_fault, http_fault
+from floop_gateway_core.providers.reading import StreamDecoder, broken, count, read, report
+from floop_gateway_core.types import FinishReason, Usage
+from floop_gateway_core.wire.sse import ServerSentEvent
+
+__all__ = ["GeminiCodec"]
+
+_BASE_URL = "https://generativelanguage.googleapis.com"
+_TEMPERATURE_MAX = 2.0
+_OTHER_SPELLINGS = frozenset({"generation_config", "system_instruction"})
+"""Protobuf reads these names too: under them, `extra_body` could set what the gateway sets."""
+
+_FINISH: Mapping[str, FinishReason] = {
+    "STOP": "end_turn",
+    "MAX_TOKENS": "max_tokens",
+    "SAFETY": "content_filter",
+    "RECITATION": "content_filter",
+    "BLOCKLIST": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "SPII": "content_filter",
+    "IMAGE_SAFETY": "content_filter",
+    "IMAGE_PROHIBITED_CONTENT": "content_filter",
+    "IMAGE_RECITATION": "content_filter",
+    "MODEL_ARMOR": "content_filter",
+}  # OTHER, LANGUAGE, MALFORMED_FUNCTION_CALL and whatever comes next: `error`, for these all name a failure
+
+
+class _Part(msgspec.Struct):
+    text: str | None = None
+    thought: bool | None = None
+
+
+class _Content(msgspec.Struct):
+    parts: list[_Part] | None = None
+
+
+class _Candidate(msgspec.Struct, rename="camel"):
+    content: _Content | None = None
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct, rename="camel"):
+    prompt_token_count: object = None
+    candidates_token_count: object = None
+    thoughts_token_count: object = None
+    tool_use_prompt_token_count: object = None
+    cached_content_token_count: object = None
+
+
+class _PromptFeedback(msgspec.Struct, rename="camel"):
+    block_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct, rename="camel"):
+    candidates: list[_Candidate] | None = None
+    usage_metadata: _Usage | None = None
+    prompt_feedback: _PromptFeedback | None = None
+    error: object = None
+
+
+_CHUNK = msgspec.json.Decoder(_Chunk)
+
+
+class GeminiCodec:
+    """Google's Gemini. Stateless: one serves every deployment and every request."""
+
+    content_type = "text/event-stream"
+
+    def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
+        """Write the request. The key goes into a header, never into the URL, which gets logged."""
+        generation: dict[str, object] = {"maxOutputTokens": ceiling(call)}
+        if call.temperature is not None and call.send_temperature:
+            generation["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
+        if call.thinking is not None:
+            generation["thinkingConfig"] = {"thinkingLevel": call.thinking}
+        elif call.thinking_tokens is not None:
+            generation["thinkingConfig"] = {"thinkingBudget": call.thinking_tokens}
+        body: dict[str, object] = {
+            "contents": [
+                {"role": "user" if role == "user" else "model", "parts": [{"text": text}]} for role, text in turns(call)
+            ],
+            "generationConfig": generation,
+        }
+        system = system_text(call)
+        if system:
+            body["systemInstruction"] = {"parts": [{"text": system}]}
+        model = call.model if call.model.startswith(("models/", "tunedModels/")) else f"models/{call.model}"
+        path = f"/v1beta/{quote(model)}:streamGenerateContent"
+        key = (api_key or "").strip()
+        auth = (("x-goog-api-key", key),) if key else ()
+        url = endpoint(base_url or _BASE_URL, path, "alt=sse")
+        return request(url, auth, body, call.extra_body, _OTHER_SPELLINGS)
+
+    def decoder(self) -> Decoder:
+        return StreamDecoder(_Reader())
+
+    def fault(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> UpstreamFault:
+        return http_fault(status, headers, body, now)
+
+
+class _Reader:
+    """The state of one answer: how it finished, once that is known."""
+
+    __slots__ = ("_finish", "_written")
+
+    def __init__(self) -> None:
+        self._finish: FinishReason | None = None
+        self._written = False  # a text has come
+
+    def event(self, event: ServerSentEvent, delta: Delta) -> None:
+        data = event.data
+        if not data.strip():
+            return
+        chunk = read(_CHUNK, data)
+        if chunk is None:
+            raise broken("an event is malformed")
+        if chunk.error:
+            raise band_fault(chunk.error)
+        if chunk.candidates:
+            self._candidate(chunk.candidates[0], delta)
+        feedback = chunk.prompt_feedback
+        if feedback is not None and feedback.block_reason not in (None, "", "BLOCK_REASON_UNSPECIFIED"):
+            self._finish = "content_filter"
+        if chunk.usage_metadata is not None:
+            self._usage(chunk.usage_metadata, delta)
+
+    def _candidate(self, candidate: _Candidate, delta: Delta) -> None:
+        reason = candidate.finish_reason
+        if reason and reason != "FINISH_REASON_UNSPECIFIED":
+            self._finish = _FINISH.get(reason, "error")
+        if candidate.content is None or not candidate.content.parts:
+            return
+        for part in candidate.content.parts:
+            if part.text:
+                if part.thought:
+                    delta.thinking.append(part.text)
+                else:
+                    delta.texts.append(part.text)
+                    self._written = True
+                delta.usage_covers = False
+
+    def _usage(self, usage: _Usage, delta: Delta) -> None:
+        """Take a report. One that counts no candidates although a text has come covers it not (seen in mid-stream)."""
+        made = _report(usage)
+        if made is not None:
+            delta.usage = made
+            delta.usage_covers = not (self._written and count(usage.candidates_token_count) is None)
+
+    def end(self, delta: Delta) -> None:
+        delta.finish = self._finish
+
+
+def _report(usage: _Usage) -> Usage | None:
+    prompt = count(usage.prompt_token_count)
+    if prompt is None:
+        return None
+    thoughts = count(usage.thoughts_token_count) or 0
+    return report(
+        prompt + (count(usage.tool_use_prompt_token_count) or 0),
+        (count(usage.candidates_token_count) or 0) + thoughts,
+        count(usage.cached_content_token_count),
+        thoughts,
+    )

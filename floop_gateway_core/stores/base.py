@@ -1,0 +1,243 @@
+"""What the gateway asks of a store: commands, each one transaction or one round trip, never CRUD.
+
+Three protocols, which a host may hand in separately or as one `Store`:
+
+    ProjectStore   projects, their settings, their keys' digests
+    RateStore      the moving window of each project
+    LedgerStore    daily budgets, accounts, holds, and the usage log, which are settled together
+
+The decisions are `policy`'s: a store loads, calls `window.decide`, `admission.grant` and `ledger.apply`, and saves, all in
+one transaction. `floop_gateway_core.testing` ships the suite that every store must pass.
+
+A store that cannot answer raises `StoreUnavailable`, which the client sees as 503; anything else it raises is a 500.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, Protocol, TypeAlias
+
+from floop_gateway_core.errors import ErrorCode, Refusal
+from floop_gateway_core.policy.admission import Ask, Grant
+from floop_gateway_core.policy.ledger import Account, Hold
+from floop_gateway_core.policy.window import Decision
+from floop_gateway_core.types import Endpoint, FinishReason, Microcredits, RequestId
+
+__all__ = [
+    "Ending",
+    "HoldRequest",
+    "LedgerStore",
+    "NoSuchProject",
+    "Project",
+    "ProjectExists",
+    "ProjectSettings",
+    "ProjectStore",
+    "RateStore",
+    "Settled",
+    "Settlement",
+    "Store",
+    "StoreUnavailable",
+    "UsageRecord",
+]
+
+Ending = Literal["complete", "upstream_error", "client_gone", "refused", "internal_error", "lost"]
+
+
+class StoreUnavailable(Exception):
+    """The store does not answer; nothing is known to have changed. The reason names no secret of a connection."""
+
+
+class ProjectExists(Exception):
+    """A project of this name is there already; nothing was changed."""
+
+
+class NoSuchProject(Exception):
+    """There is no project of this name; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectSettings:
+    """None where the plan decides."""
+
+    plan: str = "default"
+    requests_per_minute: int | None = None
+    daily_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    name: str
+    owner: str
+    settings: ProjectSettings
+    key_prefix: str
+    created_at: float
+
+
+@dataclass(slots=True)
+class UsageRecord:
+    """One authenticated request, from its admission to its ending (contract: Usage log).
+
+    Mutable: the engine fills it in as the request goes on, and it is written at admission and once more when settled.
+    `ending` is None while the request runs. `started_at` is epoch seconds.
+    """
+
+    request_id: RequestId
+    project: str
+    key_prefix: str
+    endpoint: Endpoint
+    started_at: float
+    alias: str | None = None
+    resolved_alias: str | None = None
+    deployment: str | None = None
+    status: int | None = None
+    code: ErrorCode | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+    microcredits: Microcredits = Microcredits(0)  # noqa: RUF009 - a NewType of int
+    attempts: int = 0
+    first_text_ms: int | None = None
+    total_ms: int | None = None
+    streamed: bool = False
+    ending: Ending | None = None
+    finish_reason: FinishReason | None = None
+    auto_reasons: tuple[tuple[str, float], ...] | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """Give the record's fields in the contract's order and form."""
+        started = datetime.fromtimestamp(self.started_at, UTC).isoformat(timespec="milliseconds")
+        values: dict[str, object] = {name: getattr(self, name) for name in RECORD_FIELDS}
+        reasons = self.auto_reasons
+        values["auto_reasons"] = None if reasons is None else [list(reason) for reason in reasons]
+        values["started_at"] = started.replace("+00:00", "Z")
+        return values
+
+
+RECORD_FIELDS = (
+    "request_id", "project", "key_prefix", "endpoint", "alias", "resolved_alias", "deployment", "status", "code",
+    "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "estimated", "microcredits", "attempts",
+    "first_text_ms", "total_ms", "streamed", "ending", "finish_reason", "auto_reasons", "started_at",
+)  # fmt: skip
+"""As `floop-gateway usage --json` prints them."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """Both holds of one request, by its id, and its record, which is there from now on.
+
+    `day` is the UTC day key and `budget_tokens` the day's limit at admission. The hold expires at `expires_at` (epoch
+    seconds), which no living request reaches.
+    """
+
+    record: UsageRecord
+    owner: str
+    day: int
+    budget_tokens: int
+    ask: Ask
+    now: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of one request: what both holds come to, and its finished record.
+
+    `charge` is None to void. `tokens` is what the day's budget captures. The store writes into the record's
+    `microcredits` what was really charged.
+    """
+
+    record: UsageRecord
+    owner: str
+    day: int
+    now: float
+    charge: Microcredits | None = None
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How the hold stands, by this settlement or by an earlier one of the same id, and the account after it."""
+
+    hold: Hold
+    account: Account
+
+
+Admitted: TypeAlias = tuple[Project, Decision]
+
+
+class ProjectStore(Protocol):
+    async def create_project(
+        self,
+        name: str,
+        owner: str,
+        settings: ProjectSettings,
+        *,
+        digest: str,
+        key_prefix: str,
+        now: float,
+        credits: Microcredits = Microcredits(0),  # noqa: B008 - a NewType of int
+    ) -> Project:
+        """Create a project with its one active key, and add `credits` to its owner's account; raise `ProjectExists`."""
+
+    async def project(self, name: str) -> Project | None: ...
+
+    async def projects(self) -> list[Project]:
+        """Give all projects, by name."""
+
+    async def set_project(self, name: str, settings: ProjectSettings) -> Project:
+        """Replace the settings; raise `NoSuchProject`."""
+
+    async def rotate_key(self, name: str, *, digest: str, key_prefix: str, now: float) -> Project:
+        """Put a new key in place of the active one, in one transaction; raise `NoSuchProject`."""
+
+    async def authenticate(self, digest: str) -> Project | None:
+        """Give the project whose active key has this digest; every change shows within one second."""
+
+
+class RateStore(Protocol):
+    async def acquire(self, project: str, limit: int, now: float) -> Decision:
+        """Spend one request of the project's moving minute, or refuse; atomic over all processes on the store."""
+
+
+class LedgerStore(Protocol):
+    async def hold(self, request: HoldRequest) -> Grant | Refusal:
+        """Place both holds and write the record, or neither; repeated, give the first answer.
+
+        An id that was settled before it came is refused with `INTERNAL_ERROR`: nobody waits for it any more.
+        """
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        """Resolve both holds and finish the record, exactly once; repeated, change nothing.
+
+        Of an unknown id (a refusal before any hold, or a hold still on its way) it writes the record and a mark, so that
+        a late hold is refused.
+        """
+
+    async def expire(self, now: float) -> int:
+        """Void the holds whose time is over, end their records as `lost`, and say how many there were."""
+
+    async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account: ...
+
+    async def account(self, owner: str) -> Account | None: ...
+
+    async def day(self, project: str, day: int) -> tuple[int, int]:
+        """Give the tokens used and held of a project's UTC day."""
+
+    def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
+        """Give the finished records, oldest first."""
+
+
+class Store(ProjectStore, RateStore, LedgerStore, Protocol):
+    """All three in one place, which saves a round trip for each request."""
+
+    async def authenticate_and_acquire(
+        self, digest: str, limit_of: Callable[[Project], int], now: float
+    ) -> Admitted | None:
+        """Authenticate, and where there is such a key, spend one of its project's requests per minute."""
+
+    async def setup(self) -> None:
+        """Open the store and bring its schema up to date; repeated, do nothing."""
+
+    async def aclose(self) -> None: ...

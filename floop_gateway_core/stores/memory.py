@@ -1,0 +1,196 @@
+"""Everything in this process's memory: for tests and single-process toys. It forgets at exit, and bounds its log.
+
+It is safe on any number of event loops and threads of one process; several processes would each count for themselves.
+"""
+
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+
+from floop_gateway_core.errors import Refusal
+from floop_gateway_core.policy import books, ledger
+from floop_gateway_core.policy.admission import Grant
+from floop_gateway_core.policy.books import Books, JointHold
+from floop_gateway_core.policy.budget import DayBudget
+from floop_gateway_core.policy.ledger import Account, Hold
+from floop_gateway_core.policy.window import Decision, RateLimiter
+from floop_gateway_core.stores.base import (
+    Admitted,
+    HoldRequest,
+    NoSuchProject,
+    Project,
+    ProjectExists,
+    ProjectSettings,
+    Settled,
+    Settlement,
+    UsageRecord,
+)
+from floop_gateway_core.types import Microcredits, RequestId
+
+__all__ = ["MemoryStore"]
+
+MAX_RECORDS = 100_000
+
+
+@dataclass(slots=True)
+class _OpenHold:
+    hold: JointHold
+    request: HoldRequest
+
+
+class MemoryStore:
+    def __init__(self, *, max_records: int = MAX_RECORDS) -> None:
+        self._lock = threading.Lock()
+        self._max_records = max_records
+        self._projects: dict[str, Project] = {}
+        self._keys: dict[str, str] = {}  # digest -> project
+        self._limiter = RateLimiter(1)
+        self._accounts: dict[str, Account] = {}
+        self._days: dict[tuple[str, int], DayBudget] = {}
+        self._open: dict[RequestId, _OpenHold] = {}
+        self._settled: dict[RequestId, tuple[Hold, UsageRecord]] = {}  # in the order of settling
+
+    async def setup(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+    async def create_project(
+        self,
+        name: str,
+        owner: str,
+        settings: ProjectSettings,
+        *,
+        digest: str,
+        key_prefix: str,
+        now: float,
+        credits: Microcredits = Microcredits(0),  # noqa: B008 - a NewType of int
+    ) -> Project:
+        with self._lock:
+            if name in self._projects:
+                raise ProjectExists(name)
+            self._projects[name] = project = Project(name, owner, settings, key_prefix, now)
+            before = self._accounts.get(owner, Account())
+            self._accounts[owner], _, _ = ledger.apply(before, None, ledger.Grant(credits))
+            self._keys[digest] = name
+            return project
+
+    async def project(self, name: str) -> Project | None:
+        return self._projects.get(name)
+
+    async def projects(self) -> list[Project]:
+        with self._lock:
+            return [self._projects[name] for name in sorted(self._projects)]
+
+    async def set_project(self, name: str, settings: ProjectSettings) -> Project:
+        return self._change(name, settings=settings)
+
+    async def rotate_key(self, name: str, *, digest: str, key_prefix: str, now: float) -> Project:
+        with self._lock:
+            old = [key for key, project in self._keys.items() if project == name]
+        project = self._change(name, key_prefix=key_prefix)
+        with self._lock:
+            for key in old:
+                del self._keys[key]
+            self._keys[digest] = name
+        return project
+
+    def _change(self, name: str, **changes: object) -> Project:
+        with self._lock:
+            if name not in self._projects:
+                raise NoSuchProject(name)
+            self._projects[name] = project = replace(self._projects[name], **changes)  # type: ignore[arg-type]
+            return project
+
+    async def authenticate(self, digest: str) -> Project | None:
+        with self._lock:
+            name = self._keys.get(digest)
+            return None if name is None else self._projects[name]
+
+    async def acquire(self, project: str, limit: int, now: float) -> Decision:
+        with self._lock:
+            return self._limiter.acquire(project, now, limit=limit)
+
+    async def authenticate_and_acquire(
+        self, digest: str, limit_of: Callable[[Project], int], now: float
+    ) -> Admitted | None:
+        project = await self.authenticate(digest)
+        return None if project is None else (project, await self.acquire(project.name, limit_of(project), now))
+
+    async def hold(self, request: HoldRequest) -> Grant | Refusal:
+        record = request.record
+        await self.expire(request.now)
+        with self._lock:
+            key = record.project, request.day
+            budget = replace(self._days.get(key, DayBudget(0)), limit=request.budget_tokens)
+            after, granted = books.place(
+                Books(self._accounts.get(request.owner, Account()), budget, self._hold_of(record.request_id)),
+                request.ask,
+                request.now,
+            )
+            if isinstance(granted, Grant) and after.hold is not None:
+                self._accounts[request.owner], self._days[key] = after.account, after.budget
+                self._open.setdefault(record.request_id, _OpenHold(after.hold, replace_request(request)))
+            return granted
+
+    def _hold_of(self, request_id: RequestId) -> JointHold | None:
+        if request_id in self._open:
+            return self._open[request_id].hold
+        return JointHold(self._settled[request_id][0]) if request_id in self._settled else None
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        with self._lock:
+            return self._settle(settlement, lambda before: books.settle(before, settlement.charge, settlement.tokens))
+
+    def _settle(self, settlement: Settlement, resolve: Callable[[Books], Books]) -> Settled:
+        record = settlement.record
+        key = record.project, settlement.day
+        before = Books(
+            self._accounts.get(settlement.owner, Account()),
+            self._days.get(key, DayBudget(0)),
+            self._hold_of(record.request_id),
+        )
+        after = resolve(before)
+        if after.hold is None:
+            raise AssertionError("settling always leaves a hold or its mark")
+        if before.hold is None or before.hold.open:
+            self._open.pop(record.request_id, None)
+            record.microcredits = after.hold.credits.charged
+            self._settled[record.request_id] = after.hold.credits, replace(record)
+            self._accounts[settlement.owner] = after.account
+            self._days[key] = after.budget
+            while len(self._settled) > self._max_records:
+                del self._settled[next(iter(self._settled))]
+        return Settled(after.hold.credits, after.account)
+
+    async def expire(self, now: float) -> int:
+        with self._lock:
+            over = [entry.request for entry in self._open.values() if entry.request.expires_at <= now]
+            for request in over:
+                lost = replace(request.record, ending="lost")
+                self._settle(Settlement(lost, request.owner, request.day, now), books.expire)
+            return len(over)
+
+    async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account:
+        with self._lock:
+            before = self._accounts.get(owner, Account())
+            self._accounts[owner], _, _ = ledger.apply(before, None, ledger.Grant(amount))
+            return self._accounts[owner]
+
+    async def account(self, owner: str) -> Account | None:
+        return self._accounts.get(owner)
+
+    async def day(self, project: str, day: int) -> tuple[int, int]:
+        budget = self._days.get((project, day), DayBudget(0))
+        return budget.used, budget.held
+
+    async def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
+        with self._lock:
+            records = [record for _, record in self._settled.values()]
+        for record in sorted(records, key=lambda record: (record.started_at, record.request_id)):
+            if project in (None, record.project) and (since is None or record.started_at >= since):
+                yield replace(record)
+
+
+def replace_request(request: HoldRequest) -> HoldRequest:
+    """Keep the record as it was at admission: the engine goes on filling in its own."""
+    return replace(request, record=replace(request.record))

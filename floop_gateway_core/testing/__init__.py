@@ -1,0 +1,7 @@
+"""What a user needs to test an app against the gateway, and against providers that fail."""
+
+from floop_gateway_core.testing.answers import Answer, Break, Hold, Reply, Status
+from floop_gateway_core.testing.connection import Received
+from floop_gateway_core.testing.upstream import ScriptedUpstream
+
+__all__ = ["Answer", "Break", "Hold", "Received", "Reply", "ScriptedUpstream", "Status"]

@@ -1,0 +1,49 @@
+"""The exchange between a host and the gateway: a request in, a reply out, both independent of any framework.
+
+A host builds a `GatewayRequest` and writes out a `Reply`; it parses no JSON, formats no error and knows no route.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+__all__ = ["BodyReader", "ClientDisconnected", "GatewayRequest", "Headers", "Reply"]
+
+Headers: TypeAlias = Sequence[tuple[str, str]]
+
+
+class ClientDisconnected(Exception):
+    """Raised by a `BodyReader`: the client went away before its body was complete."""
+
+
+class BodyReader(Protocol):
+    """The rest of a request's body, pulled by the gateway after key and rate are settled."""
+
+    async def read(self) -> bytes:
+        """Give the next bytes, `b""` at the end and ever after; raise `ClientDisconnected`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRequest:
+    """`path` is relative to the mount (`/chat`); header names are of any case, and several may share a name.
+
+    `repr` hides what may hold a key or a prompt.
+    """
+
+    method: str
+    path: str
+    headers: Headers = field(repr=False)
+    body: bytes | BodyReader = field(default=b"", repr=False)
+
+    def header(self, name: str) -> list[str]:
+        """Give all values of a header; `name` is in lower case."""
+        return [value for key, value in self.headers if key.lower() == name]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """`body` is bytes, or an iterator of chunks that the host writes as they come and need not close."""
+
+    status: int
+    headers: Headers
+    body: bytes | AsyncIterator[bytes] = field(repr=False)

@@ -1,0 +1,193 @@
+"""Server-sent events: values to bytes and bytes to values (WHATWG HTML 9.2.5 and 9.2.6).
+
+The encoder writes what any conforming parser reads back: encode, split the bytes anywhere, decode is the identity.
+The decoder is spec-complete: CR, LF and CRLF (also cut between two chunks), one leading BOM, comments, several `data`
+lines, `id` and `retry`, and an event that the stream's end leaves unfinished is dropped. Bytes that are not UTF-8
+become U+FFFD, as the spec's decoder does it. Decoding happens a line at a time, so a character cut by a chunk is whole.
+
+The decoder never keeps more than one event: a line or an event beyond `max_event_bytes` is refused with `SSEOverflow`.
+"""
+
+import re
+from dataclasses import dataclass
+
+__all__ = ["SSEDecoder", "SSEEncoder", "SSEOverflow", "ServerSentEvent"]
+
+_BOM = b"\xef\xbb\xbf"
+_NEWLINE = re.compile(r"\r\n|\n|\r")
+_NEWLINE_BYTES = re.compile(rb"\r\n|\n|\r")
+
+
+class SSEOverflow(ValueError):
+    """The peer sent an event longer than the decoder was told to hold."""
+
+
+@dataclass(slots=True)
+class ServerSentEvent:
+    """One event: `event` is `message` where unnamed, `id` the last id seen so far, `retry` in milliseconds."""
+
+    data: str
+    event: str = "message"
+    id: str = ""
+    retry: int | None = None
+
+
+class SSEEncoder:
+    """Frame events for a stream. Stateless; `b"".join` of frames is a valid stream.
+
+    >>> SSEEncoder().encode("one\\ntwo", event="poem")
+    b'event: poem\\ndata: one\\ndata: two\\n\\n'
+    >>> SSEEncoder().comment("keep-alive")
+    b': keep-alive\\n\\n'
+    """
+
+    def encode(self, data: str, *, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
+        """Give one frame. `event` and `id` may hold no line break, `id` no NUL; a lone surrogate becomes U+FFFD.
+
+        Line breaks of `data` of any kind arrive as LF: the format cannot tell them apart.
+        """
+        lines = []
+        if id is not None:
+            if "\0" in id:
+                raise ValueError("an SSE id may not hold NUL")
+            lines.append("id: " + _one_line("id", id))
+        if event is not None:
+            lines.append("event: " + _one_line("event", event))
+        if retry is not None:
+            if retry < 0:
+                raise ValueError(f"retry is {retry}; it is a number of milliseconds, 0 or more")
+            lines.append(f"retry: {retry}")
+        lines.extend("data: " + line for line in _NEWLINE.split(data))
+        return _utf8("\n".join(lines) + "\n\n")
+
+    def comment(self, text: str = "") -> bytes:
+        """Give a comment, which every parser ignores: a heartbeat."""
+        return _utf8("".join(f": {line}\n" for line in _NEWLINE.split(text)) + "\n")
+
+
+def _one_line(field: str, value: str) -> str:
+    if _NEWLINE.search(value):
+        raise ValueError(f"an SSE {field} may hold no line break")
+    return value
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+class SSEDecoder:
+    """Turn arbitrary chunks of bytes into events.
+
+    >>> decoder = SSEDecoder()
+    >>> decoder.feed(b'data: {"text": "On')
+    []
+    >>> decoder.feed(b'ce "}\\n\\n')
+    [ServerSentEvent(data='{"text": "Once "}', event='message', id='', retry=None)]
+    """
+
+    def __init__(self, *, max_event_bytes: int = 16 * 1024 * 1024) -> None:
+        self._max = max_event_bytes
+        self._tail = bytearray()  # bytes of a line that has not ended
+        self._started = False  # the BOM may still come
+        self._cr = False  # the last chunk ended in CR: a LF that follows belongs to it
+        self._data: list[str] = []
+        self._size = 0
+        self._event = ""
+        self._id = ""
+        self._retry: int | None = None
+
+    @property
+    def last_event_id(self) -> str:
+        return self._id
+
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
+        """Take the next bytes and give the events that they complete. Raises `SSEOverflow`."""
+        if not self._started or self._cr:
+            chunk = self._open(chunk)
+        # An unfinished line is looked at again with the bytes that follow; a long one would cost the square of its
+        # length, so bytes that end no line are only appended.
+        if b"\n" not in chunk and b"\r" not in chunk:
+            self._hold(chunk)
+            return []
+        block = bytes(self._tail + chunk) if self._tail else chunk
+        self._tail.clear()
+        events: list[ServerSentEvent] = []
+        if b"\r" in block:
+            lines = _NEWLINE_BYTES.split(block)
+            self._cr = block.endswith(b"\r")
+        else:
+            if not (self._data or self._event or self._retry is not None):
+                block = self._plain_events(block, events)
+            lines = block.split(b"\n")
+        self._hold(lines.pop())
+        for line in lines:
+            if line:
+                self._field(line)
+            elif self._data:
+                events.append(self._dispatch())
+            else:
+                self._event = ""
+        return events
+
+    def _plain_events(self, block: bytes, events: list[ServerSentEvent]) -> bytes:
+        """Take the run of events that are one `data` line each, all that most providers ever send; give the rest."""
+        start, id = 0, self._id
+        while (end := block.find(b"\n\n", start)) >= 0:
+            if not block.startswith(b"data: ", start) or block.find(b"\n", start, end) >= 0:
+                break
+            self._bound(end - start)
+            events.append(ServerSentEvent(block[start + 6 : end].decode("utf-8", "replace"), "message", id))
+            start = end + 2
+        return block[start:] if start else block
+
+    def _open(self, chunk: bytes) -> bytes:
+        if self._cr and chunk:
+            self._cr = False
+            chunk = chunk.removeprefix(b"\n")
+        if not self._started:
+            chunk = bytes(self._tail + chunk)
+            self._tail.clear()
+            if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+                return chunk  # still undecided: kept as an unfinished line
+            self._started = True
+            chunk = chunk.removeprefix(_BOM)
+        return chunk
+
+    def _hold(self, tail: bytes) -> None:
+        self._tail += tail
+        self._bound(len(self._tail))
+
+    def _bound(self, unfinished: int) -> None:
+        if self._size + unfinished > self._max:
+            raise SSEOverflow(f"an event of more than {self._max} bytes")
+
+    def _append(self, value: bytes) -> None:
+        self._size += len(value)
+        self._bound(0)
+        self._data.append(value.decode("utf-8", "replace"))
+
+    def _field(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        match name:
+            case b"data":
+                self._append(value)
+            case b"event":
+                self._event = value.decode("utf-8", "replace")
+            case b"id":
+                if b"\0" not in value:
+                    self._id = value.decode("utf-8", "replace")
+            case b"retry":
+                if value.isdigit() and len(value) <= 18:
+                    self._retry = int(value)
+            case _:
+                pass  # a comment (its name is empty) or a field that the spec tells us to ignore
+
+    def _dispatch(self) -> ServerSentEvent:
+        data = self._data[0] if len(self._data) == 1 else "\n".join(self._data)
+        event = ServerSentEvent(data, self._event or "message", self._id, self._retry)
+        self._data, self._size, self._event, self._retry = [], 0, "", None
+        return event

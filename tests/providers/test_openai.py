@@ -1,0 +1,286 @@
+"""OpenAI's Chat Completions and its many dialects, read and written."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from floop_gateway_core.providers.base import Fault, UpstreamFault
+from floop_gateway_core.providers.openai import OpenAICodec
+from floop_gateway_core.types import Message, Usage
+from tests.providers.decoding import CALL, assert_same_for_every_split, body_of, data, outcome, places
+
+CODEC = OpenAICodec()
+DONE = b"[DONE]"
+
+
+def chunk(finish: str | None = None, **delta: object) -> dict[str, object]:
+    return {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], "obfuscation": "zzz"}
+
+
+def used(given: object = 9, produced: object = 4, **more: object) -> dict[str, object]:
+    return {"choices": [], "usage": {"prompt_tokens": given, "completion_tokens": produced, **more}}
+
+
+NULL_USAGE = {**chunk(content="y "), "usage": None}
+ANSWER = data(chunk(role="assistant", content=""), chunk(content="Sunn"), NULL_USAGE, chunk("stop"), used(), DONE)
+
+
+def test_an_answer_gives_its_texts_its_usage_and_its_finish() -> None:
+    read = outcome(CODEC, [ANSWER])
+    assert (read.texts, read.usage, read.covered, read.finish) == (("Sunn", "y "), Usage(9, 4), True, "end_turn")
+
+
+def test_missing_usage_is_no_report() -> None:
+    assert outcome(CODEC, [data(chunk(content="a"), chunk("stop"), DONE)]).usage is None
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_thinking_stays_out_of_the_text(name: str) -> None:
+    read = outcome(CODEC, [data(chunk(**{name: "hm"}), chunk(content="a"), chunk("stop"), DONE)])
+    assert (read.thinking, read.texts) == (("hm",), ("a",))
+
+
+def test_one_thought_under_both_names_is_one_thought() -> None:
+    read = outcome(CODEC, [data(chunk(reasoning="hm", reasoning_content="hm"), chunk("stop"), DONE)])
+    assert read.thinking == ("hm",)
+
+
+def test_content_in_parts_is_told_apart() -> None:
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "a"}]
+    read = outcome(CODEC, [data(chunk(content=parts), chunk("stop"), DONE)])
+    assert (read.thinking, read.texts) == (("hm",), ("a",))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("stop", "end_turn"),
+        ("length", "max_tokens"),
+        ("model_length", "max_tokens"),
+        ("content_filter", "content_filter"),
+        ("tool_calls", "end_turn"),
+        ("function_call", "end_turn"),
+        ("something_new", "end_turn"),
+    ],
+)
+def test_finish_reasons_are_translated(theirs: str, ours: str) -> None:
+    assert outcome(CODEC, [data(chunk(theirs), DONE)]).finish == ours
+
+
+@pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource"])
+def test_a_finish_that_names_a_failure_is_one(reason: str) -> None:
+    read = outcome(CODEC, [data(chunk(content="a"), chunk(reason), DONE)])
+    assert (read.texts, read.fault, read.finish) == (("a",), Fault.TRANSIENT, None)
+
+
+def test_a_refusal_is_text_and_the_finish() -> None:
+    read = outcome(CODEC, [data(chunk(refusal="I can't."), chunk("stop"), DONE)])
+    assert (read.texts, read.finish) == (("I can't.",), "refusal")
+
+
+@pytest.mark.parametrize(
+    ("usage", "read"),
+    [
+        (used(9, 4, prompt_tokens_details={"cached_tokens": 5}), Usage(9, 4, cached_tokens=5)),
+        (used(9, 4, prompt_cache_hit_tokens=5), Usage(9, 4, cached_tokens=5)),
+        (used(9, 4, completion_tokens_details={"reasoning_tokens": 3}), Usage(9, 4, reasoning_tokens=3)),
+        (used(9, 4, total_tokens=16, completion_tokens_details={"reasoning_tokens": 3}), Usage(9, 7, 0, 3)),
+        (used(9, 4, prompt_tokens_details=None, completion_tokens_details=None), Usage(9, 4)),
+        (used(9, 4, prompt_tokens_details={"cached_tokens": 50}), Usage(9, 4, cached_tokens=9)),
+        (used(9, None, total_tokens=13), Usage(9, 4)),
+        (used(None, 4, total_tokens=13), Usage(9, 4)),
+        (used(9, None), None),
+        (used(None, None), None),
+        (used(0, 0), None),
+        (used(-9, 4), None),
+        (used(9, 4.5), None),
+        (used("9", 4), None),
+        (used(True, 4), None),
+        (used(9, 10**30), None),
+    ],
+)
+def test_counts_are_read_and_nonsense_is_no_report(usage: object, read: Usage | None) -> None:
+    assert outcome(CODEC, [data(chunk(content="a"), chunk("stop"), usage, DONE)]).usage == read
+
+
+def test_usage_with_every_chunk_is_cumulative_and_covers_until_more_text_comes() -> None:
+    first = {**chunk(content="a"), "usage": used(9, 1)["usage"]}
+    read = outcome(CODEC, [data(first, chunk(content="b"), b"nonsense")])
+    assert (read.usage, read.covered) == (Usage(9, 1), False)
+    assert outcome(CODEC, [data(first, b"nonsense")]).covered
+
+
+@pytest.mark.parametrize("event", [{}, {"choices": None}, {"choices": [{"delta": None}]}, {"choices": [{}]}, b"", b" "])
+def test_empty_events_of_every_kind_are_preamble(event: object) -> None:
+    assert outcome(CODEC, [b": ping\n\n" + data(event) + ANSWER]).texts == ("Sunn", "y ")
+
+
+def test_an_empty_finish_reason_is_none() -> None:
+    assert outcome(CODEC, [data(chunk("", content="a"), DONE)]).fault is Fault.TRANSIENT
+
+
+@pytest.mark.parametrize(
+    "event", [b"{", b"42", b"null", b"[]", b'{"choices": 7}', b'{"choices":[{"delta":{"content":1}}]}']
+)
+def test_a_malformed_event_is_a_fault_behind_the_text_before_it(event: bytes) -> None:
+    read = outcome(CODEC, [data(chunk(content="a"), event, chunk("stop"), DONE)])
+    assert (read.texts, read.fault, read.finish) == (("a",), Fault.TRANSIENT, None)
+
+
+@pytest.mark.parametrize("rest", [data(chunk("stop")), data(DONE), data(chunk("stop"), used()), b"", b"data: [DONE]"])
+def test_without_done_behind_a_finish_there_is_no_clean_end(rest: bytes) -> None:
+    read = outcome(CODEC, [data(chunk(content="a")) + rest])
+    assert (read.texts, read.fault) == (("a",), Fault.TRANSIENT)
+
+
+def test_after_the_terminal_event_nothing_is_read() -> None:
+    decoder = CODEC.decoder()
+    assert decoder.feed(ANSWER + data(b"nonsense")).finish == "end_turn"
+    assert decoder.feed(data(b"nonsense", chunk(content="late"))).texts == []
+    assert decoder.end().finish is None
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        ({"type": "server_error"}, Fault.TRANSIENT),
+        ({"type": "tokens", "code": "rate_limit_exceeded"}, Fault.RATE_LIMITED),
+        ({"type": "insufficient_quota", "code": "insufficient_quota"}, Fault.UNUSABLE),
+        ({"type": "invalid_request_error"}, Fault.REJECTED),
+        ({"type": "invalid_request_error", "code": "invalid_api_key"}, Fault.UNUSABLE),
+        ({"type": "invalid_request_error", "code": "context_length_exceeded"}, Fault.CONTEXT_LENGTH),
+        ({"message": "maximum context length is 4096", "type": "BadRequestError", "code": 400}, Fault.CONTEXT_LENGTH),
+        ({"code": "502", "message": "no healthy upstream"}, Fault.TRANSIENT),
+        ({"new": "shape"}, Fault.TRANSIENT),
+        ("only words", Fault.TRANSIENT),
+        (True, Fault.TRANSIENT),
+        (["odd"], Fault.TRANSIENT),
+    ],
+)
+def test_an_error_in_band_means_what_its_status_would(error: object, fault: Fault) -> None:
+    read = outcome(CODEC, [data(chunk(content="a"), {"error": error}, DONE)])
+    assert (read.texts, read.fault) == (("a",), fault)
+
+
+def test_a_fault_behind_text_waits_for_the_next_call_and_one_alone_does_not() -> None:
+    decoder = CODEC.decoder()
+    assert decoder.feed(data(chunk(content="a"), {"error": "x"})).texts == ["a"]
+    with pytest.raises(UpstreamFault):
+        decoder.feed(b"")
+    with pytest.raises(UpstreamFault):
+        decoder.end()
+    with pytest.raises(UpstreamFault):
+        CODEC.decoder().feed(data({"error": "x"}))
+
+
+def test_half_a_surrogate_pair_is_kept_for_the_engine_to_join() -> None:
+    halves = [chunk(content="a\ud83d"), chunk(content="\ude00")]
+    assert outcome(CODEC, [data(*halves, chunk("stop"), DONE)]).texts == ("a\ud83d", "\ude00")
+
+
+def test_a_fault_never_holds_the_upstreams_words() -> None:
+    for event in (b'{"error": {"message": "sk-secret"}}', b'{"choices": "sk-secret"}', b'{"sk-secret \\ud83d'):
+        with pytest.raises(UpstreamFault) as caught:
+            CODEC.decoder().feed(data(event))
+        assert "secret" not in f"{caught.value!r} {caught.value.__context__!r} {caught.value.__cause__!r}"
+
+
+events = st.sampled_from(
+    [
+        data(chunk(content="Grüße 👋")),
+        data(chunk(content="\ud83d"), chunk(content="\ude00")),
+        data(chunk(reasoning="hm"), used(7, 2)),
+        data(chunk("length")),
+        data({"error": {"type": "server_error"}}),
+        data(b"nonsense"),
+        data(DONE),
+        b": ping\r\n\r\n",
+        b"\xff\xfe\n",
+    ]
+)
+
+
+@given(st.lists(events, max_size=8).map(b"".join), places())
+def test_the_outcome_is_the_same_for_every_split(stream: bytes, at: list[int]) -> None:
+    assert_same_for_every_split(CODEC, stream, at)
+
+
+def test_a_request_has_its_place_its_headers_and_its_body() -> None:
+    call = replace(CALL, system="Be brief.", temperature=0.5)
+    request = CODEC.encode(call, base_url=None, api_key="sk-1\n")
+    assert request.url == "https://api.openai.com/v1/chat/completions"
+    assert dict(request.headers) == {
+        "Accept": "text/event-stream",
+        "Accept-Encoding": "identity",
+        "Authorization": "Bearer sk-1",
+        "Content-Type": "application/json",
+    }
+    assert json.loads(request.body) == {
+        "model": "model-a",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_completion_tokens": 100,
+        "temperature": 0.5,
+    }
+    assert "sk-1" not in repr(request)
+
+
+@pytest.mark.parametrize(
+    ("base", "url"),
+    [
+        ("http://localhost:8080/v1", "http://localhost:8080/v1/chat/completions"),
+        ("http://localhost:8080/v1/", "http://localhost:8080/v1/chat/completions"),
+        ("https://x.example/d?api-version=1", "https://x.example/d/chat/completions?api-version=1"),
+    ],
+)
+def test_a_base_url_is_joined_and_keeps_its_query(base: str, url: str) -> None:
+    assert CODEC.encode(CALL, base_url=base, api_key=None).url == url
+
+
+def test_without_a_key_no_header_claims_one_and_azure_gets_its_own() -> None:
+    assert "Authorization" not in dict(CODEC.encode(CALL, base_url=None, api_key=None).headers)
+    azure = dict(CODEC.encode(CALL, base_url="https://me.openai.azure.com/openai/v1", api_key="k").headers)
+    assert azure["api-key"] == "k"
+    assert "Authorization" not in azure
+
+
+def test_a_key_that_no_header_can_hold_is_a_fault_that_does_not_quote_it() -> None:
+    with pytest.raises(UpstreamFault, match=r"^unusable: the key cannot be sent in a header$"):
+        CODEC.encode(CALL, base_url=None, api_key="sk-\u2026secret")
+
+
+def test_thinking_raises_the_ceiling_and_sets_the_effort() -> None:
+    body = body_of(CODEC, replace(CALL, thinking="high", thinking_allowance_tokens=5000, max_tokens_field="max_tokens"))
+    assert (body["reasoning_effort"], body["max_tokens"]) == ("high", 5100)
+    assert "max_completion_tokens" not in body
+
+
+def test_the_temperature_is_clamped_or_left_out() -> None:
+    assert body_of(CODEC, replace(CALL, temperature=3.0))["temperature"] == 2
+    assert "temperature" not in body_of(CODEC, replace(CALL, temperature=1.0, send_temperature=False))
+
+
+def test_the_hosts_extra_body_never_wins_over_the_gateways_fields() -> None:
+    extra = {
+        "stream": False,
+        "max_tokens": 10**6,
+        "max_completion_tokens": 10**6,
+        "stream_options": {"include_usage": False, "include_obfuscation": False},
+        "seed": 7,
+    }
+    body = body_of(CODEC, replace(CALL, extra_body=extra))
+    assert (body["stream"], body["max_completion_tokens"], body["seed"]) == (True, 100, 7)
+    assert body["stream_options"] == {"include_usage": True, "include_obfuscation": False}
+    assert "max_tokens" not in body
+
+
+def test_turns_are_sent_as_they_are() -> None:
+    messages = (Message.of("user", "a"), Message.of("user", "b"), Message.of("assistant", "c"))
+    sent = body_of(CODEC, replace(CALL, messages=messages))["messages"]
+    assert sent == [
+        {"role": role, "content": text} for role, text in (("user", "a"), ("user", "b"), ("assistant", "c"))
+    ]
