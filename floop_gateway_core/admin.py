@@ -136,7 +136,7 @@ class Admin:
 
     async def status(self, name: str) -> ProjectStatus:
         project = await self._existing(name)
-        await self._store.expire(self._clock())
+        await self.expire()
         plan = self._settings.plan(project.settings.plan)
         used, held = await self._store.day(name, utc_day(self._clock()))
         return ProjectStatus(
@@ -148,8 +148,12 @@ class Admin:
             held,
         )
 
+    async def expire(self) -> int:
+        """Void the holds of processes that died, so that balances and the log tell the truth; say how many."""
+        return await self._store.expire(self._clock())
+
     async def account(self, owner: str) -> Account:
-        await self._store.expire(self._clock())
+        await self.expire()
         account = await self._store.account(owner)
         if account is None:
             raise AdminError(f"there is no account {owner!r}; an account is made with its first project")

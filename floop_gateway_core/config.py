@@ -6,13 +6,15 @@ environment variable that holds its key. This module only describes; `gateway` b
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from floop_gateway_core.policy.classify import DEFAULT as DEFAULT_THRESHOLDS
+from floop_gateway_core.policy.classify import Thresholds
 from floop_gateway_core.policy.estimate import VOCABULARIES
 from floop_gateway_core.policy.pricing import Prices, parse_rate
 from floop_gateway_core.policy.route import Routes
@@ -161,6 +163,18 @@ class AutoSettings(_Model):
     reason_from: Annotated[float, Field(ge=0, le=1)] | None = None
     deadline_s: Seconds = 1.0
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        self.thresholds  # noqa: B018 - raises where the two are out of order
+        return self
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return Thresholds(
+            DEFAULT_THRESHOLDS.smart_from if self.smart_from is None else self.smart_from,
+            DEFAULT_THRESHOLDS.reason_from if self.reason_from is None else self.reason_from,
+        )
+
 
 class HookSettings(_Model):
     """Each is `module:callable`."""
@@ -250,22 +264,33 @@ def _plain(value: Any, key: str = "") -> Any:
     return float(value) if isinstance(value, Decimal) and not key.endswith("microcredits_per_token") else value
 
 
-_ALLOWED = {
-    "extra_forbidden": "there is no such key",
-    "missing": "is missing",
-}
-
-
 def _explain(source: str, value: Any, error: Any) -> str:
-    """Say: file: key: value: what is allowed."""
-    location = [part for part in error["loc"] if part != "__root__"]
+    """Say: file: key = value: what is allowed."""
+    location = error["loc"]
     found: Any = value
     for part in location:
         found = found.get(part, _ABSENT) if isinstance(found, Mapping) else _item(found, part)
     where = ".".join(map(str, location))
-    what = _ALLOWED.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+    match error["type"]:
+        case "extra_forbidden":
+            what = f"there is no such key; allowed are {', '.join(_keys_beside(location))}"
+        case "missing":
+            what = "is missing"
+        case _:
+            what = error["msg"].removeprefix("Value error, ")
     shown = "" if found is _ABSENT or isinstance(found, Mapping | list) else f" = {_literal(found)}"
     return f"{source}: {where}{shown}: {what}" if where else f"{source}: {what}"
+
+
+def _keys_beside(location: Sequence[int | str]) -> list[str]:
+    sections: Mapping[str, type[_Model]] = {
+        "plans": PlanSettings,
+        "deployments": DeploymentSettings,
+        "upstream": UpstreamSettings,
+        "auto": AutoSettings,
+        "hooks": HookSettings,
+    }
+    return list(sections.get(str(location[0]) if len(location) > 1 else "", Settings).model_fields)
 
 
 _ABSENT = object()

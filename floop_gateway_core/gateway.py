@@ -20,7 +20,6 @@ from floop_gateway_core.engine.deployment import Classifier, Deployment, Engine,
 from floop_gateway_core.engine.lifecycle import Listener
 from floop_gateway_core.exchange import Exchange, Front
 from floop_gateway_core.policy.breaker import BreakerState, CircuitBreaker
-from floop_gateway_core.policy.classify import DEFAULT, Thresholds
 from floop_gateway_core.policy.route import Routes
 from floop_gateway_core.providers.anthropic import AnthropicCodec
 from floop_gateway_core.providers.base import Codec, Provider
@@ -77,7 +76,6 @@ class Gateway:
             name: self._deployment(name, one, (providers or {}).get(name), environ)
             for name, one in settings.deployments.items()
         }
-        auto = settings.auto
         self.engine = Engine(
             ledger=ledger or self.store,
             deployments=deployments,
@@ -90,11 +88,8 @@ class Gateway:
                 hedge_s=settings.upstream.hedge_s,
             ),
             classifier=classifier,
-            classifier_s=auto.deadline_s,
-            thresholds=Thresholds(
-                DEFAULT.smart_from if auto.smart_from is None else auto.smart_from,
-                DEFAULT.reason_from if auto.reason_from is None else auto.reason_from,
-            ),
+            classifier_s=settings.auto.deadline_s,
+            thresholds=settings.auto.thresholds,
             clock=clock,
             listeners=tuple(listeners),
         )

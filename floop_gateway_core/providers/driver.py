@@ -9,8 +9,10 @@ What leaves here in an `UpstreamFault` is a status number and our own words: nev
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from time import time
 from types import TracebackType
+from typing import cast
 
 import anyio
 import httpx
@@ -128,37 +130,22 @@ class _Answer:
         return self
 
     async def _check(self) -> None:
+        """Raise what an answer that is no stream means: an error's status, or a 200 of another type."""
         response = self._response
-        if response.status_code != 200:
-            body = bytearray()
-            try:
-                with anyio.move_on_after(ERROR_BODY_S):
-                    async for chunk in response.aiter_bytes():
-                        body += chunk
-                        if len(body) > MAX_ERROR_BYTES:
-                            break
-            except Exception:
-                body.clear()  # an error body that breaks tells nothing more than its status
-            raise self._codec.fault(response.status_code, dict(response.headers), bytes(body[:MAX_ERROR_BYTES]), time())
         found = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if found != self._codec.content_type:
-            await self._in_band_error(found)
-            raise UpstreamFault(Fault.TRANSIENT, f"a 200 that is no {self._codec.content_type}")
-
-    async def _in_band_error(self, content_type: str) -> None:
-        """A 200 with a JSON error is read as what it says; 500 stands for the status it should have had."""
-        if content_type != "application/json":
+        if response.status_code == 200 and found == self._codec.content_type:
             return
         body = bytearray()
         try:
             with anyio.move_on_after(ERROR_BODY_S):
-                async for chunk in self._response.aiter_bytes():
-                    body += chunk
-                    if len(body) > MAX_ERROR_BYTES:
-                        break
+                async with aclosing(cast(AsyncGenerator[bytes, None], response.aiter_bytes())) as chunks:
+                    async for chunk in chunks:
+                        body += chunk
+                        if len(body) > MAX_ERROR_BYTES:
+                            break
         except Exception:
-            return
-        raise self._codec.fault(500, dict(self._response.headers), bytes(body[:MAX_ERROR_BYTES]), time())
+            body.clear()  # an error body that breaks tells nothing more than its status
+        raise self._codec.fault(response.status_code, dict(response.headers), bytes(body[:MAX_ERROR_BYTES]), time())
 
     async def next(self) -> Delta:
         try:

@@ -18,7 +18,7 @@ from json.encoder import encode_basestring
 from typing import Literal
 
 from floop_gateway_core.errors import ErrorCode
-from floop_gateway_core.policy.pricing import format_credits
+from floop_gateway_core.money import format_credits
 from floop_gateway_core.types import Bill, FinishReason
 
 __all__ = ["FrameError", "StreamFrames", "render_json"]

@@ -1,0 +1,225 @@
+"""What each sub-command does. They speak to `Admin` and the store; none of them needs a provider, but `check`."""
+
+import argparse
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from floop_gateway_core.admin import Admin, AdminError, NewKey
+from floop_gateway_core.cli.output import credits, print_fields, print_json, print_table
+from floop_gateway_core.config import Settings
+from floop_gateway_core.errors import Refusal
+from floop_gateway_core.gateway import Gateway, open_store
+from floop_gateway_core.policy.classify import classify
+from floop_gateway_core.policy.ledger import Account
+from floop_gateway_core.stores.base import Project, ProjectSettings, Store
+from floop_gateway_core.types import Message, TextPart
+from floop_gateway_core.wire.parse import parse
+
+Args = argparse.Namespace
+
+
+@asynccontextmanager
+async def _opened(args: Args) -> AsyncIterator[tuple[Admin, Store]]:
+    settings, _ = Settings.find(args.config)
+    store = open_store(settings.store)
+    try:
+        yield Admin(settings, store), store
+    finally:
+        await store.aclose()
+
+
+# -- projects -----------------------------------------------------------------------------------------------------
+
+
+async def create_project(args: Args) -> int:
+    async with _opened(args) as (admin, _):
+        own = ProjectSettings(args.plan or "default", args.rpm, args.daily_tokens)
+        new = await admin.create_project(args.name, owner=args.owner, settings=own, credits=args.credits)
+        _print_key(args, new)
+    return 0
+
+
+async def rotate_key(args: Args) -> int:
+    async with _opened(args) as (admin, _):
+        new = await admin.rotate_key(args.name)
+        _print_key(args, new)
+        try:
+            await admin.tell_rotation(new)
+        except Exception as error:
+            raise AdminError(f"the key was rotated, but the hook key_rotated failed: {type(error).__name__}") from error
+    return 0
+
+
+def _print_key(args: Args, new: NewKey) -> None:
+    if args.json:
+        print_json({"project": new.project.name, "owner": new.project.owner, "key": new.key})
+    else:
+        print_fields({"project": new.project.name, "owner": new.project.owner, "key": new.key})
+        print("The key is shown this once; only its digest is kept.", file=sys.stderr)
+    sys.stdout.flush()
+
+
+async def list_projects(args: Args) -> int:
+    async with _opened(args) as (admin, _):
+        projects = await admin.projects()
+    if args.json:
+        for project in projects:
+            print_json(_project(project))
+    else:
+        head = ("PROJECT", "OWNER", "PLAN", "RPM", "DAILY TOKENS", "KEY", "CREATED")
+        print_table(head, [tuple(_project(project).values()) for project in projects], empty="There is no project yet.")
+    return 0
+
+
+def _project(project: Project) -> dict[str, object]:
+    settings = project.settings
+    return {
+        "project": project.name,
+        "owner": project.owner,
+        "plan": settings.plan,
+        "requests_per_minute": settings.requests_per_minute,
+        "daily_tokens": settings.daily_tokens,
+        "key_prefix": project.key_prefix,
+        "created_at": datetime.fromtimestamp(project.created_at, UTC)
+        .isoformat(timespec="seconds")
+        .replace("+00:00", "Z"),
+    }
+
+
+async def show_project(args: Args) -> int:
+    async with _opened(args) as (admin, _):
+        status = await admin.status(args.name)
+    document = _project(status.project) | {
+        "requests_per_minute": status.requests_per_minute,
+        "daily_tokens": status.daily_tokens,
+        **_balance(status.account),
+        "tokens_used_today": status.tokens_used_today,
+        "tokens_left_today": status.tokens_left_today,
+    }
+    _print(args, document)
+    return 0
+
+
+async def change_settings(args: Args) -> int:
+    changes = {"plan": args.plan, "requests_per_minute": args.rpm, "daily_tokens": args.daily_tokens}
+    given = {name: value for name, value in changes.items() if value is not None}
+    async with _opened(args) as (admin, _):
+        _print(args, _project(await admin.change_settings(args.name, **given)))
+    return 0
+
+
+# -- accounts -----------------------------------------------------------------------------------------------------
+
+
+async def grant(args: Args) -> int:
+    async with _opened(args) as (admin, _):
+        account = await admin.grant(args.owner, args.credits)
+    _print(args, {"owner": args.owner, **_balance(account)})
+    return 0
+
+
+async def show_account(args: Args) -> int:
+    async with _opened(args) as (admin, _):
+        account = await admin.account(args.owner)
+    _print(args, {"owner": args.owner, **_balance(account)})
+    return 0
+
+
+def _balance(account: Account) -> dict[str, object]:
+    return {"posted": credits(account.posted), "held": credits(account.held), "available": credits(account.available)}
+
+
+def _print(args: Args, document: Mapping[str, object]) -> None:
+    (print_json if args.json else print_fields)(document)
+
+
+# -- the log ------------------------------------------------------------------------------------------------------
+
+
+async def usage(args: Args) -> int:
+    async with _opened(args) as (admin, store):
+        if args.project is not None:
+            await admin.status(args.project)  # an unknown project is a mistake, not an empty log
+        await admin.expire()
+        records = store.usage(args.project, args.since)
+        if args.json:
+            async for record in records:
+                print_json(record.as_json())
+            return 0
+        rows = [
+            (
+                record.as_json()["started_at"],
+                record.project,
+                record.endpoint,
+                record.alias,
+                record.deployment,
+                record.status,
+                record.code or record.ending,
+                record.input_tokens,
+                record.output_tokens,
+                credits(record.microcredits),
+                record.total_ms,
+            )
+            async for record in records
+        ]
+    head = ("STARTED", "PROJECT", "ENDPOINT", "MODEL", "SERVED BY", "STATUS", "ENDING", "IN", "OUT", "CREDITS", "MS")
+    print_table(head, rows, empty="There is no finished request yet.")
+    return 0
+
+
+# -- checks -------------------------------------------------------------------------------------------------------
+
+
+async def check(args: Args) -> int:
+    """Build the whole gateway, so that a missing secret shows too, and ask the store something."""
+    settings, source = Settings.find(args.config)
+    gateway = Gateway.from_config(args.config)
+    try:
+        await gateway.start()
+        projects = len(await gateway.store.projects())
+    finally:
+        await gateway.aclose()
+    document = {
+        "configuration": source,
+        "store": settings.store,
+        "projects": projects,
+        "deployments": ", ".join(settings.deployments) if not args.json else list(settings.deployments),
+        "ok": True if args.json else "yes",
+    }
+    _print(args, document)
+    return 0
+
+
+def auto(args: Args) -> int:
+    """Judge each line of a file: a request body in JSON, or a plain text."""
+    settings, _ = Settings.find(args.config)
+    thresholds = settings.auto.thresholds
+    rows = []
+    for number, (messages, system) in enumerate(_requests(args.explain), 1):
+        judged = classify(messages, system, thresholds=thresholds)
+        reasons = [list(reason) for reason in judged.reasons]
+        if args.json:
+            print_json({"line": number, "alias": judged.alias, "score": judged.score, "reasons": reasons})
+        else:
+            because = ", ".join(f"{name} {weight:+.2f}" for name, weight in judged.reasons)
+            rows.append((number, judged.alias, f"{judged.score:.3f}", because))
+    if not args.json:
+        print_table(("LINE", "ALIAS", "SCORE", "REASONS"), rows, empty="The file is empty.")
+    return 0
+
+
+def _requests(path: str) -> Iterator[tuple[tuple[Message, ...], str | None]]:
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8", "replace")
+    except OSError as error:
+        raise AdminError(f"{path}: cannot be read: {error.strerror}") from error
+    for line in filter(str.strip, text.split("\n")):
+        endpoint = "generate" if '"prompt"' in line and '"messages"' not in line else "chat"
+        call = parse(endpoint, line.encode("utf-8", "replace"))  # type: ignore[arg-type]
+        if isinstance(call, Refusal):
+            yield (Message("user", (TextPart(line),)),), None
+        else:
+            yield call.messages, call.system

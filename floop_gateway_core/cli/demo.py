@@ -1,0 +1,93 @@
+"""`floop-gateway demo`: a host with the gateway mounted, a project with credits, its key, and lines to paste.
+
+Without a configuration it answers with `echo`, or with OpenAI where `OPENAI_API_KEY` is set. `--local-model` puts a small
+model on this machine behind the same gateway.
+"""
+
+import argparse
+import os
+from contextlib import ExitStack
+from typing import Any
+
+import anyio
+
+from floop_gateway_core.admin import NewKey
+from floop_gateway_core.cli import local_model
+from floop_gateway_core.cli.serve import host_app, run_server
+from floop_gateway_core.config import Settings
+from floop_gateway_core.gateway import Gateway
+from floop_gateway_core.money import parse_credits
+
+__all__ = ["run"]
+
+PROJECT = "demo"
+MOUNT = "/api/v1/ai"
+CREDITS = "5000"
+
+OPENAI: dict[str, Any] = {
+    "deployments": {
+        "mini": {
+            "provider": "openai",
+            "model": "gpt-5-mini",
+            "api_key_env": "OPENAI_API_KEY",
+            "microcredits_per_token": 1250,
+            "send_temperature": False,
+        }
+    },
+    "routes": {"fast": ["mini"], "smart": ["mini"], "reason": ["mini"]},
+}
+
+
+def run(args: argparse.Namespace) -> int:
+    with ExitStack() as stack:
+        gateway = Gateway(_settings(args, stack))
+        new = anyio.run(_project, gateway)
+        print(_welcome(gateway.settings, new, args.port), flush=True)
+        run_server(host_app(gateway, MOUNT), host="127.0.0.1", port=args.port)
+    return 0
+
+
+def _settings(args: argparse.Namespace, stack: ExitStack) -> Settings:
+    settings, source = Settings.find(args.config)
+    if args.local_model:
+        base_url = stack.enter_context(local_model.served())
+        local = local_model.configuration(base_url)
+        return Settings.read({"store": settings.store, **local}, source="--local-model")
+    if source == "built-in defaults" and os.environ.get("OPENAI_API_KEY"):
+        return Settings.read(OPENAI, source="the demo's configuration")
+    return settings
+
+
+async def _project(gateway: Gateway) -> NewKey:
+    """Give the demo's project a new key; make it, with credits, where there is none."""
+    try:
+        if await gateway.store.project(PROJECT) is None:
+            return await gateway.admin.create_project(PROJECT, credits=parse_credits(CREDITS))
+        return await gateway.admin.rotate_key(PROJECT)
+    finally:
+        await gateway.aclose()  # the server runs an event loop of its own
+
+
+def _welcome(settings: Settings, new: NewKey, port: int) -> str:
+    url, auth = f"http://127.0.0.1:{port}{MOUNT}", '-H "Authorization: Bearer $KEY"'
+    served_by = ", ".join(f"{name} ({one.provider})" for name, one in settings.deployments.items())
+    return f"""
+floop-gateway is mounted at {url}, and answers with {served_by}.
+Project {new.project.name!r} in {settings.store}; its key is new at each start. Paste:
+
+  KEY={new.key}
+
+  # a chat
+  curl -s {url}/chat {auth} -d '{{"messages": [{{"role": "user", "content": "Say hello to the world"}}]}}'
+
+  # one prompt
+  curl -s {url}/generate {auth} -d '{{"prompt": "Once upon a time there was a gateway", "model": "fast"}}'
+
+  # a stream
+  curl -sN {url}/generate {auth} -d '{{"prompt": "Once upon a time there was a gateway", "stream": true}}'
+
+  # an error: no such model
+  curl -si {url}/chat {auth} -d '{{"model": "huge", "messages": [{{"role": "user", "content": "Hi"}}]}}'
+
+  floop-gateway usage demo      # what these have cost
+"""

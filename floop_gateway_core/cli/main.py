@@ -1,0 +1,41 @@
+"""The entry point: parse, run, and turn what goes wrong into one line and an exit code (0 done, 1 failed, 2 wrong use)."""
+
+import inspect
+import sys
+from collections.abc import Sequence
+
+import anyio
+
+from floop_gateway_core.admin import AdminError
+from floop_gateway_core.cli.parser import build_parser
+from floop_gateway_core.config import ConfigError
+from floop_gateway_core.stores.base import NoSuchProject, ProjectExists, StoreUnavailable
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    try:
+        if inspect.iscoroutinefunction(args.handler):
+            return int(anyio.run(args.handler, args))
+        return int(args.handler(args))
+    except NoSuchProject as error:
+        return _fail(f"there is no project {str(error)!r}")
+    except ProjectExists as error:
+        return _fail(f"there is a project {str(error)!r} already; nothing was changed")
+    except (AdminError, ConfigError) as error:
+        return _fail(str(error))
+    except StoreUnavailable as error:
+        return _fail(f"the store does not answer: {error}")
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; Python would complain at exit
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(message: str) -> int:
+    for line in message.splitlines():
+        print(f"floop-gateway: {line}", file=sys.stderr)
+    return 1

@@ -1,0 +1,49 @@
+"""Printing for people (tables) and for programs (JSON, one document or one object a line)."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from floop_gateway_core.money import format_credits
+from floop_gateway_core.types import Microcredits
+
+__all__ = ["Exact", "credits", "print_fields", "print_json", "print_table"]
+
+
+class Exact(str):
+    """A JSON number that is already written: a float would round it."""
+
+    __slots__ = ()
+
+
+def credits(amount: Microcredits) -> Exact:
+    return Exact(format_credits(amount))
+
+
+def print_json(document: Mapping[str, object]) -> None:
+    """Print one object on one line."""
+    members = (
+        f"{json.dumps(name)}: {value if isinstance(value, Exact) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in document.items()
+    )
+    print("{" + ", ".join(members) + "}")
+
+
+def print_fields(document: Mapping[str, object]) -> None:
+    """Print one thing, a field a line."""
+    width = max(map(len, document))
+    for name, value in document.items():
+        print(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else value}")
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """Print many things, one a line; numbers stand to the right."""
+    cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    if not cells:
+        print(empty)
+        return
+    columns = list(zip(*cells, strict=True))
+    widths = [max(map(len, (name, *column))) for name, column in zip(head, columns, strict=True)]
+    numeric = [all(cell == "-" or cell.replace(".", "", 1).isdecimal() for cell in column) for column in columns]
+    for line in (head, *cells):
+        places = zip(line, widths, numeric, strict=True)
+        print("  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in places).rstrip())
