@@ -28,18 +28,12 @@ from floop_gateway_core.providers.echo import EchoProvider
 from floop_gateway_core.providers.gemini import GeminiCodec
 from floop_gateway_core.providers.openai import OpenAICodec
 from floop_gateway_core.stores.base import Admitted, LedgerStore, Project, RateStore, Store
-from floop_gateway_core.stores.memory import MemoryStore
-from floop_gateway_core.stores.sqlite import SQLiteStore
+from floop_gateway_core.stores.opening import open_store
 from floop_gateway_core.wire.exchange import GatewayRequest
 
 __all__ = ["Gateway"]
 
 CODECS: Mapping[str, type[Codec]] = {"openai": OpenAICodec, "anthropic": AnthropicCodec, "gemini": GeminiCodec}
-
-
-def open_store(uri: str) -> Store:
-    """Make the store that a configuration names; it is opened at its first use."""
-    return MemoryStore() if uri == "memory://" else SQLiteStore(uri.removeprefix("sqlite:///"))
 
 
 class Gateway:

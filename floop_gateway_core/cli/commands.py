@@ -11,10 +11,10 @@ from floop_gateway_core.admin import Admin, AdminError, NewKey
 from floop_gateway_core.cli.output import credits, print_fields, print_json, print_table
 from floop_gateway_core.config import Settings
 from floop_gateway_core.errors import Refusal
-from floop_gateway_core.gateway import Gateway, open_store
 from floop_gateway_core.policy.classify import classify
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.stores.base import Project, ProjectSettings, Store
+from floop_gateway_core.stores.opening import open_store
 from floop_gateway_core.types import Message, TextPart
 from floop_gateway_core.wire.parse import parse
 
@@ -175,6 +175,8 @@ async def usage(args: Args) -> int:
 
 async def check(args: Args) -> int:
     """Build the whole gateway, so that a missing secret shows too, and ask the store something."""
+    from floop_gateway_core.gateway import Gateway  # the other commands do without its providers
+
     settings, source = Settings.find(args.config)
     gateway = Gateway.from_config(args.config)
     try:

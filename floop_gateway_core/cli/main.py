@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import anyio
 
@@ -17,9 +18,9 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
-        if inspect.iscoroutinefunction(args.handler):
-            return int(anyio.run(args.handler, args))
-        return int(args.handler(args))
+        module, _, name = args.handler.partition(":")
+        handler = getattr(import_module(f"floop_gateway_core.cli.{module}"), name)
+        return int(anyio.run(handler, args) if inspect.iscoroutinefunction(handler) else handler(args))
     except NoSuchProject as error:
         return _fail(f"there is no project {str(error)!r}")
     except ProjectExists as error:

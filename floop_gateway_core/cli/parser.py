@@ -1,18 +1,17 @@
-"""What may be typed: every sub-command and its options (contract: Command and configuration)."""
+"""What may be typed: every sub-command and its options (contract: Command and configuration).
+
+A command names its handler as `module:function`, so that only what is used is imported.
+"""
 
 import argparse
 import math
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
-from floop_gateway_core.cli import commands, demo, serve
 from floop_gateway_core.money import parse_credits
 from floop_gateway_core.types import Microcredits
 
 __all__ = ["build_parser"]
-
-Handler = Callable[[argparse.Namespace], Coroutine[Any, Any, int]] | Callable[[argparse.Namespace], int]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -21,50 +20,54 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands_of = parser.add_subparsers(metavar="command", required=True)
 
-    one = _command(commands_of, "demo", "serve a host app with the gateway mounted, and print lines to paste", demo.run)
+    one = _command(
+        commands_of, "demo", "serve a host app with the gateway mounted, and print lines to paste", "demo:run"
+    )
     one.add_argument("--port", type=_port, default=8000, help="the port to listen on (default 8000)")
     one.add_argument("--local-model", action="store_true", help="put a small model on this machine behind the gateway")
 
-    one = _command(commands_of, "serve", "serve the gateway alone", serve.run)
+    one = _command(commands_of, "serve", "serve the gateway alone", "serve:run")
     one.add_argument("--host", default="127.0.0.1")
     one.add_argument("--port", type=_port, default=8000)
     one.add_argument("--mount", type=_mount, default="/api/v1/ai")
 
     project = _group(commands_of, "project", "projects and their keys")
-    one = _listed(project, "create", "create a project and print its key, once", commands.create_project)
+    one = _listed(project, "create", "create a project and print its key, once", "commands:create_project")
     one.add_argument("name", metavar="NAME")
     one.add_argument("--owner", help="whose account pays (default: the project's own)")
     one.add_argument("--credits", type=_credits, default=Microcredits(0), help="credits to add to the account")
     _add_settings(one)
-    _listed(project, "list", "list the projects", commands.list_projects)
-    one = _listed(project, "show", "show settings, key prefix, balance and what is left today", commands.show_project)
+    _listed(project, "list", "list the projects", "commands:list_projects")
+    one = _listed(project, "show", "show settings, key prefix, balance and what is left today", "commands:show_project")
     one.add_argument("name", metavar="NAME")
-    one = _listed(project, "settings", "change a project's settings", commands.change_settings)
+    one = _listed(project, "settings", "change a project's settings", "commands:change_settings")
     one.add_argument("name", metavar="NAME")
     _add_settings(one)
-    one = _listed(project, "rotate-key", "put a new key in place of the old, and print it, once", commands.rotate_key)
+    one = _listed(project, "rotate-key", "put a new key in place of the old, and print it, once", "commands:rotate_key")
     one.add_argument("name", metavar="NAME")
 
     account = _group(commands_of, "account", "accounts, which pay for projects")
-    one = _listed(account, "grant", "add credits to an account", commands.grant)
+    one = _listed(account, "grant", "add credits to an account", "commands:grant")
     one.add_argument("owner", metavar="OWNER")
     one.add_argument("credits", metavar="CREDITS", type=_credits)
-    one = _listed(account, "show", "show an account's balance", commands.show_account)
+    one = _listed(account, "show", "show an account's balance", "commands:show_account")
     one.add_argument("owner", metavar="OWNER")
 
-    one = _listed(commands_of, "usage", "print the usage log, oldest first", commands.usage)
+    one = _listed(commands_of, "usage", "print the usage log, oldest first", "commands:usage")
     one.add_argument("project", metavar="PROJECT", nargs="?")
     one.add_argument("--since", type=_instant, metavar="T", help="RFC 3339 time or date, or seconds since the epoch")
-    _listed(commands_of, "check", "check the configuration, and whether the store answers", commands.check)
+    _listed(commands_of, "check", "check the configuration, and whether the store answers", "commands:check")
 
-    auto = _listed(commands_of, "auto", "say what `auto` would pick for each request of a file, and why", commands.auto)
+    auto = _listed(
+        commands_of, "auto", "say what `auto` would pick for each request of a file, and why", "commands:auto"
+    )
     auto.add_argument(
         "--explain", metavar="FILE", required=True, help="JSON lines of request bodies or texts; - for stdin"
     )
     return parser
 
 
-def _command(parent: Any, name: str, summary: str, handler: Handler) -> argparse.ArgumentParser:
+def _command(parent: Any, name: str, summary: str, handler: str) -> argparse.ArgumentParser:
     one: argparse.ArgumentParser = parent.add_parser(name, help=summary, description=summary, allow_abbrev=False)
     one.add_argument(
         "--config", metavar="FILE", help="default: $FLOOP_GATEWAY_CONFIG, then gateway.toml, then built-in"
@@ -73,7 +76,7 @@ def _command(parent: Any, name: str, summary: str, handler: Handler) -> argparse
     return one
 
 
-def _listed(parent: Any, name: str, summary: str, handler: Handler) -> argparse.ArgumentParser:
+def _listed(parent: Any, name: str, summary: str, handler: str) -> argparse.ArgumentParser:
     one = _command(parent, name, summary, handler)
     one.add_argument("--json", action="store_true", help="print JSON: one document, or one object a line for lists")
     return one

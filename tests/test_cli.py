@@ -1,0 +1,207 @@
+"""The command as people and programs use it: a real process, real files, exit codes, and what is printed where."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from floop_gateway_core.wire import keys
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "FLOOP_GATEWAY_CONFIG"}
+Run = subprocess.CompletedProcess[str]
+
+HOOK = """
+from pathlib import Path
+
+def redeploy(event):
+    Path("rotated").write_text(f"{event.project} {event.owner} {event.key_prefix} {event.key}")
+
+async def fail(event):
+    raise RuntimeError(event.key)
+"""
+
+
+class Shell:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, *words: str, stdin: str = "", env: dict[str, str] | None = None) -> Run:
+        return subprocess.run(
+            [sys.executable, "-m", "floop_gateway_core", *words],
+            cwd=self.folder,
+            env={**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([*sys.path, str(self.folder)]), **(env or {})},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def json(self, *words: str) -> Any:
+        done = self(*words, "--json")
+        assert 0 == done.returncode, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def test_a_project_is_created_with_its_key_and_credits(shell: Shell) -> None:
+    created = shell.json("project", "create", "blog", "--owner", "ann", "--credits", "4838.5", "--rpm", "3")
+    assert ["project", "owner", "key"] == list(created)
+    assert keys.from_header(["Bearer " + created["key"]])
+    assert {"owner": "ann", "posted": 4838.5, "held": 0, "available": 4838.5} == shell.json("account", "show", "ann")
+    shown = shell.json("project", "show", "blog")
+    assert (3, 10_000, 10_000) == (
+        shown["requests_per_minute"],
+        shown["daily_tokens"],
+        shown["tokens_left_today"],
+    )
+    assert keys.short(created["key"]) == shown["key_prefix"]
+    assert created["key"] not in shell("project", "show", "blog").stdout
+
+
+def test_a_name_that_exists_is_an_error_and_changes_nothing(shell: Shell) -> None:
+    shell.json("project", "create", "blog", "--credits", "1")
+    again = shell("project", "create", "blog", "--credits", "5", "--rpm", "9")
+    assert (1, "") == (again.returncode, again.stdout)
+    assert "there is a project 'blog' already" in again.stderr
+    assert 1 == shell.json("account", "show", "project:blog")["posted"]
+
+
+def test_credits_are_exact_to_the_last_millionth(shell: Shell) -> None:
+    shell.json("project", "create", "blog", "--credits", "123456789012.000001")
+    shell("account", "grant", "project:blog", "0.000001")
+    assert '"posted": 123456789012.000002' in shell("account", "show", "project:blog", "--json").stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("account", "grant", "nobody", "1"),
+        ("account", "show", "nobody"),
+        ("project", "show", "nobody"),
+        ("project", "rotate-key", "nobody"),
+        ("project", "settings", "nobody", "--rpm", "1"),
+        ("project", "create", "p", "--owner", "project:q"),
+        ("project", "create", "two words"),
+        ("project", "create", "p", "--plan", "gold"),
+        ("usage", "nobody"),
+        ("check", "--config", "missing.toml"),
+        ("auto", "--explain", "missing.jsonl"),
+    ],
+)
+def test_what_cannot_be_done_exits_1_with_one_clear_line(shell: Shell, words: tuple[str, ...]) -> None:
+    done = shell(*words)
+    assert (1, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines()))
+    assert done.stderr.startswith("floop-gateway: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("nope",),
+        ("project",),
+        ("project", "create"),
+        ("project", "create", "p", "--credits", "1e-7"),
+        ("project", "create", "p", "--credits", "-1"),
+        ("project", "create", "p", "--credits", "NaN"),
+        ("project", "create", "p", "--rpm", "0"),
+        ("usage", "--since", "yesterday"),
+        ("serve", "--port", "99999"),
+    ],
+)
+def test_wrong_use_exits_2(shell: Shell, words: tuple[str, ...]) -> None:
+    done = shell(*words)
+    assert (2, "") == (done.returncode, done.stdout)
+
+
+def test_settings_change_only_what_was_named(shell: Shell) -> None:
+    shell.json("project", "create", "blog", "--rpm", "3")
+    changed = shell.json("project", "settings", "blog", "--daily-tokens", "77")
+    assert (3, 77) == (changed["requests_per_minute"], changed["daily_tokens"])
+
+
+def test_a_rotation_gives_a_new_key_and_tells_the_hook(shell: Shell) -> None:
+    (shell.folder / "hook_module.py").write_text(HOOK)
+    (shell.folder / "gateway.toml").write_text('[hooks]\nkey_rotated = "hook_module:redeploy"\n')
+    created = shell.json("project", "create", "blog")
+    rotated = shell.json("project", "rotate-key", "blog")
+    assert created["key"] != rotated["key"]
+    told = (shell.folder / "rotated").read_text().split()
+    assert ["blog", "project:blog", keys.short(rotated["key"]), rotated["key"]] == told
+
+
+def test_a_hook_that_fails_does_not_hide_the_key(shell: Shell) -> None:
+    (shell.folder / "hook_module.py").write_text(HOOK)
+    (shell.folder / "gateway.toml").write_text('[hooks]\nkey_rotated = "hook_module:fail"\n')
+    shell("project", "create", "blog")
+    done = shell("project", "rotate-key", "blog", "--json")
+    key = json.loads(done.stdout)["key"]
+    assert 1 == done.returncode
+    assert "hook key_rotated failed" in done.stderr
+    assert key not in done.stderr
+
+
+def test_lists_print_a_table_for_people_and_a_line_each_for_programs(shell: Shell) -> None:
+    assert "There is no project yet.\n" == shell("project", "list").stdout
+    assert "" == shell("project", "list", "--json").stdout
+    for name in ("b", "a"):
+        shell("project", "create", name)
+    head, first, second = shell("project", "list").stdout.splitlines()
+    assert head.startswith("PROJECT")
+    assert ["a", "b"] == [first.split()[0], second.split()[0]]
+    lines = shell("project", "list", "--json").stdout.splitlines()
+    assert ["a", "b"] == [json.loads(line)["project"] for line in lines]
+
+
+def test_check_names_file_key_value_and_what_is_allowed(shell: Shell) -> None:
+    (shell.folder / "gateway.toml").write_text('[upstream]\nattempts = "three"\nretries = 1\n')
+    done = shell("check")
+    assert 1 == done.returncode
+    first, second = done.stderr.splitlines()
+    assert "gateway.toml: upstream.attempts = 'three': " in first
+    assert "gateway.toml: upstream.retries = 1: there is no such key; allowed are attempts, connect_s" in second
+
+
+def test_check_finds_a_missing_secret_without_printing_any(shell: Shell) -> None:
+    (shell.folder / "gateway.toml").write_text(
+        '[deployments.mini]\nprovider = "openai"\nmodel = "m"\napi_key_env = "SOME_KEY"\nmicrocredits_per_token = 1\n'
+        '[routes]\nfast = ["mini"]\nsmart = ["mini"]\nreason = ["mini"]\n'
+    )
+    done = shell("check")
+    assert 1 == done.returncode
+    assert "gateway.toml: deployments.mini.api_key_env = 'SOME_KEY'" in done.stderr
+    fine = shell("check", "--json", env={"SOME_KEY": "sk-very-secret"})
+    assert (0, True) == (fine.returncode, json.loads(fine.stdout)["ok"])
+    assert "sk-very-secret" not in fine.stdout + fine.stderr
+
+
+def test_the_configuration_may_be_named_by_the_environment(shell: Shell) -> None:
+    (shell.folder / "elsewhere.toml").write_text('store = "sqlite:///other.db"\n')
+    done = shell("check", "--json", env={"FLOOP_GATEWAY_CONFIG": "elsewhere.toml"})
+    assert ("elsewhere.toml", "sqlite:///other.db") == (
+        json.loads(done.stdout)["configuration"],
+        json.loads(done.stdout)["store"],
+    )
+
+
+def test_a_store_that_does_not_answer_fails_in_one_line(shell: Shell) -> None:
+    (shell.folder / "floop-gateway.db").write_bytes(b"this is no database, but it is long enough to look like one" * 99)
+    done = shell("project", "list")
+    assert 1 == done.returncode
+    assert "the store does not answer" in done.stderr
+
+
+def test_auto_explains_each_line_of_a_file(shell: Shell) -> None:
+    lines = ['{"prompt": "Translate to French: good morning"}', "Prove that there are infinitely many primes."]
+    done = shell("auto", "--explain", "-", "--json", stdin="\n".join(lines))
+    judged = [json.loads(line) for line in done.stdout.splitlines()]
+    assert ["fast", "reason"] == [one["alias"] for one in judged]
+    assert all(0 <= one["score"] <= 1 for one in judged)
