@@ -296,36 +296,37 @@ class ThreadedBody:
     that stall keep nobody else waiting, until there are `MAX_READS` of them.
     """
 
-    _reads = threading.BoundedSemaphore(MAX_READS)
-
     def __init__(self, source: Input, length: int | None) -> None:
         self._source = source
         self._missing = length
-        self._came: threading.Event | None = None
-        self._result: bytes | Exception = b""
+        self._reading: _Read | None = None
         self._ended = False
 
     @property
     def blocked(self) -> bool:
         """Whether a read is under way that has not come back."""
-        return self._came is not None and not self._came.is_set()
+        return self._reading is not None and not self._reading.came.is_set()
 
     async def read(self) -> bytes:
         """Give the next bytes, `b""` at the end; raise `ClientDisconnected`, also for a body that ends too soon."""
         if self._ended or self._missing == 0:
             return b""
-        if self._came is None:
-            if not self._reads.acquire(blocking=False):
-                raise RuntimeError(f"{MAX_READS} clients have stalled in the middle of their bodies")
-            self._came = threading.Event()
-            await _in_thread(self._pull, self._came)
-        while not self._came.is_set():
-            await _in_thread(self._came.wait, LOOK_S)
-        self._came = None
-        return self._take(self._result)
+        reading = self._reading
+        if reading is None:
+            size = READ_BYTES if self._missing is None else min(self._missing, READ_BYTES)
+            reading = self._reading = _Read(self._source, size)
+            try:
+                await _in_thread(reading.run)
+            except BaseException:
+                if reading.claim():  # it had not begun, and now never will
+                    self._reading = None
+                raise
+        while not reading.came.is_set():
+            await _in_thread(reading.came.wait, LOOK_S)
+        self._reading = None
+        return self._take(reading.result)
 
     def _take(self, result: bytes | Exception) -> bytes:
-        self._result = b""
         self._ended = not isinstance(result, bytes) or not result
         if isinstance(result, OSError) or (result == b"" and self._missing is not None):
             raise ClientDisconnected
@@ -335,14 +336,36 @@ class ThreadedBody:
             self._missing -= len(result)
         return result
 
-    def _pull(self, came: threading.Event) -> None:
+
+class _Read:
+    """One read, which belongs to whoever claims it first: its thread, or a caller that gives up before that has begun."""
+
+    _under_way = threading.BoundedSemaphore(MAX_READS)
+
+    def __init__(self, source: Input, size: int) -> None:
+        self.came = threading.Event()
+        self.result: bytes | Exception = b""
+        self._source = source
+        self._size = size
+        self._claimed = threading.Lock()
+
+    def claim(self) -> bool:
+        return self._claimed.acquire(blocking=False)
+
+    def run(self) -> None:
+        if not self.claim():
+            return
+        if not self._under_way.acquire(blocking=False):
+            self.result = RuntimeError(f"{MAX_READS} clients have stalled in the middle of their bodies")
+            self.came.set()
+            return
         try:
-            self._result = self._source.read(READ_BYTES if self._missing is None else min(self._missing, READ_BYTES))
+            self.result = self._source.read(self._size)
         except Exception as error:
-            self._result = error
+            self.result = error
         finally:
-            self._reads.release()
-            came.set()
+            self._under_way.release()
+            self.came.set()
 
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("floop_gateway_body_threads")

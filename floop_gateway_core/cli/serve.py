@@ -23,9 +23,10 @@ def run(args: argparse.Namespace) -> int:
 def host_app(gateway: Gateway, mount: str) -> "Starlette":
     """Make the application; the gateway is started and closed with it."""
     try:
-        from floop_gateway_asgi import FloopGateway
         from starlette.applications import Starlette
         from starlette.routing import Mount
+
+        from floop_gateway_asgi import FloopGateway
     except ImportError as error:
         raise AdminError(f"{error.name} is not installed; pip install 'floop-gateway[serve]'") from error
 

@@ -6,53 +6,13 @@ the kinds of tokens is rounded up once, to a whole micro-credit (contract: Billi
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 
+from floop_gateway_core.money import format_credits, parse_credits, parse_rate
 from floop_gateway_core.types import Microcredits, Usage
 
 __all__ = ["Prices", "WorstCase", "format_credits", "parse_credits", "parse_rate"]
 
 RATE_SCALE = 10**6
-CREDIT = 10**6
-"""Micro-credits in a credit."""
-
-MAX_RATE = 10**9
-
-
-def _scaled(value: Decimal, what: str, most: int) -> int:
-    scaled = value.scaleb(6) if value.is_finite() else value
-    if not value.is_finite() or scaled != scaled.to_integral_value() or not 0 <= value <= most:
-        raise ValueError(f"{what} {value} is not allowed: a number from 0 to {most} with at most six decimal places")
-    return int(scaled)
-
-
-def parse_rate(value: Decimal | int | str) -> int:
-    """Read micro-credits a token into millionths of one. Raises ValueError beyond six places, below 0, or absurd.
-
-    >>> parse_rate("0.25"), parse_rate(1250)
-    (250000, 1250000000)
-    """
-    return _scaled(Decimal(value), "rate", MAX_RATE)
-
-
-def parse_credits(value: Decimal | int | str) -> Microcredits:
-    """Read an amount of credits, exactly. Raises ValueError.
-
-    >>> parse_credits("4838.5")
-    4838500000
-    """
-    return Microcredits(_scaled(Decimal(value), "credits", 10**12))
-
-
-def format_credits(amount: Microcredits) -> str:
-    """Write micro-credits as a decimal of credits: valid JSON, exact, without an exponent or trailing zeros.
-
-    >>> format_credits(Microcredits(210_000)), format_credits(Microcredits(1)), format_credits(Microcredits(5_000_000))
-    ('0.21', '0.000001', '5')
-    """
-    sign = "-" if amount < 0 else ""
-    whole, part = divmod(abs(amount), CREDIT)
-    return f"{sign}{whole}.{part:06}".rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True, slots=True)
