@@ -1,15 +1,15 @@
 """The thin HTTP driver: carries a codec's bytes over the httpx API and translates every foreign failure, once, here.
 
-An injected `httpx.AsyncClient` is always used as it is. Otherwise each event loop gets a client of its own, opened at the
-first request: on asyncio over aiohttp's connection pool, which the benchmarks show to be much faster under concurrency
-than httpx's own; on trio over httpx's.
+An injected `httpx.AsyncClient` is always used as it is. Otherwise each event loop gets a transport of its own,
+opened at the first request: on asyncio over aiohttp's connection pool, which the benchmarks show to be much faster under
+concurrency than httpx's own; on trio over httpx's.
 
 What leaves here in an `UpstreamFault` is a status number and our own words: never a URL's query, a header or a body.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import suppress
+from functools import lru_cache
 from time import time
 from types import TracebackType
 from typing import cast
@@ -19,56 +19,63 @@ import httpx
 from anyio.lowlevel import RunVar
 
 from floop_gateway_core.policy.retry import Fault
-from floop_gateway_core.providers.base import Codec, Decoder, Delta, UpstreamCall, UpstreamFault
+from floop_gateway_core.providers.base import Codec, Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
 
 __all__ = ["Clients", "HttpProvider"]
 
 MAX_ERROR_BYTES = 64 * 1024
 ERROR_BODY_S = 5.0
 REST_S = 0.05
-MAX_CONNECTIONS = 1000
-KEEP_ALIVE_S = 30.0
+CLOSE_S = 1.0
 
 
 class Clients:
-    """The HTTP client of each event loop, or the one that the host handed in (which the host closes)."""
+    """How requests are sent: by the client that the host handed in (which the host closes), or by a transport of ours.
+
+    Ours is asked directly. A client around it would look for cookies, redirects and authentication, which no upstream
+    has for us, and that look costs as much as sending.
+    """
 
     def __init__(self, injected: httpx.AsyncClient | None = None, *, connect_s: float = 5.0) -> None:
         self._injected = injected
-        self._connect_s = connect_s
-        self._own: RunVar[httpx.AsyncClient | None] = RunVar(f"floop_gateway_client_{id(self)}", None)
+        # Waiting for events is the engine's to limit, so only connecting has a limit here. No pool time-out: the number
+        # of streams is the host's concurrency, and a queue inside the client would be invisible.
+        self._timeout = httpx.Timeout(None, connect=connect_s)
+        self._own: RunVar[httpx.AsyncBaseTransport | None] = RunVar(f"floop_gateway_transport_{id(self)}", None)
 
-    def get(self) -> httpx.AsyncClient:
+    async def send(self, request: UpstreamRequest, on_sent: Callable[[], None]) -> httpx.Response:
+        """Send a request; the answer's body is still to be read, and the answer to be closed."""
+        headers = [*request.headers, ("Content-Length", str(len(request.body)))]
+        body = _Body(request.body, on_sent)
         if self._injected is not None:
-            return self._injected
-        client = self._own.get()
-        if client is None:
-            # Waiting for events is the engine's to limit, so only connecting has a limit here. No pool time-out: the
-            # number of streams is the host's concurrency, and a queue inside the client would be invisible.
-            timeout = httpx.Timeout(None, connect=self._connect_s)
-            client = httpx.AsyncClient(transport=_transport(), timeout=timeout, follow_redirects=False)
-            self._own.set(client)
-        return client
+            built = self._injected.build_request("POST", request.url, headers=headers, content=body)
+            return await self._injected.send(built, stream=True)
+        url = _parsed(request.url)
+        sent = httpx.Request(
+            "POST", url, headers=headers, content=body, extensions={"timeout": self._timeout.as_dict()}
+        )
+        return await self._transport().handle_async_request(sent)
+
+    def _transport(self) -> httpx.AsyncBaseTransport:
+        transport = self._own.get()
+        if transport is None:
+            from floop_gateway_core.providers.transport import make_transport  # whoever injects pays for none
+
+            transport = make_transport()
+            self._own.set(transport)
+        return transport
 
     async def aclose(self) -> None:
-        """Close this event loop's own client."""
-        client = self._own.get()
-        if client is not None:
+        """Close this event loop's own transport."""
+        transport = self._own.get()
+        if transport is not None:
             self._own.set(None)
-            await client.aclose()
+            await transport.aclose()
 
 
-def _transport() -> httpx.AsyncBaseTransport:
-    limits = httpx.Limits(
-        max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=KEEP_ALIVE_S
-    )
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return httpx.AsyncHTTPTransport(limits=limits)
-    from httpx_aiohttp import AiohttpTransport  # not at import: whoever injects a client never pays for it
-
-    return AiohttpTransport(limits=limits)
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
 
 
 class HttpProvider:
@@ -84,13 +91,7 @@ class HttpProvider:
 
     def open(self, call: UpstreamCall, on_sent: Callable[[], None]) -> "_Answer":
         request = self._codec.encode(call, base_url=self._base_url, api_key=self._api_key)
-        client = self._clients.get()
-        headers = [*request.headers, ("Content-Length", str(len(request.body)))]
-        return _Answer(
-            self._codec,
-            client,
-            client.build_request("POST", request.url, headers=headers, content=_Body(request.body, on_sent)),
-        )
+        return _Answer(self._codec, self._clients, request, on_sent)
 
 
 class _Body(httpx.AsyncByteStream):
@@ -108,16 +109,18 @@ class _Body(httpx.AsyncByteStream):
 class _Answer:
     """One open answer. A connection goes back to the pool where the body was read to its end, else it is closed."""
 
-    def __init__(self, codec: Codec, client: httpx.AsyncClient, request: httpx.Request) -> None:
+    def __init__(self, codec: Codec, clients: Clients, request: UpstreamRequest, on_sent: Callable[[], None]) -> None:
         self._codec = codec
-        self._client = client
+        self._clients = clients
         self._request = request
+        self._on_sent = on_sent
         self._decoder: Decoder = codec.decoder()
         self._finished = False
+        self._chunks: AsyncGenerator[bytes, None] | None = None
 
     async def __aenter__(self) -> "_Answer":
         try:
-            self._response = await self._client.send(self._request, stream=True)
+            self._response = await self._clients.send(self._request, self._on_sent)
         except Exception as error:
             raise _translate("connecting", error) from None
         try:
@@ -126,7 +129,8 @@ class _Answer:
             await self._close()
             raise
         plain = self._response.headers.get("content-encoding", "identity") == "identity"
-        self._chunks: AsyncIterator[bytes] = self._response.aiter_raw() if plain else self._response.aiter_bytes()
+        chunks = self._response.aiter_raw() if plain else self._response.aiter_bytes()
+        self._chunks = cast(AsyncGenerator[bytes, None], chunks)
         return self
 
     async def _check(self) -> None:
@@ -138,18 +142,18 @@ class _Answer:
         body = bytearray()
         try:
             with anyio.move_on_after(ERROR_BODY_S):
-                async with aclosing(cast(AsyncGenerator[bytes, None], response.aiter_bytes())) as chunks:
-                    async for chunk in chunks:
-                        body += chunk
-                        if len(body) > MAX_ERROR_BYTES:
-                            break
+                self._chunks = cast(AsyncGenerator[bytes, None], response.aiter_bytes())
+                async for chunk in self._chunks:
+                    body += chunk
+                    if len(body) > MAX_ERROR_BYTES:
+                        break
         except Exception:
             body.clear()  # an error body that breaks tells nothing more than its status
         raise self._codec.fault(response.status_code, dict(response.headers), bytes(body[:MAX_ERROR_BYTES]), time())
 
     async def next(self) -> Delta:
         try:
-            chunk = await anext(self._chunks, None)
+            chunk = None if self._chunks is None else await anext(self._chunks, None)
             delta = self._decoder.end() if chunk is None else self._decoder.feed(chunk)
         except UpstreamFault:
             raise
@@ -161,24 +165,24 @@ class _Answer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._finished:
+        if self._finished and self._chunks is not None:
             # What follows the terminal event is read, so that the connection can be used again.
-            try:
-                with anyio.move_on_after(REST_S):
-                    async for _ in self._chunks:
-                        pass
-            except Exception:
-                pass  # it breaks after the end: nobody's loss
+            with suppress(Exception), anyio.move_on_after(REST_S):  # what breaks after the end is nobody's loss
+                async for _ in self._chunks:
+                    pass
         await self._close()
 
     async def _close(self) -> None:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(REST_S * 20):
-            try:
-                if isinstance(chunks := getattr(self, "_chunks", None), AsyncGenerator):
-                    await chunks.aclose()
+        """Close the answer, and unwind the generators under it: a reader that is left suspended would be a leak."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_S):
+            with suppress(Exception):  # a connection that cannot even be closed is gone
                 await self._response.aclose()
-            except Exception:
-                pass  # a connection that cannot even be closed is gone
+            if (chunks := self._chunks) is not None:
+                with suppress(Exception):
+                    # On a closed answer the innermost generator raises, which ends all of those around it.
+                    while await anext(chunks, None) is not None:
+                        pass
+                await chunks.aclose()
 
 
 def _translate(doing: str, error: Exception) -> UpstreamFault:

@@ -29,7 +29,7 @@ PAGE_RECORDS = 1000
 
 def hold(connection: Connection, request: HoldRequest) -> Grant | Refusal:
     """Chores run inside requests: whatever has expired is voided first, so that it can be granted again."""
-    if any_over(connection, request.now):
+    if any_over(request.now, connection):
         expire(connection, request.now)
     record = request.record
     before = _load(connection, record, request.owner, request.day, request.budget_tokens)
@@ -68,9 +68,9 @@ def _resolve(connection: Connection, settlement: Settlement, resolve: Callable[[
     return Settled(after.hold.credits, after.account)
 
 
-def any_over(connection: Connection, now: float) -> bool:
-    query = "SELECT 1 FROM holds WHERE state = 'open' AND expires_at <= ? LIMIT 1"
-    return connection.execute(query, (now,)).fetchone() is not None
+def any_over(now: float, connection: Connection) -> object:
+    """Give None where no hold has expired."""
+    return connection.execute("SELECT 1 FROM holds WHERE state = 'open' AND expires_at <= ? LIMIT 1", (now,)).fetchone()
 
 
 def expire(connection: Connection, now: float) -> int:

@@ -25,7 +25,7 @@ def by_name(connection: Connection, name: str) -> Project | None:
     return _project(connection.execute(_PROJECT + "WHERE name = ?", (name,)).fetchone())
 
 
-def by_digest(connection: Connection, digest: str) -> Project | None:
+def by_digest(digest: str, connection: Connection) -> Project | None:
     return _project(connection.execute(_PROJECT + "WHERE digest = ?", (digest,)).fetchone())
 
 

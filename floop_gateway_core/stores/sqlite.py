@@ -2,20 +2,15 @@
 
 WAL, so readers never wait; `BEGIN IMMEDIATE`, so a transaction that will write never has to be taken back;
 `synchronous=NORMAL`, so a commit costs no fsync: a process that dies loses nothing, a machine that loses power may lose
-the last moments, never the file's consistency. All calls run in a worker thread, one at a time in a process: the event
-loop is never blocked, and a cancelled caller's transaction still runs to its end.
-
-A connection does not survive a fork; each process opens its own at its first call.
+the last moments, never the file's consistency. All calls run in one worker thread of the process: the event loop is never
+blocked, and a cancelled caller's transaction still runs to its end.
 """
 
-import os
 import sqlite3
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import anyio.to_thread
 
@@ -26,6 +21,7 @@ from floop_gateway_core.policy.window import Decision
 from floop_gateway_core.stores import _sqlite_ledger as ledger_rows
 from floop_gateway_core.stores import _sqlite_projects as project_rows
 from floop_gateway_core.stores._sqlite_schema import migrate
+from floop_gateway_core.stores._sqlite_worker import Job, Worker
 from floop_gateway_core.stores.base import (
     Admitted,
     HoldRequest,
@@ -33,7 +29,6 @@ from floop_gateway_core.stores.base import (
     ProjectSettings,
     Settled,
     Settlement,
-    StoreUnavailable,
     UsageRecord,
 )
 from floop_gateway_core.types import Microcredits
@@ -50,58 +45,32 @@ class SQLiteStore:
     def __init__(self, path: str | Path, *, busy_s: float = 5.0) -> None:
         self.path = Path(path)
         self._busy_s = busy_s
-        self._lock = threading.Lock()
-        self._connection: Connection | None = None
-        self._pid = 0
+        self._worker = Worker(self._connect)
 
     # -- how a call runs -------------------------------------------------------------------------------------------
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
-        return await anyio.to_thread.run_sync(self._run, work, None)
+        return cast(T, await self._worker.run(Job(work, None)))
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
-        return await anyio.to_thread.run_sync(self._run, work, "BEGIN IMMEDIATE")
+        return cast(T, await self._worker.run(Job(None, lambda connection, _: work(connection))))
 
-    def _run(self, work: Callable[[Connection], T], begin: str | None) -> T:
-        with self._lock, _translated():
-            connection = self._connected()
-            if begin is None:
-                return work(connection)
-            connection.execute(begin)
-            try:
-                result = work(connection)
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
-            return result
-
-    def _connected(self) -> Connection:
-        if self._connection is None or self._pid != os.getpid():
-            connection = sqlite3.connect(
-                self.path, timeout=self._busy_s, isolation_level=None, check_same_thread=False, cached_statements=256
-            )
-            try:
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=NORMAL")
-                migrate(connection)
-            except BaseException:
-                connection.close()
-                raise
-            self._connection, self._pid = connection, os.getpid()
-        return self._connection
+    def _connect(self) -> Connection:
+        connection = sqlite3.connect(self.path, timeout=self._busy_s, isolation_level=None, cached_statements=256)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     async def setup(self) -> None:
         await self._read(lambda _: None)
 
     async def aclose(self) -> None:
-        def close() -> None:
-            with self._lock:
-                if self._connection is not None and self._pid == os.getpid():
-                    self._connection.close()
-                self._connection = None
-
-        await anyio.to_thread.run_sync(close)
+        await anyio.to_thread.run_sync(self._worker.stop)
 
     # -- projects and keys -----------------------------------------------------------------------------------------
 
@@ -138,7 +107,7 @@ class SQLiteStore:
         return await self._write(lambda connection: project_rows.rotate(connection, name, digest, key_prefix, now))
 
     async def authenticate(self, digest: str) -> Project | None:
-        return await self._read(lambda connection: project_rows.by_digest(connection, digest))
+        return await self._read(partial(project_rows.by_digest, digest))
 
     async def acquire(self, project: str, limit: int, now: float) -> Decision:
         return await self._write(lambda connection: project_rows.acquire(connection, project, limit, now))
@@ -146,18 +115,11 @@ class SQLiteStore:
     async def authenticate_and_acquire(
         self, digest: str, limit_of: Callable[[Project], int], now: float
     ) -> Admitted | None:
-        def admit() -> Admitted | None:
-            # Only a known key takes the write lock: strangers cannot make the projects' requests wait.
-            project = self._run(lambda connection: project_rows.by_digest(connection, digest), None)
-            if project is None:
-                return None
-            limit = limit_of(project)
-            decision = self._run(
-                lambda connection: project_rows.acquire(connection, project.name, limit, now), "BEGIN IMMEDIATE"
-            )
-            return project, decision
+        def spend(connection: Connection, project: Project) -> Admitted:
+            return project, project_rows.acquire(connection, project.name, limit_of(project), now)
 
-        return await anyio.to_thread.run_sync(admit)
+        # Only a known key takes the write lock: strangers cannot make the projects' requests wait.
+        return await self._worker.run(Job(partial(project_rows.by_digest, digest), spend))
 
     # -- budgets, accounts, holds, the log -------------------------------------------------------------------------
 
@@ -168,13 +130,9 @@ class SQLiteStore:
         return await self._write(lambda connection: ledger_rows.settle(connection, settlement))
 
     async def expire(self, now: float) -> int:
-        def sweep() -> int:
-            # The look is a read; only where there is something to void is the write lock taken.
-            if not self._run(lambda connection: ledger_rows.any_over(connection, now), None):
-                return 0
-            return self._run(lambda connection: ledger_rows.expire(connection, now), "BEGIN IMMEDIATE")
-
-        return await anyio.to_thread.run_sync(sweep)
+        # The look is a read; only where there is something to void is the write lock taken.
+        over = Job(partial(ledger_rows.any_over, now), lambda connection, _: ledger_rows.expire(connection, now))
+        return await self._worker.run(over) or 0
 
     async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account:
         return await self._write(lambda connection: ledger_rows.grant_credits(connection, owner, amount, now))
@@ -194,12 +152,3 @@ class SQLiteStore:
             if len(page) < ledger_rows.PAGE_RECORDS:
                 return
             after = (page[-1].started_at, page[-1].request_id)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn SQLite's own failures into ours. Its messages name at most a table, never a value."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreUnavailable(f"SQLite: {error}") from error
