@@ -7,6 +7,7 @@ concurrency than httpx's own; on trio over httpx's.
 What leaves here in an `UpstreamFault` is a status number and our own words: never a URL's query, a header or a body.
 """
 
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -24,6 +25,7 @@ from floop_gateway_core.providers.base import Codec, Decoder, Delta, UpstreamCal
 __all__ = ["Clients", "HttpProvider"]
 
 MAX_ERROR_BYTES = 64 * 1024
+MAX_INFLATED_BYTES = 16 * 1024 * 1024
 ERROR_BODY_S = 5.0
 REST_S = 0.05
 CLOSE_S = 1.0
@@ -117,20 +119,20 @@ class _Answer:
         self._decoder: Decoder = codec.decoder()
         self._finished = False
         self._chunks: AsyncGenerator[bytes, None] | None = None
+        self._inflate: zlib._Decompress | None = None
 
     async def __aenter__(self) -> "_Answer":
         try:
             self._response = await self._clients.send(self._request, self._on_sent)
         except Exception as error:
             raise _translate("connecting", error) from None
+        self._chunks = cast(AsyncGenerator[bytes, None], self._response.aiter_raw())
         try:
+            self._inflate = _inflater(self._response.headers.get("content-encoding", "identity").lower())
             await self._check()
         except BaseException:
             await self._close()
             raise
-        plain = self._response.headers.get("content-encoding", "identity") == "identity"
-        chunks = self._response.aiter_raw() if plain else self._response.aiter_bytes()
-        self._chunks = cast(AsyncGenerator[bytes, None], chunks)
         return self
 
     async def _check(self) -> None:
@@ -142,18 +144,25 @@ class _Answer:
         body = bytearray()
         try:
             with anyio.move_on_after(ERROR_BODY_S):
-                self._chunks = cast(AsyncGenerator[bytes, None], response.aiter_bytes())
-                async for chunk in self._chunks:
+                while len(body) <= MAX_ERROR_BYTES and (chunk := await self._chunk()) is not None:
                     body += chunk
-                    if len(body) > MAX_ERROR_BYTES:
-                        break
         except Exception:
             body.clear()  # an error body that breaks tells nothing more than its status
         raise self._codec.fault(response.status_code, dict(response.headers), bytes(body[:MAX_ERROR_BYTES]), time())
 
+    async def _chunk(self) -> bytes | None:
+        """Give the next bytes of the body, None at its end. We ask for no compression; some servers compress all the same."""
+        chunk = None if self._chunks is None else await anext(self._chunks, None)
+        if chunk is None or self._inflate is None:
+            return chunk
+        plain = self._inflate.decompress(chunk, MAX_INFLATED_BYTES)
+        if self._inflate.unconsumed_tail:
+            raise UpstreamFault(Fault.TRANSIENT, "a compressed body that grows beyond measure")
+        return plain
+
     async def next(self) -> Delta:
         try:
-            chunk = None if self._chunks is None else await anext(self._chunks, None)
+            chunk = await self._chunk()
             delta = self._decoder.end() if chunk is None else self._decoder.feed(chunk)
         except UpstreamFault:
             raise
@@ -183,6 +192,16 @@ class _Answer:
                     while await anext(chunks, None) is not None:
                         pass
                 await chunks.aclose()
+
+
+def _inflater(encoding: str) -> "zlib._Decompress | None":
+    match encoding:
+        case "identity":
+            return None
+        case "gzip" | "x-gzip" | "deflate":
+            return zlib.decompressobj(zlib.MAX_WBITS | 32)
+        case _:
+            raise UpstreamFault(Fault.TRANSIENT, "a content encoding that was not asked for")
 
 
 def _translate(doing: str, error: Exception) -> UpstreamFault:

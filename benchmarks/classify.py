@@ -1,0 +1,253 @@
+"""Measures the `auto` classifier, and prints one table.
+
+    python -m benchmarks.classify [DATA_FOLDER]
+
+With a folder of data (`routes.jsonl`) it fits the weights anew for each fold, with whole groups of requests left out:
+a source, a style or a language that the weights have never seen. Without one it says so, and measures only what needs
+no labels of others. Speed is compared, in the same run, with LiteLLM's complexity router where that is installed; only
+ratios mean something, since machines differ.
+"""
+
+import argparse
+import importlib
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from floop_gateway_core.policy._cues import cues
+from floop_gateway_core.policy._features import features
+from floop_gateway_core.policy.classify import classify
+from floop_gateway_core.types import Message
+from tools.fit_classify import KINDS, Example, fit, own_examples, routes, weights_of, wrapped_examples
+
+ENGLISH = ("own:en:", "own:talk", "own:system")
+Change = Callable[[tuple[Message, ...]], Sequence[Message]]
+
+
+def _last(change: Callable[[str], str]) -> Change:
+    return lambda messages: (*messages[:-1], Message.of("user", change(messages[-1].text)))
+
+
+CHANGES: dict[str, Change] = {
+    "a greeting before": _last(lambda text: f"Hello!\n\n{text}"),
+    "thanks after": _last(lambda text: f"{text}\n\nThanks in advance!"),
+    "a plain system message": lambda messages: (Message.of("system", "You are a helpful assistant."), *messages),
+    "an earlier small-talk turn": lambda messages: (
+        Message.of("user", "Hi, how are you?"),
+        Message.of("assistant", "Fine, thank you. How can I help?"),
+        *messages,
+    ),
+    "doubled spaces": _last(lambda text: text.replace(" ", "  ")),
+    "CRLF": _last(lambda text: text.replace("\n", "\r\n")),
+    "quotes around it": _last(lambda text: f'"{text}"'),
+    "lower case": _last(str.lower),
+    "trailing spaces": _last(lambda text: f"{text}   \n"),
+    "a final please": _last(lambda text: f"{text} please"),
+}
+
+_LONG = 500_000
+HOSTILE = {
+    "one letter": "a" * _LONG,
+    "digits": "7" * _LONG,
+    "spaces": "x" + " " * _LONG + "x",
+    "line ends": "\n" * _LONG,
+    "quotation marks": '"' * _LONG,
+    "brackets": "[(" * (_LONG // 2),
+    "letters and signs": "a;" * (_LONG // 2),
+    "CJK": "证明" * (_LONG // 2),
+    "combining marks": "e" + "\u0301" * _LONG,
+    "lone surrogates": "\ud800" * _LONG,
+    "option letters": "a) " * (_LONG // 3),
+}
+
+
+def fold_of(example: Example) -> str:
+    """Name the fold that holds an example: a family of sources, a style of English, or a bundle of languages."""
+    family, _, rest = example.group.partition(":")
+    if family not in ("own", "wrap"):
+        return family.removesuffix("desc")
+    if rest.startswith("en:") or rest in ("talk", "system", "system2"):
+        return f"own {rest}"
+    return f"{family} {sum(map(ord, rest)) % 5}"
+
+
+def left_out(examples: Sequence[Example]) -> list[int]:
+    """Predict each example by weights that were fitted without its fold."""
+    rows = [features(example.messages, example.system) for example in examples]
+    labels = [KINDS.index(example.label) for example in examples]
+    folds = [fold_of(example) for example in examples]
+    predicted = [0] * len(examples)
+    for fold in sorted(set(folds)):
+        kept = [number for number, name in enumerate(folds) if name != fold]
+        table = fit([rows[n] for n in kept], [labels[n] for n in kept], weights_of([examples[n] for n in kept]))
+        for number, name in enumerate(folds):
+            if name == fold:
+                predicted[number] = guess(table, rows[number])
+    return predicted
+
+
+def guess(table: dict[str, list[float]], row: dict[str, float]) -> int:
+    """Return the number of the kind with the greatest sum."""
+    sums = list(table["bias"])
+    for name, value in row.items():
+        for kind, weight in enumerate(table.get(name, ())):
+            sums[kind] += weight * value
+    return max((0, 1, 2), key=lambda kind: (sums[kind], kind == 1))
+
+
+def report(name: str, labels: Sequence[int], predicted: Sequence[int]) -> None:
+    """Print accuracy, macro-F1, and the two errors that cost: hard work sent to `fast`, easy work sent dearer."""
+    pairs = list(zip(labels, predicted, strict=True))
+    scores = []
+    for kind in sorted(set(labels)):
+        right = sum(a == b == kind for a, b in pairs)
+        scores.append(2 * right / max(1, sum(a == kind for a, _ in pairs) + sum(b == kind for _, b in pairs)))
+    hard = [b for a, b in pairs if a]
+    easy = [b for a, b in pairs if not a]
+    lost = f"{100 * hard.count(0) / len(hard):5.1f}" if hard else "    -"
+    dear = f"{100 * (1 - easy.count(0) / len(easy)):5.1f}" if easy else "    -"
+    same = 100 * sum(a == b for a, b in pairs) / len(pairs)
+    print(f"{name:34} {len(pairs):5} {same:7.1f} {100 * sum(scores) / len(scores):7.1f} {lost:>9} {dear:>9}")
+
+
+def measure_labels(folder: Path | None) -> None:
+    """Print how often the alias is the label, whole folds left out."""
+    others = routes(folder) if folder else []
+    examples = own_examples() + wrapped_examples() + others
+    labels = [KINDS.index(example.label) for example in examples]
+    groups = [example.group for example in examples]
+    predicted = left_out(examples)
+
+    def part(name: str, chosen: Callable[[str], bool]) -> None:
+        at = [number for number, group in enumerate(groups) if chosen(group)]
+        if at:
+            report(name, [labels[n] for n in at], [predicted[n] for n in at])
+
+    print(f"{'fold left out':34} {'n':>5} {'same %':>7} {'F1 %':>7} {'hard→fast':>9} {'easy→dear':>9}")
+    part("other people's requests", lambda group: not group.startswith(("own:", "wrap:")))
+    part("  without those with system prompts", lambda group: not group.startswith(("own:", "wrap:", "fabric")))
+    part("our own, English styles", lambda group: group.startswith(ENGLISH))
+    part("our own, other languages", lambda group: group.startswith("own:") and not group.startswith(ENGLISH))
+    part("easy tasks around hard texts", lambda group: group.startswith("wrap:"))
+    sums = (
+        "gsm8k",
+        "aqua",
+        "mgsm",
+        "bbh",
+        "own:en:sums",
+        "own:en:math",
+        "own:en:logic",
+        "own:en:puzzle",
+        "own:en:story",
+    )
+    part("puzzles and sums", lambda group: group.startswith(sums))
+    if others:
+        mine = own_examples() + wrapped_examples()
+        table = fit(
+            [features(e.messages, e.system) for e in mine], [KINDS.index(e.label) for e in mine], weights_of(mine)
+        )
+        truth = [KINDS.index(example.label) for example in others]
+        report("others' requests, ours alone fitted", truth, [guess(table, features(e.messages, None)) for e in others])
+
+
+def measure_changes(examples: Sequence[Example]) -> None:
+    """Print how often ten harmless changes leave the alias alone."""
+    print("\nsame alias after a harmless change")
+    plain = [classify(example.messages, example.system).alias for example in examples]
+    total = 0.0
+    for name, change in CHANGES.items():
+        same = [
+            classify(change(example.messages), example.system).alias == alias
+            for example, alias in zip(examples, plain, strict=True)
+        ]
+        total += sum(same) / len(same)
+        print(f"  {name:32} {100 * sum(same) / len(same):6.1f} %")
+    print(f"  {'mean':32} {100 * total / len(CHANGES):6.1f} %")
+
+
+def microseconds(call: Callable[[], object], rounds: int) -> float:
+    """Return the least mean time of five batches."""
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(rounds):
+            call()
+        best = min(best, (time.perf_counter() - start) / rounds)
+    return best * 1e6
+
+
+def _competitor() -> Callable[[str], object] | None:
+    """LiteLLM's complexity router as a function of the prompt, or None where it is not installed."""
+    try:
+        module = importlib.import_module("litellm.router_strategy.complexity_router.complexity_router")
+        logging.disable(logging.WARNING)
+        router = module.ComplexityRouter("auto", None, derive_savings_baseline=False)
+    except ImportError:
+        return None
+    judge: Callable[[str], object] = router.classify
+    return judge
+
+
+def measure_speed() -> None:
+    """Print times at several lengths, for plain and hostile texts, beside LiteLLM's router where it is installed."""
+    english = [e.messages[-1].text for e in own_examples() if e.group.startswith("own:en:")]
+    short = [text for text in english if 150 <= len(text) <= 250][:20]
+    prose = " ".join(english) * 20
+
+    def ours(text: str) -> Callable[[], object]:
+        message = [Message.of("user", text)]
+        return lambda: classify(message)
+
+    classify([Message.of("user", "warm up")])
+    size = sum(map(len, short)) / len(short)
+    mean = sum(microseconds(ours(text), 50) for text in short) / len(short)
+    print(f"\ntime, {size:.0f} characters           {mean:9.1f} µs")
+    judge = _competitor()
+    if judge is None:
+        print("  LiteLLM is not installed: nothing to compare with")
+    else:
+        theirs = sum(microseconds(lambda text=text: judge(text), 20) for text in short) / len(short)  # type: ignore[misc]
+        print(f"  LiteLLM's complexity router     {theirs:9.1f} µs, ours takes {mean / theirs:.2f} of it (bar .20)")
+    at_20k = microseconds(ours(prose[:20_000]), 20)
+    at_500k = microseconds(ours(prose[:_LONG]), 20)
+    print(f"time, 20 000 characters          {at_20k:9.1f} µs")
+    print(f"time, 500 000 characters         {at_500k:9.1f} µs, {at_500k / at_20k:.2f} × (bar 1.5)")
+    for name, text in HOSTILE.items():
+        taken = microseconds(ours(text), 5)
+        print(f"  hostile, {name:22} {taken:9.1f} µs, {taken / at_500k:.2f} × (bar 3)")
+    code = (
+        "import time, floop_gateway_core.types; start = time.perf_counter()\n"
+        "import floop_gateway_core.policy.classify\nprint(1000 * (time.perf_counter() - start))"
+    )
+    runs = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout) for _ in range(5)
+    ]
+    cues.cache_clear()
+    start = time.perf_counter()
+    cues()
+    reading = 1000 * (time.perf_counter() - start)
+    print(f"import {min(runs):.1f} ms (bar 20); reading the cue table at the first use {reading:.1f} ms")
+    folder = Path(__file__).parents[1] / "floop_gateway_core" / "policy" / "tables"
+    sizes = sum((folder / name).stat().st_size for name in ("cues.json", "classify.json"))
+    print(f"tables {sizes} bytes (bar 64 kB)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Measure the auto classifier.")
+    parser.add_argument("folder", type=Path, nargs="?", help="a folder of data with routes.jsonl")
+    options = parser.parse_args(arguments)
+    folder: Path | None = options.folder
+    if folder is None or not (folder / "routes.jsonl").is_file():
+        print(f"There is no routes.jsonl in {folder}: only our own requests are measured.\n")
+        folder = None
+    measure_labels(folder)
+    measure_changes((routes(folder) if folder else []) + own_examples())
+    measure_speed()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

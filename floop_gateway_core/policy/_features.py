@@ -1,0 +1,281 @@
+"""What `classify` sees of a request: named numbers, read in one pass over a bounded window.
+
+Decides nothing. It must never hold or return the text itself, and its work must not grow with the text: it reads
+`WINDOW` characters of the last user turn (head and tail), `CONTEXT` of the system prompt and of the turn before.
+
+Theory. A request is an *instruction* and, often, *material* that the instruction is about. Segments at the head and at
+the tail of the window that are not quoted, not fenced and not mere politeness hold the instruction; all others are
+material, whose concepts count apart (`body.*`). Where the last turn commands nothing, the system prompt may
+(`sysonly.*`).
+"""
+
+import re
+from collections.abc import Sequence
+
+from floop_gateway_core.policy._cues import EASY, TASKS, VERBS, Segment, segments
+from floop_gateway_core.types import Message
+
+WINDOW = 2_400
+"""Characters read of the last user turn: half from its head, half from its tail."""
+
+CONTEXT = 800
+"""Characters read of the system prompt, and of the user turn before the last."""
+
+HEAD, TAIL = 280, 240
+"""How far from its start and its end a text is taken to hold its instruction."""
+
+_SMALL = frozenset({"ask_fact", "define", "how_many", "chitchat"})
+
+_SPACES = re.compile(r"[ \t]{2,}|\t")
+_OPTION = re.compile(r"(?:^|\n|\s)[\(（]?([a-hａ-ｈ])[\)）.．:：、]\s?(?=\S)", re.IGNORECASE)
+_MARKED = re.compile(r"[bｂ][)）.．:：、]")  # no second option without this
+_LISTED = re.compile(r"\n\s{0,4}(?:\d{1,2}[.)、]|[-*•])\s")
+_SOURCE = re.compile(
+    r"^\s{0,8}(?:def |class |async def |function |func |fn |import |from \w+ import|#include|public |private |/\*\*|//"
+    r"|<\?php|package |using |const |let |var |select .{1,80} from )",
+    re.MULTILINE,
+)
+
+_OUTER = frozenset({('"', '"'), ("'", "'"), ("“", "”"), ("«", "»"), ("„", "“"), ("「", "」"), ("『", "』")})
+_MANY = (0.0, 1.0, 1.5, 1.8, 2.0)
+"""What n mentions of a concept count: the second says less than the first, the fifth nothing."""
+
+
+def _unwrapped(text: str) -> str:
+    """Take off quotation marks that stand around the whole of a text."""
+    if len(text) < 2 or (text[0], text[-1]) not in _OUTER:
+        return text
+    inner = text.find(text[-1], 1, len(text) - 1)
+    if inner > 0 and not text[inner - 1].isspace():
+        return text  # the first quotation closes inside, so the outer marks are not a pair
+    return text[1:-1].strip()
+
+
+def _window(text: str) -> str:
+    """Return the head and the tail of a text, in lower case, with spaces, line ends and outer quotes made plain."""
+    if len(text) > WINDOW:
+        text = text[: WINDOW // 2] + "\n\n" + text[-WINDOW // 2 :]
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\x00", " ").replace("\u00a0", " ").strip()
+    if "  " in text or "\t" in text:
+        text = _SPACES.sub(" ", text)
+    return _unwrapped(text).lower().replace("\u0307", "")  # the dot that lower() leaves of a Turkish capital
+
+
+def _instruction(found: list[Segment], size: int) -> tuple[list[Segment], list[Segment], list[Segment]]:
+    """Part the segments into the head's, the tail's and the material between, politeness left out.
+
+    The head ends where it announces material (a colon, a blank line, a quotation) after it has named a task or the
+    material. A long text whose head commands nothing, but whose last lines do, is material up to there.
+    """
+    first, last = 0, len(found)
+    while first < last and found[first].polite:
+        first += 1
+    while last > first and found[last - 1].polite:
+        last -= 1
+    kept = found[first:last]
+    head: list[Segment] = []
+    named = commands = False
+    at = 0
+    origin = kept[0].start if kept else 0
+    for at, segment in enumerate(kept):
+        if segment.start - origin > HEAD:
+            break
+        if segment.quoted:
+            continue
+        head.append(segment)
+        commands = commands or segment.commands
+        named = named or segment.task is not None or "material" in segment.concepts
+        if named and segment.sign and (segment.sign[0] in ':："“„«「『`' or "\n" in segment.sign):
+            at += 1
+            break
+    else:
+        at = len(kept)
+    rest = kept[at:]
+    tail: list[Segment] = []
+    for segment in reversed(rest):
+        if segment.quoted or size - segment.end > TAIL or (tail and "\n" in segment.sign):
+            break
+        tail.append(segment)
+    tail.reverse()
+    last_task, _ = _lead(tail)
+    if rest and _lead(head)[0] in EASY and any(segment.before <= 9 and segment.task in EASY for segment in head):
+        tail = []  # "translate this: prove that ..."
+    elif last_task is not None and (
+        (not commands and sum(segment.words for segment in kept) > 50)
+        or (last_task in EASY - {"extract"} and sum(segment.words for segment in tail) <= 15 and at < len(kept))
+    ):
+        head = []  # a text, and what to do with it at the end
+    chosen = {id(segment) for segment in head} | {id(segment) for segment in tail}
+    return head, tail, [segment for segment in kept if id(segment) not in chosen]
+
+
+def _lead(part: list[Segment]) -> tuple[str | None, str | None]:
+    """The first task that a part names (a thing to be made only if there is no other), and the next other one."""
+    named = [concept for segment in part if segment.task for concept in segment.concepts if concept in TASKS]
+    if not named:
+        return None, None
+    first = next((concept for concept in named if concept in VERBS), named[0])
+    return first, next((concept for concept in named if concept != first), None)
+
+
+def _weigh(part: list[Segment]) -> dict[str, float]:
+    """How much of a part each concept is: its first mention counts 1, many in a long part no more than in a short."""
+    counts: dict[str, int] = {}
+    words = 0
+    if not part:
+        return {}
+    for segment in part:
+        words += segment.words
+        for concept in segment.concepts:
+            counts[concept] = counts.get(concept, 0) + 1
+    share = 30 / max(words, 30)
+    counts.pop("greet", None)
+    return {concept: min(_MANY[min(count, 4)], count * share * 1.5) for concept, count in counts.items()}
+
+
+def _turns(messages: Sequence[Message]) -> tuple[str, str]:
+    """Return the last user turn that says something, and the one before it; an empty text where there is none."""
+    found: list[str] = []
+    for message in reversed(messages):
+        if message.role == "user" and message.content:
+            text = message.text
+            if text and not text.isspace():
+                found.append(text)
+                if len(found) == 2:
+                    break
+    return (found[0] if found else ""), (found[1] if len(found) > 1 else "")
+
+
+def features(messages: Sequence[Message], system: str | None) -> dict[str, float]:
+    """Name what is to be seen in a request: concepts by where they stand, and the shape of the text."""
+    full, before = _turns(messages)
+    text = _window(full)
+    found = segments(text)
+    head, tail, body = _instruction(found, len(text))
+    prompts = "\n".join(
+        message.text[:CONTEXT] for message in messages[:3] if message.role == "system" and message.content
+    )
+    background = segments(_window((system or "")[:CONTEXT] + "\n" + prompts[:CONTEXT])) if system or prompts else []
+    own, object_ = _lead(background)
+    translates = any(segment.before <= 6 and segment.task in EASY for segment in background[:3]) and own in EASY
+    asked = any(segment.commands for segment in head + tail)
+    if translates or (own and not asked and len(text) > 200):
+        body = [*head, *body, *tail]  # the system prompt commands, and the turn is what it commands about
+        head, tail = [], []
+    seen: dict[str, float] = {}
+    lead, second = _lead(head)
+    last, finally_ = _lead(tail)
+    if lead:
+        seen["lead." + lead] = 1.0
+        if second:
+            seen["then." + second] = 1.0
+            if lead == "make":
+                seen["make." + second] = 1.0
+    if last:
+        seen["tail." + last] = 1.0
+        if last == "make" and finally_:
+            seen["make." + finally_] = 1.0
+    inside = _weigh(head + tail)
+    for concept, weight in inside.items():
+        seen["in." + concept] = weight
+    for concept, weight in _weigh(body).items():
+        seen["body." + concept] = weight
+    place = "sys." if lead or last else "sysonly."
+    if own:
+        seen[place + "lead." + own] = 1.0
+        if object_:
+            seen[place + "then." + object_] = 1.0
+    for concept, weight in _weigh(background).items():
+        if concept in TASKS:
+            seen[place + concept] = weight
+    size = sum(segment.words + segment.numbers for segment in head + tail + body)
+    if before and not lead and not last and size < 12:
+        for concept in _weigh(segments(_window(before[:CONTEXT]))):
+            if concept in TASKS:
+                seen["prev." + concept] = 1.0
+    easy = (lead in EASY and asked) or last in EASY or (place == "sysonly." and own in EASY)
+    if "code" in inside and not easy and lead not in _SMALL:
+        seen["work_on_code"] = 1.0
+    if easy and body:
+        seen["easy_about"] = 1.0
+    if _SOURCE.match(text) and not easy:
+        seen["source_first"] = 1.0
+    seen.update(_shape(full, text, head, tail, body, inside, size))
+    if not (head or tail or body):
+        seen["only_polite"] = 1.0
+    elif not lead and not last:
+        seen["no_task"] = 1.0
+        if size < 12:
+            seen["no_task_short"] = 1.0
+    return seen
+
+
+def _shape(
+    full: str,
+    text: str,
+    head: list[Segment],
+    tail: list[Segment],
+    body: list[Segment],
+    inside: dict[str, float],
+    size: int,
+) -> dict[str, float]:
+    """Describe the text's form: how long, how many numbers, signs, options, listed points, whether source code."""
+    shape: dict[str, float] = {}
+    every = set(inside)
+    asked = head + tail
+    numbers = sum(segment.numbers for segment in asked)
+    others = sum(segment.numbers for segment in body)
+    marks = sum(segment.marks for segment in asked) + sum(segment.marks for segment in body)
+    options = len(_OPTION.findall(text)) if size < 700 and _MARKED.search(text) else 0
+    lines = "\n" in text
+    listed = len(_LISTED.findall(text)) if lines else 0
+    long = max(size, len(full) // 6 if len(full) > WINDOW else 0)
+    shape["length"] = min(_log2(long), 10.0) / 4
+    shape["asked_length"] = min(_log2(sum(segment.words for segment in asked)), 7.0) / 3
+    shape["numbers"] = min(_log2(numbers), 4.0) / 2
+    shape["numbers_body"] = min(_log2(others), 5.0) / 2
+    shape["signs"] = min(marks / (size + 4), 1.0) * 2
+    shape["clauses"] = min(text.count(",") + text.count("，") + text.count("、") + text.count("،"), 12) / 6
+    if options >= 2:
+        shape["options"] = 1.0
+    if listed >= 2:
+        shape["listed"] = min(listed, 8) / 4
+    if _SOURCE.search(text) if lines else _SOURCE.match(text):
+        shape["source"] = 1.0
+    if text.count("|") > 5:
+        shape["table"] = 1.0
+    if "?" in text or "？" in text or "؟" in text:
+        shape["question"] = 1.0
+        if asked and any(segment.sign[:1] in ("?", "？", "؟") for segment in asked):
+            shape["asked_question"] = 1.0
+    if any(segment.quoted for segment in body):
+        shape["quoted"] = 1.0
+    if body:
+        shape["has_body"] = 1.0
+    if numbers >= 2:
+        if "how_many" in every:
+            shape["story_sum"] = 1.0
+        if "solve" in every or "math" in every:
+            shape["hard_sum"] = 1.0
+    elif numbers == 0 and others == 0 and "how_many" in every and size < 14:
+        shape["count_fact"] = 1.0
+    if "code" in every and "make" in every:
+        shape["make_code"] = 1.0
+    if "code" in every and "fixcode" in every:
+        shape["fix_code"] = 1.0
+    if "longform" in every and "make" in every:
+        shape["make_text"] = 1.0
+    if "plan" in every and "constraint" in every:
+        shape["plan_bound"] = 1.0
+    if "material" in every and every & EASY:
+        shape["easy_on_material"] = 1.0
+    return shape
+
+
+def _log2(number: int) -> float:
+    """The whole part, and the linear fraction, of log2(number + 1): no libm, so the same on every machine."""
+    number += 1
+    power = number.bit_length() - 1
+    return power + number / (1 << power) - 1

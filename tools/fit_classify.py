@@ -1,0 +1,183 @@
+"""Fits the weights of the `auto` classifier and writes them as a table: the same bytes from the same data.
+
+    python -m tools.fit_classify DATA_FOLDER [--check]
+
+Reads our own requests in `tools/prompts/` and, from a folder of data, `routes.jsonl` (one labelled conversation a
+line: `label`, `group`, `messages`). Nothing of the texts goes into the table, only weights of named features. `--check`
+writes nothing, and fails where the table in the package is not what the data give.
+
+The model is a multinomial logistic regression with a quadratic penalty, fitted by full-batch gradient steps in pure
+Python. Groups (a style of one source, a language) are weighed by the root of their size, so that no style rules; the
+three labels weigh the same.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, cast, get_args
+
+from floop_gateway_core.policy._features import features
+from floop_gateway_core.types import Message, Role
+
+PROMPTS = Path(__file__).parent / "prompts"
+TABLE = Path(__file__).parents[1] / "floop_gateway_core" / "policy" / "tables" / "classify.json"
+KINDS = ("fast", "smart", "reason")
+PENALTY = 3.0
+STEPS = 600
+HARD_TEXTS_PER_TEMPLATE = 4
+
+
+class Example(NamedTuple):
+    """A labelled request. `group` is what cross-validation leaves out as a whole."""
+
+    label: str
+    group: str
+    system: str | None
+    messages: tuple[Message, ...]
+
+
+def _message(role: str, text: str) -> Message:
+    if role not in get_args(Role):
+        raise ValueError(f"no such role: {role}")
+    return Message.of(cast(Role, role), text)
+
+
+def own_examples() -> list[Example]:
+    """Read the requests that we wrote: one a line in `*.tsv`, conversations in `conversations.jsonl`."""
+    found: list[Example] = []
+    for path in sorted(PROMPTS.glob("*.tsv")):
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            if line and not line.startswith("#"):
+                label, group, text = line.split("\t", 2)
+                text = text.replace("\\n", "\n").replace("\\\\", "\\")
+                found.append(Example(label, f"own:{group}", None, (Message.of("user", text),)))
+    for line in (PROMPTS / "conversations.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        turns = tuple(_message(role, text) for role, text in row["messages"])
+        found.append(Example(row["label"], f"own:{row['group']}", row.get("system"), turns))
+    return found
+
+
+def wrapped_examples() -> list[Example]:
+    """Wrap hard texts in easy tasks: each template of `wrapped.json` around a few of its texts."""
+    table = json.loads((PROMPTS / "wrapped.json").read_text(encoding="utf-8"))
+    hard = [text for _, text in table["hard"]]
+    found: list[Example] = []
+    for number, (language, template) in enumerate(table["easy"]):
+        for turn in range(HARD_TEXTS_PER_TEMPLATE):
+            text = hard[(number * 3 + turn * 5) % len(hard)]
+            message = Message.of("user", template.replace("{}", text))
+            found.append(Example("fast", f"wrap:{language}", None, (message,)))
+    return found
+
+
+def routes(folder: Path) -> list[Example]:
+    """Read `routes.jsonl` of a folder of data."""
+    found: list[Example] = []
+    for line in (folder / "routes.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        turns = tuple(_message(turn["role"], turn["content"]) for turn in row["messages"])
+        found.append(Example(row["label"], row["group"], None, turns))
+    return found
+
+
+def weights_of(examples: Sequence[Example]) -> list[float]:
+    """Weigh each example: its group by the root of its size, wrapped tasks at half, the labels alike."""
+    sizes = Counter(example.group for example in examples)
+    weights = []
+    for example in examples:
+        family = example.group.partition(":")[0]
+        weights.append(
+            0.5 if family == "wrap" else 1.0 if family == "own" else min(1.0, 40 / sizes[example.group]) ** 0.5
+        )
+    sums = {label: sum(w for w, e in zip(weights, examples, strict=True) if e.label == label) for label in KINDS}
+    return [
+        weight * len(examples) / len(KINDS) / sums[example.label]
+        for weight, example in zip(weights, examples, strict=True)
+    ]
+
+
+def fit(rows: Sequence[dict[str, float]], labels: Sequence[int], weights: Sequence[float]) -> dict[str, list[float]]:
+    """Fit three weights for each feature, and for `bias`, by accelerated gradient steps from zero."""
+    names = sorted({name for row in rows for name in row})
+    place = {name: number for number, name in enumerate(names)}
+    width = len(names) + 1
+    sparse = [[(place[name], value) for name, value in row.items() if value] + [(width - 1, 1.0)] for row in rows]
+    point = [[0.0] * 3 for _ in range(width)]
+    ahead = [[0.0] * 3 for _ in range(width)]
+    # A diagonal bound of the curvature serves as the step of each feature.
+    curve = [0.0] * width
+    for weight, row in zip(weights, sparse, strict=True):
+        total = sum(abs(value) for _, value in row)
+        for number, value in row:
+            curve[number] += 0.25 * weight * abs(value) * total
+    momentum = 1.0
+    for _ in range(STEPS):
+        slope = [[PENALTY * ahead[n][k] if n < width - 1 else 0.0 for k in range(3)] for n in range(width)]
+        for row, label, weight in zip(sparse, labels, weights, strict=True):
+            a = b = c = 0.0
+            for number, value in row:
+                at = ahead[number]
+                a += at[0] * value
+                b += at[1] * value
+                c += at[2] * value
+            top = max(a, b, c)
+            e = [math.exp(a - top), math.exp(b - top), math.exp(c - top)]
+            norm = weight / (e[0] + e[1] + e[2])
+            e = [e[0] * norm, e[1] * norm, e[2] * norm]
+            e[label] -= weight
+            for number, value in row:
+                at = slope[number]
+                at[0] += e[0] * value
+                at[1] += e[1] * value
+                at[2] += e[2] * value
+        later = (1 + math.sqrt(1 + 4 * momentum * momentum)) / 2
+        push = (momentum - 1) / later
+        momentum = later
+        for number in range(width):
+            step = 1.0 / (curve[number] + PENALTY)
+            for kind in range(3):
+                moved = ahead[number][kind] - step * slope[number][kind]
+                ahead[number][kind] = moved + push * (moved - point[number][kind])
+                point[number][kind] = moved
+    return {name: point[place[name]] for name in names} | {"bias": point[-1]}
+
+
+def render(table: dict[str, list[float]]) -> str:
+    """Write a table, one feature a line, weights in hundredths; features that say nothing are left out."""
+    kept = {
+        name: [round(100 * weight) for weight in row]
+        for name, row in sorted(table.items())
+        if name == "bias" or max(row) - min(row) >= 0.08
+    }
+    lines = (f"{json.dumps(name)}:{json.dumps(row, separators=(',', ':'))}" for name, row in kept.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Fit the weights of the auto classifier.")
+    parser.add_argument("folder", type=Path, help="a folder of data with routes.jsonl")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where the table differs")
+    options = parser.parse_args(arguments)
+    if not (options.folder / "routes.jsonl").is_file():
+        print(f"There is no routes.jsonl in {options.folder}: nothing was fitted, the table stays.", file=sys.stderr)
+        return 2
+    examples = own_examples() + wrapped_examples() + routes(options.folder)
+    rows = [features(example.messages, example.system) for example in examples]
+    labels = [KINDS.index(example.label) for example in examples]
+    text = render(fit(rows, labels, weights_of(examples)))
+    if options.check:
+        same = TABLE.read_text(encoding="utf-8") == text
+        print("The table is what the data give." if same else "The table differs from what the data give.")
+        return 0 if same else 1
+    TABLE.write_text(text, encoding="utf-8")
+    print(f"{len(examples)} requests, {text.count(chr(10)) - 2} features, {len(text)} bytes: {TABLE.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
