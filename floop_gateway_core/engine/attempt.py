@@ -42,20 +42,24 @@ class Attempt:
             self._context = context
         if self._stream is None:
             raise self._timed_out()
-        return await self.next()
+        return await self._event(self._stream)
 
     async def next(self) -> Delta:
         """Give what came next: at least one event of the upstream."""
         if self._stream is None:
             raise RuntimeError("the attempt was not started")
+        # The wait begins when we begin to wait: a client that takes its time is no fault of the upstream.
+        self._waits_until = anyio.current_time() + self._deployment.between_events_s
+        return await self._event(self._stream)
+
+    async def _event(self, stream: Stream) -> Delta:
         while True:
             delta = None
             with anyio.move_on_at(self._limit()):
-                delta = await self._stream.next()
+                delta = await stream.next()
             if delta is None:
                 raise self._timed_out()
             if delta.events or delta.finish:
-                self._waits_until = anyio.current_time() + self._deployment.between_events_s
                 return delta
 
     def _limit(self) -> float:
