@@ -176,18 +176,19 @@ class Run:
                     texts.append(half)
                 if texts:
                     self._note_text(deployment)
-                    if self._call.stream:
-                        self.released = True
-                        yield Texts(texts)
-                    else:
-                        held += texts
                 if finish:
                     break
+                if texts and self._call.stream:
+                    self.released = True
+                    yield Texts(texts)
+                else:
+                    held += texts
                 delta = await attempt.next()
+            # The terminal event has been read: the capture comes before even the text that came with it.
             itinerary.succeeded(anyio.current_time())
             bill = await self._complete(finish)
-            if held:
-                yield Texts(held)
+            if held or texts:
+                yield Texts(held + texts)
             yield Completed(bill, finish)
         finally:
             await attempt.aclose()

@@ -151,7 +151,7 @@ class _Answer:
         raise self._codec.fault(response.status_code, dict(response.headers), bytes(body[:MAX_ERROR_BYTES]), time())
 
     async def _chunk(self) -> bytes | None:
-        """Give the next bytes of the body, None at its end. We ask for no compression; some servers compress all the same."""
+        """Give the next bytes of the body, None at its end. Some servers compress though we ask for no compression."""
         chunk = None if self._chunks is None else await anext(self._chunks, None)
         if chunk is None or self._inflate is None:
             return chunk
