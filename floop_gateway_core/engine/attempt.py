@@ -15,6 +15,9 @@ from floop_gateway_core.providers.base import Delta, Stream, UpstreamCall, Upstr
 
 __all__ = ["Attempt"]
 
+NEARLY = 0.9
+"""A wait of nearly its whole limit is the upstream's failure, though the request's own time was over a little earlier."""
+
 
 class Attempt:
     """`start`, then `next` until a delta has `finish`, and `aclose` whatever happens; the first two raise `UpstreamFault`.
@@ -31,11 +34,11 @@ class Attempt:
         self._on_sent = on_sent
         self._stream: Stream | None = None
         self._context: AbstractAsyncContextManager[Stream] | None = None
-        self._waits_until = 0.0
+        self._waits_from = self._limit_s = 0.0
 
     async def start(self) -> Delta:
         """Send the request and give the first that came."""
-        self._waits_until = anyio.current_time() + self._deployment.first_event_s
+        self._wait(self._deployment.first_event_s)
         context = self._deployment.provider.open(self._call, self._on_sent)
         with anyio.move_on_at(self._limit()):
             self._stream = await context.__aenter__()
@@ -49,7 +52,7 @@ class Attempt:
         if self._stream is None:
             raise RuntimeError("the attempt was not started")
         # The wait begins when we begin to wait: a client that takes its time is no fault of the upstream.
-        self._waits_until = anyio.current_time() + self._deployment.between_events_s
+        self._wait(self._deployment.between_events_s)
         return await self._event(self._stream)
 
     async def _event(self, stream: Stream) -> Delta:
@@ -62,12 +65,15 @@ class Attempt:
             if delta.events or delta.finish:
                 return delta
 
+    def _wait(self, limit_s: float) -> None:
+        self._waits_from, self._limit_s = anyio.current_time(), limit_s
+
     def _limit(self) -> float:
-        return min(self._waits_until, self._deadline)
+        return min(self._waits_from + self._limit_s, self._deadline)
 
     def _timed_out(self) -> UpstreamFault:
-        if anyio.current_time() >= self._deadline:
-            return UpstreamFault(Fault.TRANSIENT, "the request's time is over")
+        if anyio.current_time() - self._waits_from < self._limit_s * NEARLY:
+            return UpstreamFault(Fault.OUT_OF_TIME, "the request's time is over")
         return UpstreamFault(Fault.TRANSIENT, "no event came in time")
 
     async def aclose(self) -> None:

@@ -27,6 +27,7 @@ class Fault(Enum):
     UNUSABLE = "unusable"  # exhausted quota, 401, 403, 404: next at once, counts
     REJECTED = "rejected"  # 400, 413, 422: no other deployment would do better
     CONTEXT_LENGTH = "context_length"  # a 400 that says the input is too long for the model
+    OUT_OF_TIME = "out_of_time"  # the request's own time was over first: nobody's failure, and no time for another
 
     @property
     def counts(self) -> bool:
@@ -36,7 +37,7 @@ class Fault(Enum):
     @property
     def final(self) -> bool:
         """Whether no attempt anywhere could do better."""
-        return self in (Fault.REJECTED, Fault.CONTEXT_LENGTH)
+        return self in (Fault.REJECTED, Fault.CONTEXT_LENGTH, Fault.OUT_OF_TIME)
 
 
 @dataclass(frozen=True, slots=True)
