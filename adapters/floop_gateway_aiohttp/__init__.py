@@ -1,0 +1,13 @@
+"""The gateway inside an aiohttp app.
+
+    setup(app, gateway)                              # below /api/v1/ai
+    app.add_subapp("/ai", sub_app(gateway))          # anywhere else, or in another sub-application
+
+It carries bytes: no JSON, no error and no route is known here. Every path and method below the prefix is the gateway's; a
+host's middlewares run around it, and its `client_max_size` does not apply, for the gateway has its own. The gateway is
+started and closed with the app.
+"""
+
+from floop_gateway_aiohttp.app import setup, sub_app
+
+__all__ = ["setup", "sub_app"]

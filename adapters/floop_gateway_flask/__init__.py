@@ -1,0 +1,14 @@
+"""The gateway inside a Flask app, and as a plain WSGI application for any other host.
+
+    FloopGateway(app, gateway)                                    # or FloopGateway(gateway=gateway).init_app(app)
+    application = FloopGatewayMiddleware(application, gateway)    # Django, Falcon, Pyramid ...
+    application = wsgi_app(gateway)                               # to mount under a SCRIPT_NAME, or to serve alone
+
+It carries bytes: no JSON, no error and no route is known here, nor is Flask: below the prefix every path and every method
+is the gateway's, and nothing of Flask's runs. The gateway's event loop is a thread of its own, started at the first
+request, so an app may be loaded before its server forks. Under gevent or eventlet, which replace threads, it does not run.
+"""
+
+from floop_gateway_flask.app import FloopGateway, FloopGatewayMiddleware, wsgi_app
+
+__all__ = ["FloopGateway", "FloopGatewayMiddleware", "wsgi_app"]

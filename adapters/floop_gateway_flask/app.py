@@ -1,0 +1,96 @@
+"""Reading, opening, writing, disconnecting: all that a WSGI host and the gateway have to say to each other (PEP 3333)."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from floop_gateway_core import Gateway, GatewayRequest
+from floop_gateway_core.bridge import Bridge, Chunks, ThreadedBody
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from flask import Flask
+
+__all__ = ["FloopGateway", "FloopGatewayMiddleware", "wsgi_app"]
+
+PREFIX = "/api/v1/ai"
+CLIENT_GONE = 499
+
+
+def wsgi_app(gateway: Gateway) -> "WSGIApplication":
+    """Give the gateway as a WSGI application; what a host has mounted away is in `SCRIPT_NAME`, not in our path."""
+    bridge = Bridge(gateway)
+
+    def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
+        reply = bridge.open(GatewayRequest(method, environ.get("PATH_INFO", ""), _headers(environ), _body(environ)))
+        try:
+            phrase = "Client Closed Request" if reply.status == CLIENT_GONE else HTTPStatus(reply.status).phrase
+            start_response(f"{reply.status} {phrase}", list(reply.headers))
+        except BaseException:
+            _close(reply.body)
+            raise
+        if method == "HEAD":  # servers differ in whether they drop what must not be sent
+            _close(reply.body)
+            return []
+        return [reply.body] if isinstance(reply.body, bytes) else reply.body
+
+    return application
+
+
+def _close(body: bytes | Chunks) -> None:
+    if not isinstance(body, bytes):
+        body.close()
+
+
+def _headers(environ: "WSGIEnvironment") -> list[tuple[str, str]]:
+    headers = [(name[5:].replace("_", "-"), value) for name, value in environ.items() if name.startswith("HTTP_")]
+    plain = ("CONTENT_TYPE", "CONTENT_LENGTH")
+    return headers + [(name.replace("_", "-"), environ[name]) for name in plain if environ.get(name)]
+
+
+def _body(environ: "WSGIEnvironment") -> bytes | ThreadedBody:
+    """Without a length there is a body only where the server says that it ends by itself: chunks, which it has undone."""
+    length = environ.get("CONTENT_LENGTH") or ""
+    if length.isascii() and length.isdigit():
+        return ThreadedBody(environ["wsgi.input"], int(length)) if int(length) else b""
+    chunked = "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated", False)
+    return ThreadedBody(environ["wsgi.input"], None) if chunked else b""
+
+
+class FloopGatewayMiddleware:
+    """Serves the paths below `prefix`, relative to `SCRIPT_NAME`, and passes everything else through."""
+
+    def __init__(self, app: "WSGIApplication", gateway: Gateway, prefix: str = PREFIX) -> None:
+        if not prefix.startswith("/") or prefix.endswith("/"):
+            raise ValueError(f"prefix is {prefix!r}; it starts with a slash and does not end with one")
+        self._app = app
+        self._ours = wsgi_app(gateway)
+        self._prefix = prefix
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        path: str = environ.get("PATH_INFO", "")
+        if not (path + "/").startswith(self._prefix + "/"):
+            return self._app(environ, start_response)
+        root = environ.get("SCRIPT_NAME", "").rstrip("/") + self._prefix
+        mounted: dict[str, Any] = {**environ, "SCRIPT_NAME": root, "PATH_INFO": path[len(self._prefix) :]}
+        return self._ours(mounted, start_response)
+
+
+class FloopGateway:
+    """The gateway as a Flask extension: give the app now, or later to `init_app`."""
+
+    def __init__(self, app: "Flask | None" = None, gateway: Gateway | None = None, prefix: str = PREFIX) -> None:
+        self.gateway = gateway
+        self.prefix = prefix
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: "Flask", gateway: Gateway | None = None) -> None:
+        """Mount the gateway; it comes from here or from the constructor, else `ValueError`."""
+        self.gateway = gateway or self.gateway
+        if self.gateway is None:
+            raise ValueError("there is no gateway: FloopGateway(app, gateway)")
+        app.extensions["floop_gateway"] = self
+        app.wsgi_app = FloopGatewayMiddleware(app.wsgi_app, self.gateway, self.prefix)  # type: ignore[method-assign]

@@ -1,0 +1,196 @@
+"""Decides how many tokens a text is likely to have, and a number that it hardly exceeds.
+
+`expected` stands in for usage that a provider does not report, and for the input cap; `upper` sizes holds. It must
+never raise on a string, depend on a clock, on chance or on an earlier call, take time that grows faster than the text,
+or put `upper` above the text's length in UTF-8 bytes, which bounds every byte-level vocabulary (`claude` normalises to
+NFKC first: there it is that form's length).
+
+Theory. Texts up to `EXACT_CHARACTERS` are summed whole (`_tokens`); `upper` is the sum with a margin, so appending
+never lowers it. Of a longer text the beginning is summed whole and the rest by windows spread evenly over it. Windows
+can miss a dense place, so a thin comb of characters of the whole rest is classed too: where it looks dearer or cheaper
+than the windows do, the windows' sum is scaled. `upper` is at least that of the beginning.
+"""
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import mul
+
+from floop_gateway_core.policy._tokens import Costs, Sums, add_up, classify, load_costs, weigh
+from floop_gateway_core.types import Message
+
+__all__ = [
+    "EXACT_CHARACTERS",
+    "VOCABULARIES",
+    "TokenEstimate",
+    "UnknownVocabulary",
+    "estimate_messages",
+    "estimate_tokens",
+    "fits",
+]
+
+VOCABULARIES: tuple[str, ...] = ("o200k", "cl100k", "claude", "llama3", "gemma3", "gemini", "qwen3", "deepseek_v3")
+
+EXACT_CHARACTERS = 20_000
+_WINDOWS, _WINDOW = 192, 125
+_COMB = 20_000
+# Windows and comb are samples: what they may miss, as a share of their estimate.
+_SAMPLING_MARGIN = 1.08
+# No vocabulary has a token of more characters than this that a text could be made of.
+_LONGEST_TOKEN = 512
+_SKEW_LIMIT = 0.35
+_NORMAL_FORM_SLACK = 0.998
+# Tokens of the chat format for each message, and for each request (its beginning and the answer's header).
+_CHAT: dict[str, tuple[int, int]] = {
+    "o200k": (4, 3),
+    "cl100k": (4, 3),
+    "claude": (5, 5),
+    "llama3": (5, 5),
+    "gemma3": (5, 4),
+    "gemini": (5, 4),
+    "qwen3": (5, 3),
+    "deepseek_v3": (2, 2),
+}
+_CHAT_SLACK = (3, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEstimate:
+    """`expected` is the best guess, `upper` what a hold takes: `0 <= expected <= upper`."""
+
+    expected: int
+    upper: int
+
+
+class UnknownVocabulary(ValueError):
+    """A vocabulary's name is not one of `VOCABULARIES`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"unknown vocabulary {name!r}; known ones: {', '.join(VOCABULARIES)}")
+
+
+def estimate_tokens(text: str, vocabulary: str = "o200k") -> TokenEstimate:
+    """Estimate the tokens of `text`, special ones left out.
+
+    >>> estimate_tokens("")
+    TokenEstimate(expected=0, upper=0)
+    """
+    costs = _costs(vocabulary)
+    if not text:
+        return TokenEstimate(0, 0)
+    head = add_up(classify(text[:EXACT_CHARACTERS]), costs)
+    expected, held = _skewed(head, costs), head.total
+    rest = len(text) - EXACT_CHARACTERS
+    if rest > 0:
+        likely, safe = _rest(text, costs)
+        expected, held = expected + likely, held + safe
+    margin, root, fixed = costs.margin
+    upper = math.ceil(held * margin + root * math.sqrt(held) + fixed)
+    # Two bytes of the text for a token: a form that NFKC shortens is never shorter than half of its characters.
+    if upper > len(text) // 2:
+        upper = min(upper, _byte_length(text, vocabulary))
+    least = -(-len(text) // _LONGEST_TOKEN)
+    return TokenEstimate(min(upper, max(least, round(expected))), max(upper, least))
+
+
+def estimate_messages(
+    messages: Sequence[Message], system: str | None = None, vocabulary: str = "o200k"
+) -> TokenEstimate:
+    """Estimate the input tokens of a chat: those of its texts, and the chat format's own."""
+    _costs(vocabulary)
+    texts = [message.text for message in messages]
+    if system is not None:
+        texts.append(system)
+    each, once = _CHAT[vocabulary]
+    expected, upper = each * len(texts) + once, (each + _CHAT_SLACK[0]) * len(texts) + once + _CHAT_SLACK[1]
+    if sum(map(len, texts)) > EXACT_CHARACTERS:
+        texts = ["".join(texts)]  # one sample for all, so that many long messages take no longer than one
+    for text in texts:
+        estimate = estimate_tokens(text, vocabulary)
+        expected, upper = expected + estimate.expected, upper + estimate.upper
+    return TokenEstimate(expected, upper)
+
+
+def fits(text: str, limit_tokens: int, vocabulary: str = "o200k") -> bool:
+    """Tell whether `text` is expected to have at most `limit_tokens` tokens.
+
+    Answers without estimating where the length alone decides.
+
+    >>> fits("short", 8000), fits("x" * 10_000_000, 8000)
+    (True, False)
+    """
+    _costs(vocabulary)
+    length = len(text)
+    # NFKC can make one character eighteen; without it, four bytes are the most.
+    if length * (54 if vocabulary == "claude" and not text.isascii() else 4) <= limit_tokens:
+        return True
+    if length > limit_tokens * _LONGEST_TOKEN:
+        return False
+    return estimate_tokens(text, vocabulary).expected <= limit_tokens
+
+
+def _costs(vocabulary: str) -> Costs:
+    if vocabulary not in VOCABULARIES:
+        raise UnknownVocabulary(vocabulary)
+    return load_costs(vocabulary)
+
+
+def _skewed(sums: Sums, costs: Costs) -> float:
+    """Correct a sum for what texts of its look have been off by: one language is dearer than its letters say."""
+    letters, strangers = sums.lower + sums.upper, sum(sums.foreign)
+    looks: list[float] = [0.0] * 7
+    if letters:
+        share, cost = letters / sums.length, (sums.triples + 1.25) / (letters + 5)
+        looks = [
+            share,
+            share * cost,
+            share * max(0.0, cost - 0.12),
+            share * max(0.0, cost - 0.2),
+            share * max(0.0, cost - 0.3),
+            share * min(0.4, sums.spaces / letters),
+            share * sums.upper / letters,
+        ]
+    if strangers:
+        cost = sums.hashes / (strangers + 5)
+        slopes = (1.0, cost, max(0.0, cost - 0.25), max(0.0, cost - 0.5))
+        looks += [count / sums.length * slope for count in sums.foreign for slope in slopes]
+    # Without strangers their part of the table has nothing to weigh: the shorter list decides.
+    skew = sum(map(mul, costs.skew, looks))
+    return sums.total * math.exp(min(_SKEW_LIMIT, max(-_SKEW_LIMIT, skew)))
+
+
+def _rest(text: str, costs: Costs) -> tuple[float, float]:
+    """Return (expected, held) for what follows the beginning."""
+    rest = len(text) - EXACT_CHARACTERS
+    if rest <= _WINDOWS * _WINDOW:
+        sums = add_up(classify(text[EXACT_CHARACTERS:]), costs)
+        return _skewed(sums, costs), sums.total
+    stride = rest / _WINDOWS
+    windows = []
+    for i in range(_WINDOWS):
+        # The golden ratio spreads the windows over their strides: no period of the text can hide from them.
+        start = EXACT_CHARACTERS + int(i * stride + (i * 0.618034 % 1.0) * (stride - _WINDOW))
+        windows.append(text[start : start + _WINDOW])
+    sampled = classify("".join(windows))
+    sums = add_up(sampled, costs)
+    comb = classify(text[EXACT_CHARACTERS :: rest // _COMB | 1])
+    density = weigh(comb) / weigh(sampled)
+    factor = rest / len(sampled) * density
+    return _skewed(sums, costs) * factor, sums.total * factor * _SAMPLING_MARGIN
+
+
+def _byte_length(text: str, vocabulary: str) -> int:
+    """Return what no token count exceeds; of `claude`'s normal form a sample decides where the text is long."""
+    if text.isascii():
+        return len(text)
+    if vocabulary != "claude":
+        return len(text.encode("utf-8", "surrogatepass"))
+    if len(text) <= EXACT_CHARACTERS:
+        return len(unicodedata.normalize("NFKC", text).encode("utf-8", "surrogatepass"))
+    stride = len(text) // _WINDOWS
+    sample = [text[i * stride : i * stride + _WINDOW] for i in range(_WINDOWS)]
+    plain = len("".join(sample).encode("utf-8", "surrogatepass"))
+    normal = sum(len(unicodedata.normalize("NFKC", part).encode("utf-8", "surrogatepass")) for part in sample)
+    shrinks = 1.0 if plain == normal else normal / plain * _NORMAL_FORM_SLACK
+    return max(_byte_length(text[:EXACT_CHARACTERS], vocabulary), int(_byte_length(text, "") * shrinks))

@@ -1,0 +1,410 @@
+"""The WSGI adapter under the servers that people run, each a process of its own, over real sockets and one SQLite file."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from floop_gateway_core import Gateway, Settings
+from floop_gateway_core.stores.base import UsageRecord
+from floop_gateway_core.testing import Hold, Reply, ScriptedUpstream
+from floop_gateway_core.types import Microcredits, Usage
+from tests.serving import MOUNT, post, raw, until
+
+HOST = """
+import os
+from flask import Flask
+from floop_gateway_core import Gateway
+from floop_gateway_core.bridge import Bridge
+from floop_gateway_flask import FloopGateway
+
+gateway = Gateway.from_config(os.environ["GATEWAY_CONFIG"])
+Bridge(gateway).call(gateway.start)  # a portal that lives before a preloading server forks
+app = Flask(__name__)
+FloopGateway(app, gateway)
+
+@app.get("/hello")
+def hello():
+    return "the host's own"
+"""
+
+CONFIG = """
+store = "sqlite:///{store}"
+body_s = 1.0
+
+[plans.default]
+requests_per_minute = 100_000
+daily_tokens = 1_000_000_000
+output_tokens = 10_000_000
+
+[deployments.echo]
+provider = "echo"
+microcredits_per_token = 1250
+
+[deployments.slow]
+provider = "echo"
+microcredits_per_token = 1250
+words_per_second = 50
+
+[deployments.scripted]
+provider = "openai"
+model = "scripted"
+base_url = "{base_url}"
+microcredits_per_token = 1
+
+[routes]
+fast = ["echo"]
+smart = ["echo"]
+reason = ["echo"]
+"""
+
+SERVERS: dict[str, list[str]] = {
+    "gthread-preload": [
+        "gunicorn",
+        "--preload",
+        "-k",
+        "gthread",
+        "--threads",
+        "8",
+        "-w",
+        "2",
+        "-b",
+        "{at}",
+        "host:app",
+    ],
+    "sync": ["gunicorn", "-k", "sync", "-w", "2", "-b", "{at}", "host:app"],
+    "waitress": ["waitress", "--threads", "8", "--listen", "{at}", "host:app"],
+    "development": ["flask", "--app", "host", "run", "--port", "{port}"],
+}
+
+
+@dataclass
+class World:
+    """One folder with a host, its configuration and store, and an upstream in a thread of the test's process."""
+
+    folder: Path
+    upstream: ScriptedUpstream
+    portal: BlockingPortal
+    gateway: Gateway
+    numbers: "count[int]" = field(default_factory=count)
+
+    def project(self) -> tuple[str, str]:
+        """Make a project with credits; give its name and key."""
+        name = f"p{next(self.numbers)}"
+        new = anyio.run(partial(self.gateway.admin.create_project, name, credits=Microcredits(10**12)))
+        return name, new.key
+
+    def records(self, project: str) -> list[UsageRecord]:
+        async def read() -> list[UsageRecord]:
+            return [record async for record in self.gateway.store.usage(project)]
+
+        return anyio.run(read)
+
+    def held(self, project: str) -> int:
+        account = anyio.run(self.gateway.store.account, f"project:{project}")
+        assert account is not None
+        return account.held
+
+    def script(self, *answers: Reply) -> None:
+        self.portal.call(partial(self.upstream.script, *answers))
+
+    @contextmanager
+    def serving(self, server: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        words = [word.format(at=f"127.0.0.1:{port}", port=port) for word in SERVERS[server]]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(self.folder), *sys.path]),
+            "GATEWAY_CONFIG": str(self.folder / "gateway.toml"),
+        }
+        log = self.folder / f"{server}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *words], cwd=self.folder, env=environment, stdout=output, stderr=output
+            )
+        try:
+            address = f"http://127.0.0.1:{port}"
+            until(lambda: process.poll() is not None or _answers(address), most_s=30)
+            assert process.poll() is None, log.read_text()
+            yield address, process
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            finally:
+                process.kill()
+                process.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/hello").text == "the host's own"
+    except httpx.TransportError:
+        return False
+
+
+@contextmanager
+def scripted() -> Iterator[tuple[ScriptedUpstream, BlockingPortal]]:
+    """Run a scripted upstream in a thread."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(ScriptedUpstream(default=Reply(endless=True, delay_s=0.005))) as upstream,
+    ):
+        yield upstream, portal
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("wsgi")
+    with scripted() as (upstream, portal):
+        config = CONFIG.format(store=folder / "gateway.db", base_url=upstream.base_url("openai"))
+        (folder / "gateway.toml").write_text(config)
+        (folder / "host.py").write_text(HOST)
+        gateway = Gateway(Settings.load(folder / "gateway.toml"))
+        yield World(folder, upstream, portal, gateway)
+        anyio.run(gateway.aclose)
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(world: World, request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    with world.serving(request.param) as (address, _):
+        yield request.param, address
+
+
+@pytest.fixture
+def address(server: tuple[str, str]) -> str:
+    return server[1]
+
+
+@contextmanager
+def streaming(url: str, key: str, **body: Any) -> Iterator[Iterator[bytes]]:
+    """Open a stream of its own connection; leaving closes it at once, whatever is still on its way."""
+    with (
+        httpx.Client(timeout=30) as client,
+        client.stream(
+            "POST", f"{url}/generate", json={"stream": True, **body}, headers={"Authorization": f"Bearer {key}"}
+        ) as answer,
+    ):
+        assert 200 == answer.status_code
+        yield answer.iter_raw()
+
+
+def test_it_serves_the_contract(world: World, address: str) -> None:
+    _, key = world.project()
+    url = address + MOUNT
+    plain = post(f"{url}/chat", key, {"messages": [{"role": "user", "content": "one two"}]})
+    assert (200, "one two") == (plain.status_code, plain.json()["content"])
+    assert ("application/json", "echo") == (plain.headers["content-type"], plain.headers["x-gateway-model"])
+    stream = post(f"{url}/generate", key, {"prompt": "one two", "stream": True})
+    assert 'data: {"text": "one "}\n\ndata: {"text": "two"}\n\n' == stream.text[:47]
+    assert stream.text.endswith('"finishReason": "end_turn"}\n\ndata: [DONE]\n\n')
+    assert ("text/event-stream", "no-store, no-transform", "no") == tuple(
+        stream.headers[name] for name in ("content-type", "cache-control", "x-accel-buffering")
+    )
+    for path, status in (("/chat/", 404), ("/nope", 404), ("/", 404), ("", 404), ("/%63hat", 400)):
+        answer = post(url + path, key, {})
+        assert (path, status) == (path, answer.status_code)
+        assert answer.headers["x-request-id"].startswith("req_")
+    for method in ("GET", "PUT", "DELETE", "OPTIONS", "HEAD"):
+        answer = httpx.request(method, f"{url}/chat")
+        assert (405, "POST") == (answer.status_code, answer.headers["allow"])
+        assert (method == "HEAD") == (answer.content == b"")
+    assert 401 == post(f"{url}/chat", "flp_sk_" + "x" * 33, {}).status_code
+    assert 400 == post(f"{url}/chat", key, b"{").status_code
+    assert 501 == post(f"{url}/embed", key, b"x").status_code
+    assert "the host's own" == httpx.get(f"{address}/hello").text
+    assert httpx.get(f"{url}x/chat").text.startswith("<!doctype html>")
+
+
+def test_a_chunked_body_is_read_to_its_end(world: World, server: tuple[str, str]) -> None:
+    _, key = world.project()
+    name, address = server
+    if name == "development":
+        pytest.skip("it speaks HTTP/1.0, where there are no chunks")
+    body = json.dumps({"prompt": "word " * 50_000}).encode()
+    with httpx.Client(timeout=30) as client:
+        pieces = (body[at : at + 1000] for at in range(0, len(body), 1000))
+        headers = {"Authorization": f"Bearer {key}"}
+        answer = client.post(f"{address}{MOUNT}/generate", content=pieces, headers=headers)
+    assert (200, "word " * 50_000) == (answer.status_code, answer.json()["content"])
+
+
+def test_the_first_frame_leaves_before_the_last_exists(world: World, address: str) -> None:
+    project, key = world.project()
+    release = world.portal.call(anyio.Event)
+    world.script(Reply(["first", "last"], usage=Usage(3, 2), hold=Hold(release, texts=1)))
+    with streaming(address + MOUNT, key, prompt="hi", model="scripted") as chunks:
+        assert b'data: {"text": "first"}\n\n' == next(chunks)
+        world.portal.call(release.set)
+        rest = b"".join(chunks)
+    assert rest.startswith(b'data: {"text": "last"}\n\ndata: {"usage": ')
+    assert rest.endswith(b"data: [DONE]\n\n")
+    assert [("complete", 3, 2)] == [(one.ending, one.input_tokens, one.output_tokens) for one in world.records(project)]
+
+
+def test_100_clients_that_leave_anywhere_leave_one_record_each_and_nothing_open(world: World, address: str) -> None:
+    project, key = world.project()
+    chance = random.Random(7)
+    shares = [chance.random() if number % 10 else 0.0 for number in range(100)]
+    models = [chance.choice(["scripted", "slow", "echo"]) for _ in shares]
+
+    def leave(share: float, model: str) -> None:
+        leave_anywhere(address, key, {"prompt": "a few words", "stream": True, "model": model}, share)
+
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(leave, shares, models))
+    # Who was seen to be answered has a record; who left at once may not even have been heard.
+    until(lambda: world.upstream.streams_open == 0 and world.held(project) == 0, most_s=20)
+    until(lambda: len(world.records(project)) >= 90)
+    settled = world.records(project)
+    assert 90 <= len(settled) <= 100
+    assert {"client_gone", "complete"} == {record.ending for record in settled}
+    assert 200 == post(f"{address}{MOUNT}/generate", key, {"prompt": "hi"}).status_code
+
+
+def leave_anywhere(address: str, key: str, body: object, share: float) -> None:
+    """Ask, take a share of what comes (0: nothing), and leave: gently, or with a reset where the share is odd."""
+    content = json.dumps(body).encode()
+    head = (
+        f"POST {MOUNT}/generate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    with connected(address) as connection:
+        connection.sendall(head.encode() + content)
+        wanted, taken = int(share * 3000), b""
+        while len(taken) < wanted and b"[DONE]" not in taken and (chunk := connection.recv(wanted - len(taken))):
+            taken += chunk
+        if wanted % 2:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+
+
+@contextmanager
+def connected(address: str) -> Iterator[socket.socket]:
+    where = urlsplit(address)
+    assert where.hostname is not None
+    with closing(socket.create_connection((where.hostname, where.port or 80), timeout=20)) as connection:
+        yield connection
+
+
+def test_a_strangers_upload_is_answered_not_reset(world: World, address: str) -> None:
+    answer = post(f"{address}{MOUNT}/chat", "flp_sk_" + "x" * 33, b"x" * 20_000_000)
+    assert (401, "Bearer") == (answer.status_code, answer.headers["www-authenticate"])
+
+
+def test_a_body_that_never_comes_is_refused_in_time(world: World, server: tuple[str, str]) -> None:
+    name, address = server
+    if name == "waitress":
+        pytest.skip("it calls no application before the body is there")
+    project, key = world.project()
+    head = f"POST {MOUNT}/chat HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 9\r\n\r\n"
+    with connected(address) as connection:
+        connection.sendall(head.encode() + b"{")
+        answer = connection.recv(65536)
+        assert b"400" in answer.split(b"\r\n")[0]
+        if name == "gthread-preload":  # the connection cannot be used again, and is not left open
+            while connection.recv(65536):
+                pass
+    until(lambda: world.records(project))
+    assert ["INVALID_BODY"] == [record.code for record in world.records(project)]
+
+
+def test_a_client_that_leaves_within_its_body_leaves_one_record(world: World, server: tuple[str, str]) -> None:
+    name, address = server
+    if name == "waitress":
+        pytest.skip("it calls no application before the body is there")
+    project, key = world.project()
+    head = f"POST {MOUNT}/chat HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 9\r\n\r\n"
+    with connected(address) as connection:
+        connection.sendall(head.encode() + b"{")
+    until(lambda: world.records(project))
+    assert [("client_gone", 499, 0)] == [
+        (record.ending, record.status, record.microcredits) for record in world.records(project)
+    ]
+
+
+def test_requests_follow_each_other_on_one_connection(world: World, server: tuple[str, str]) -> None:
+    _, key = world.project()
+    _, address = server
+    with httpx.Client(timeout=30, headers={"Authorization": f"Bearer {key}"}) as client:
+        for number in range(5):
+            asked = {"prompt": f"number {number}", "stream": bool(number % 2)}
+            answer = client.post(f"{address}{MOUNT}/generate", json=asked)
+            assert f"number {number}" in answer.text.replace('"}\n\ndata: {"text": "', "")
+            assert 404 == client.post(f"{address}{MOUNT}/nope", content=b"x" * 100_000).status_code
+
+
+def test_a_slow_reader_holds_the_upstream_up_and_not_the_memory(world: World, server: tuple[str, str]) -> None:
+    """64 MB are enough for the buffers of two connections and of waitress, and not for what else would come."""
+    _, key = world.project()
+    _, address = server
+    world.script(Reply(["x" * 10_000], endless=True))
+    with streaming(address + MOUNT, key, prompt="hi", model="scripted") as chunks:
+        next(chunks)
+        request = world.upstream.requests[-1]
+        standing = _stands_still(lambda: request.texts_sent)
+        assert standing * 10_000 < 64_000_000
+        assert not request.cut
+    until(lambda: request.cut)
+
+
+def _stands_still(number: Callable[[], int]) -> int:
+    """Wait until a number has not changed for a while, and give it."""
+    last, since = -1, threading.Event()
+    for _ in range(100):
+        if (now := number()) == last:
+            return now
+        last = now
+        since.wait(0.3)
+    raise AssertionError("it never stands still")
+
+
+@pytest.mark.parametrize("server", ["gthread-preload", "sync"])
+def test_a_server_that_is_told_to_stop_lets_open_streams_end(world: World, server: str) -> None:
+    project, key = world.project()
+    with (
+        world.serving(server) as (address, process),
+        streaming(address + MOUNT, key, prompt="word " * 40, model="slow") as chunks,
+    ):
+        next(chunks)
+        process.terminate()
+        assert b"".join(chunks).endswith(b"data: [DONE]\n\n")
+    assert ["complete"] == [record.ending for record in world.records(project)]
+
+
+def test_a_server_that_drops_open_streams_at_its_end_settles_them(world: World) -> None:
+    project, key = world.project()
+    with (
+        world.serving("development") as (address, process),
+        streaming(address + MOUNT, key, prompt="hi", model="scripted") as chunks,
+    ):
+        next(chunks)
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+    assert [("client_gone", 200)] == [(record.ending, record.status) for record in world.records(project)]
+    assert 0 == world.held(project)
+
+
+def test_odd_bytes_in_the_authorization_header_are_unauthorized(address: str) -> None:
+    for value in (b"Bearer \xff\xfe", b"Bearer", b"", b"bearer flp_sk_", b"Basic flp_sk_" + b"x" * 33):
+        request = b"POST /api/v1/ai/chat HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: "
+        answer = raw(address, request + value + b"\r\nContent-Length: 0\r\n\r\n")
+        assert b"401" == answer.split()[1]

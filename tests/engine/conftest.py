@@ -1,0 +1,26 @@
+"""Every test here runs over asyncio (on the default transport) and over trio (on plain httpx)."""
+
+from typing import get_args
+
+import pytest
+
+from floop_gateway_core.policy import retry
+from floop_gateway_core.testing.answers import Vendor
+
+
+@pytest.fixture(params=get_args(Vendor))
+def vendor(request: pytest.FixtureRequest) -> Vendor:
+    value: Vendor = request.param
+    return value
+
+
+@pytest.fixture(params=[False, True], ids=["json", "stream"])
+def stream(request: pytest.FixtureRequest) -> bool:
+    value: bool = request.param
+    return value
+
+
+@pytest.fixture
+def short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait as little as possible between two attempts on one deployment."""
+    monkeypatch.setattr(retry, "BACKOFF_BASE_S", 0.01)

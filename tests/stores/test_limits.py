@@ -1,0 +1,77 @@
+"""The rate over storages of the `limits` package passes the suite, but for the instant at which an admission leaves."""
+
+import time
+
+import pytest
+from limits.errors import ConfigurationError, StorageError
+
+from floop_gateway_core.policy.window import WINDOW_S, Decision
+from floop_gateway_core.stores.base import RateStore, StoreUnavailable
+from floop_gateway_core.stores.limits import LimitsRate
+from floop_gateway_core.testing.clock import FakeClock
+from floop_gateway_core.testing.stores import NOW, RateSuite
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """`limits` reads the clock itself; here it reads ours."""
+    clock = FakeClock(NOW)
+    monkeypatch.setattr(time, "time", clock)
+    return clock
+
+
+class AtGivenTime:
+    """A `LimitsRate` whose storage's clock shows the `now` of each call."""
+
+    def __init__(self, rate: LimitsRate, clock: FakeClock) -> None:
+        self._rate = rate
+        self._clock = clock
+
+    async def acquire(self, project: str, limit: int, now: float) -> Decision:
+        self._clock.now = now
+        return await self._rate.acquire(project, limit, now)
+
+
+class LimitsSuite(RateSuite):
+    async def test_an_admission_leaves_the_window_at_exactly_sixty_seconds(self, store: RateStore) -> None:
+        """Intentional divergence: `limits` counts an admission through that instant; the wait says so."""
+        await store.acquire("p", 1, NOW)
+        refused = await store.acquire("p", 1, NOW + WINDOW_S)
+        assert Decision(False, 1, 0, retry_after_s=1, reset_s=1) == refused
+        assert (await store.acquire("p", 1, NOW + WINDOW_S + 1)).allowed
+
+
+class TestSynchronousStorage(LimitsSuite):
+    @pytest.fixture
+    def store(self, clock: FakeClock) -> AtGivenTime:
+        return AtGivenTime(LimitsRate("memory://"), clock)
+
+
+class TestAsynchronousStorage(LimitsSuite):
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"  # the asynchronous storages of `limits` run on nothing else
+
+    @pytest.fixture
+    async def store(self, clock: FakeClock) -> AtGivenTime:
+        return AtGivenTime(LimitsRate("async+memory://"), clock)
+
+
+@pytest.mark.parametrize("uri", ["nonsense://", "memcached://localhost:1"])
+def test_a_storage_without_a_moving_window_is_refused(uri: str) -> None:
+    with pytest.raises((ConfigurationError, NotImplementedError)):
+        LimitsRate(uri)
+
+
+async def test_a_storage_that_does_not_answer_is_unavailable_and_tells_no_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> bool:
+        raise StorageError(ConnectionError("redis://user:secret@localhost is gone"))
+
+    rate = LimitsRate("memory://")
+    monkeypatch.setattr(rate._limiter, "hit", fail)
+    with pytest.raises(StoreUnavailable, match=r"^limits: ConnectionError$"):
+        await rate.acquire("p", 1, NOW)

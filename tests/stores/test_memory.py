@@ -1,0 +1,117 @@
+"""The store in memory passes the suite, from several threads too, and bounds its log."""
+
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio
+import pytest
+
+from floop_gateway_core.stores.base import Project, ProjectSettings
+from floop_gateway_core.stores.memory import MemoryStore
+from floop_gateway_core.testing.stores import NOW, StoreSuite, hold_request, settlement
+from floop_gateway_core.types import Microcredits
+
+pytestmark = pytest.mark.anyio
+
+
+class TestMemoryStore(StoreSuite):
+    @pytest.fixture
+    def store(self) -> MemoryStore:
+        return MemoryStore()
+
+
+@pytest.fixture
+def eager_threads() -> object:
+    """Switch threads as often as the interpreter can, so that what is not guarded shows."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def in_threads(count: int, work: Callable[[int], object]) -> None:
+    """Run `work` in so many threads, each on an event loop of its own, started together."""
+    barrier = threading.Barrier(count)
+
+    def run(number: int) -> None:
+        barrier.wait()
+        work(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(run, range(count)))
+
+
+@pytest.mark.usefixtures("eager_threads")
+def test_of_200_requests_of_20_event_loops_10_are_admitted() -> None:
+    store, admitted = MemoryStore(), []
+
+    async def ask_ten() -> None:
+        for _ in range(10):
+            admitted.append((await store.acquire("p", 10, NOW)).allowed)
+
+    in_threads(20, lambda _: anyio.run(ask_ten))
+    assert (10, 190) == (admitted.count(True), admitted.count(False))
+
+
+@pytest.mark.usefixtures("eager_threads")
+def test_holds_of_20_event_loops_never_set_aside_more_than_there_is() -> None:
+    store = MemoryStore()
+
+    async def prepare() -> None:
+        await store.grant_credits("o", Microcredits(250), NOW)
+
+    async def hold_and_settle(number: int) -> None:
+        for turn in range(5):
+            request = hold_request(f"req_{number}_{turn}", fixed_tokens=9, output_tokens=1)
+            await store.hold(request)
+            await store.settle(settlement(request, 10, tokens=10))
+
+    anyio.run(prepare)
+    in_threads(20, lambda number: anyio.run(hold_and_settle, number))
+    account, day = anyio.run(store.account, "o"), anyio.run(store.day, "p", int(NOW) // 86_400)
+    assert account is not None
+    assert (0, 0) == (account.held, day[1])
+    assert 250 == account.posted + day[0]
+
+
+def test_a_rotation_within_a_rotation_leaves_one_active_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads rotate at once; the second gets its turn between the steps of the first, if there is such a place."""
+    store = MemoryStore()
+    anyio.run(
+        lambda: store.create_project("p", "o", ProjectSettings(), digest="old", key_prefix="…", now=NOW),
+    )
+    change, rotated = store._change, threading.Event()
+
+    def rotate(digest: str) -> Project:
+        return anyio.run(lambda: store.rotate_key("p", digest=digest, key_prefix="…", now=NOW))
+
+    def interrupted(name: str, **changes: object) -> Project:
+        if not rotated.is_set():
+            rotated.set()
+            other = threading.Thread(target=rotate, args=("other",))
+            other.start()
+            other.join(timeout=1)  # where the first rotation holds the lock, the second waits until it is over
+        return change(name, **changes)
+
+    monkeypatch.setattr(store, "_change", interrupted)
+    rotate("first")
+    active = [digest for digest in ("old", "other", "first") if anyio.run(store.authenticate, digest)]
+    assert 1 == len(active)
+
+
+async def test_the_oldest_records_are_forgotten_beyond_the_bound() -> None:
+    store = MemoryStore(max_records=3)
+    for number in range(5):
+        await store.settle(settlement(hold_request(f"req_{number}", now=NOW + number)))
+    assert ["req_2", "req_3", "req_4"] == [record.request_id async for record in store.usage()]
+
+
+async def test_a_listing_does_not_change_while_requests_end() -> None:
+    store = MemoryStore()
+    await store.settle(settlement(hold_request("req_1")))
+    listing = store.usage()
+    first = await anext(listing)
+    await store.settle(settlement(hold_request("req_2")))
+    assert ["req_1"] == [first.request_id, *[record.request_id async for record in listing]]

@@ -1,0 +1,399 @@
+"""The SQLite store passes the suite, and holds with several processes, after kill -9, over releases and when it is broken."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from floop_gateway_core.errors import Refusal
+from floop_gateway_core.policy.ledger import Account
+from floop_gateway_core.stores import _sqlite_ledger, _sqlite_schema
+from floop_gateway_core.stores.base import ProjectSettings, StoreUnavailable
+from floop_gateway_core.stores.sqlite import SQLiteStore
+from floop_gateway_core.testing.stores import DAY, NOW, TTL_S, StoreSuite, hold_request, settlement
+from floop_gateway_core.types import Microcredits
+
+pytestmark = pytest.mark.anyio
+
+PREAMBLE = """
+import anyio, os, signal, sys
+from floop_gateway_core.policy.admission import Grant
+from floop_gateway_core.stores.sqlite import SQLiteStore
+from floop_gateway_core.testing.stores import NOW, hold_request, settlement
+store = SQLiteStore(sys.argv[1], busy_s=30.0)
+number = sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "gateway.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SQLiteStore]:
+    store = SQLiteStore(path)
+    await store.setup()
+    yield store
+    await store.aclose()
+
+
+class TestSQLiteStore(StoreSuite):
+    @pytest.fixture(autouse=True)
+    def _short_pages(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_sqlite_ledger, "PAGE_RECORDS", 10)
+
+
+# -- several processes ---------------------------------------------------------------------------------------------
+
+
+def run_processes(path: Path, script: str, count: int) -> list[str]:
+    """Start Python `count` times, let all go at once when the last one is ready, and give what each printed."""
+    command = [sys.executable, "-c", PREAMBLE + script, str(path)]
+    started = [
+        subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for number in range(count)
+    ]
+    for process in started:
+        assert process.stdout is not None
+        assert "ready\n" == process.stdout.readline()
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    printed = [process.communicate(timeout=60)[0] for process in started]
+    assert [0] * count == [process.returncode for process in started]
+    return printed
+
+
+async def test_of_200_requests_of_4_processes_exactly_10_are_admitted(path: Path) -> None:
+    script = """
+async def main():
+    async def ask():
+        decision = await store.acquire("p", 10, NOW)
+        print("admitted" if decision.allowed else f"wait {decision.retry_after_s}")
+    async with anyio.create_task_group() as group:
+        for _ in range(50):
+            group.start_soon(ask)
+anyio.run(main)
+"""
+    answers = "".join(run_processes(path, script, 4)).splitlines()
+    assert (10, 190) == (answers.count("admitted"), answers.count("wait 60"))
+
+
+async def test_a_balance_is_never_overspent_by_4_processes(path: Path, store: SQLiteStore) -> None:
+    await store.grant_credits("o", Microcredits(300), NOW)
+    script = """
+async def main():
+    async def one(turn):
+        request = hold_request(f"req_{number}_{turn}", fixed_tokens=9, output_tokens=1)
+        if isinstance(await store.hold(request), Grant):
+            settled = await store.settle(settlement(request, 12, tokens=12))
+            print(settled.hold.charged, settled.account.available)
+    async with anyio.create_task_group() as group:
+        for turn in range(16):
+            group.start_soon(one, turn)
+anyio.run(main)
+"""
+    printed = [line.split() for line in "".join(run_processes(path, script, 4)).splitlines()]
+    charged = sum(int(charge) for charge, _ in printed)
+    assert all(int(available) >= 0 for _, available in printed)
+    assert Account(Microcredits(300 - charged)) == await store.account("o")
+    assert (12 * len(printed), 0) == await store.day("p", DAY)
+    assert charged == sum([record.microcredits async for record in store.usage()])
+
+
+async def test_processes_that_start_together_migrate_a_file_once(path: Path) -> None:
+    script = "anyio.run(store.setup); print('fine')"
+    assert ["fine\n"] * 4 == run_processes(path, script, 4)
+    assert [(len(_sqlite_schema.STEPS),)] == sqlite3.connect(path).execute("PRAGMA user_version").fetchall()
+
+
+async def test_a_hold_of_a_process_that_was_killed_expires_and_its_record_is_lost(
+    path: Path, store: SQLiteStore
+) -> None:
+    await store.grant_credits("o", Microcredits(1_000), NOW)
+    script = """
+async def main():
+    await store.hold(hold_request("req_done"))
+    await store.settle(settlement(hold_request("req_done"), 40, tokens=42))
+    await store.hold(hold_request("req_lost"))
+    os.kill(os.getpid(), signal.SIGKILL)
+anyio.run(main)
+"""
+    killed = subprocess.run([sys.executable, "-c", PREAMBLE + script, str(path), "0"], input="go\n", text=True,
+                            stdout=subprocess.DEVNULL)  # fmt: skip
+    assert -signal.SIGKILL == killed.returncode
+    assert Account(Microcredits(960), Microcredits(100)) == await store.account("o")
+    assert ["req_done"] == [record.request_id async for record in store.usage()]
+    assert [1, 0] == [await store.expire(NOW + TTL_S) for _ in range(2)]
+    assert Account(Microcredits(960)) == await store.account("o")
+    assert (42, 0) == await store.day("p", DAY)
+    endings = {record.request_id: record.ending async for record in store.usage()}
+    assert {"req_done": "complete", "req_lost": "lost"} == endings
+
+
+async def test_a_change_in_one_process_shows_at_once_in_another(path: Path, store: SQLiteStore) -> None:
+    await store.create_project("p", "o", ProjectSettings(), digest="old", key_prefix="…", now=NOW)
+    assert await store.authenticate("old") is not None
+    script = """
+async def main():
+    await store.rotate_key("p", digest="new", key_prefix="…", now=NOW)
+anyio.run(main)
+"""
+    run_processes(path, script, 1)
+    assert await store.authenticate("old") is None
+    assert await store.authenticate("new") is not None
+
+
+async def test_a_process_that_is_forked_with_the_store_open_shares_the_file(path: Path) -> None:
+    script = """
+import warnings
+warnings.simplefilter("ignore")
+
+async def ask(count):
+    for _ in range(count):
+        decision = await store.acquire("p", 10, NOW)
+        print("admitted" if decision.allowed else "refused", flush=True)
+
+anyio.run(ask, 2)
+children = []
+for _ in range(3):
+    if not (child := os.fork()):
+        anyio.run(ask, 4)
+        sys.stdout.flush()
+        os._exit(0)
+    children.append(child)
+anyio.run(ask, 3)
+assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+anyio.run(ask, 1)
+"""
+    (printed,) = run_processes(path, script, 1)
+    answers = printed.splitlines()
+    assert (10, 8) == (answers.count("admitted"), answers.count("refused"))
+    assert [("ok",)] == sqlite3.connect(path).execute("PRAGMA integrity_check").fetchall()
+
+
+# -- the event loop ------------------------------------------------------------------------------------------------
+
+
+async def test_the_event_loop_runs_on_while_another_process_writes(path: Path, store: SQLiteStore) -> None:
+    admitted: list[bool] = []
+
+    async def ask() -> None:
+        admitted.append((await store.acquire("p", 1, NOW)).allowed)
+
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        for _ in range(1_000):
+            await anyio.lowlevel.checkpoint()
+        assert [] == admitted
+        writer.rollback()
+    writer.close()
+    assert [True] == admitted
+
+
+async def test_readers_do_not_wait_for_a_writer(path: Path) -> None:
+    store = SQLiteStore(path, busy_s=0.0)
+    await store.create_project("p", "o", ProjectSettings(), digest="d", key_prefix="…", now=NOW)
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    assert await store.authenticate("d") is not None
+    assert await store.authenticate_and_acquire("unknown", lambda _: 1, NOW) is None
+    assert 0 == await store.expire(NOW)
+    writer.close()
+    await store.aclose()
+
+
+async def test_a_cancelled_callers_transaction_runs_to_its_end(store: SQLiteStore) -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await store.grant_credits("o", Microcredits(5), NOW)
+    async with anyio.create_task_group() as group:
+        group.start_soon(store.grant_credits, "o", Microcredits(7), NOW)
+        await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+    account = await store.account("o")
+    assert account is None or account.posted in (0, 7)
+
+
+# -- releases ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_of_an_earlier_release_is_migrated_and_keeps_what_it_holds(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = SQLiteStore(path)
+    project = await before.create_project("p", "o", ProjectSettings(), digest="d", key_prefix="…", now=NOW)
+    await before.aclose()
+    steps = (*_sqlite_schema.STEPS, "CREATE TABLE later (x INTEGER); INSERT INTO later VALUES (7)")
+    monkeypatch.setattr(_sqlite_schema, "STEPS", steps)
+    after = SQLiteStore(path)
+    assert project == await after.authenticate("d")
+    await after.aclose()
+    file = sqlite3.connect(path)
+    assert [(len(steps),), (7,)] == [
+        file.execute(query).fetchone() for query in ("PRAGMA user_version", "SELECT x FROM later")
+    ]
+    file.close()
+
+
+async def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = SQLiteStore(path)
+    await before.setup()
+    await before.aclose()
+    steps = (*_sqlite_schema.STEPS, "CREATE TABLE later (x INTEGER); INSERT INTO nowhere VALUES (7)")
+    monkeypatch.setattr(_sqlite_schema, "STEPS", steps)
+    with pytest.raises(StoreUnavailable, match="nowhere"):
+        await SQLiteStore(path).setup()
+    monkeypatch.undo()
+    again = SQLiteStore(path)
+    assert [] == await again.projects()
+    await again.aclose()
+
+
+async def test_a_file_of_a_later_release_is_left_alone(path: Path) -> None:
+    file = sqlite3.connect(path)
+    file.execute("PRAGMA user_version = 99")
+    file.close()
+    with pytest.raises(StoreUnavailable, match="schema 99"):
+        await SQLiteStore(path).setup()
+    file = sqlite3.connect(path)
+    assert [] == file.execute("SELECT * FROM sqlite_master").fetchall()
+    file.close()
+
+
+# -- broken files --------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_that_is_no_database_is_unavailable(path: Path) -> None:
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(StoreUnavailable):
+        await SQLiteStore(path).authenticate("d")
+    assert path.read_bytes().startswith(b"this is no database")
+
+
+async def test_a_file_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable):
+        await SQLiteStore(tmp_path / "missing" / "gateway.db").setup()
+
+
+async def test_a_store_that_failed_to_open_opens_when_it_can(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "missing" / "gateway.db")
+    with pytest.raises(StoreUnavailable):
+        await store.setup()
+    (tmp_path / "missing").mkdir()
+    assert [] == await store.projects()
+    await store.aclose()
+
+
+@pytest.fixture
+def readable_directory() -> Iterator[Path]:
+    """A directory that somebody without rights may enter; root, who may write anything, becomes nobody for the test."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        was_root = os.geteuid() == 0
+        yield Path(name)
+        if was_root:
+            os.seteuid(0)
+        os.chmod(name, 0o755)
+
+
+async def test_a_file_that_may_only_be_read_is_unavailable_to_writers(readable_directory: Path) -> None:
+    path = readable_directory / "gateway.db"
+    writable = SQLiteStore(path)
+    await writable.create_project("p", "o", ProjectSettings(), digest="d", key_prefix="…", now=NOW)
+    await writable.aclose()
+    os.chmod(path, 0o444)
+    os.chmod(readable_directory, 0o555)
+    if os.geteuid() == 0:
+        os.seteuid(65_534)
+    with pytest.raises(StoreUnavailable):
+        await SQLiteStore(path).acquire("p", 10, NOW)
+
+
+async def test_a_file_that_others_keep_locked_is_unavailable_when_the_wait_is_over(path: Path) -> None:
+    store = SQLiteStore(path, busy_s=0.01)
+    await store.setup()
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="locked"):
+        await store.acquire("p", 10, NOW)
+    writer.rollback()
+    assert (await store.acquire("p", 10, NOW)).allowed
+    writer.close()
+    await store.aclose()
+
+
+async def test_a_failure_in_mid_transaction_takes_everything_back(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    await store.grant_credits("o", Microcredits(1_000), NOW)
+    monkeypatch.setattr(_sqlite_ledger, "_save_record", fail)
+    with pytest.raises(StoreUnavailable, match="disk"):
+        await store.hold(hold_request("req_1"))
+    monkeypatch.undo()
+    assert Account(Microcredits(1_000)) == await store.account("o")
+    assert (0, 0) == await store.day("p", DAY)
+    assert not isinstance(await store.hold(hold_request("req_1")), Refusal)
+
+
+# -- what the file holds -------------------------------------------------------------------------------------------
+
+
+async def test_every_movement_of_money_leaves_an_entry_and_they_add_up_to_the_balance(
+    path: Path, store: SQLiteStore
+) -> None:
+    await store.grant_credits("o", Microcredits(120), NOW)
+    for request_id, charge in (("req_1", 30), ("req_2", 130), ("req_3", None)):
+        request = hold_request(request_id, fixed_tokens=9, output_tokens=11)
+        await store.hold(request)
+        await store.settle(settlement(request, charge, tokens=20))
+    file = sqlite3.connect(path)
+    entries = file.execute("SELECT kind, amount, request_id FROM entries ORDER BY id").fetchall()
+    file.close()
+    assert [
+        ("grant", 120, None),
+        ("capture", -20, "req_1"), ("overrun", -10, "req_1"),
+        ("capture", -20, "req_2"), ("overrun", -70, "req_2"), ("write_off", 40, "req_2"),
+    ] == entries  # fmt: skip
+    posted = sum(amount for kind, amount, _ in entries if kind != "write_off")
+    assert Account(Microcredits(posted)) == await store.account("o")
+
+
+async def test_the_store_is_what_it_was_after_it_is_opened_again(path: Path) -> None:
+    first = SQLiteStore(path)
+    await first.grant_credits("o", Microcredits(1_000), NOW)
+    await first.hold(hold_request("req_1"))
+    await first.acquire("p", 1, NOW)
+    await first.aclose()
+    second = SQLiteStore(path)
+    assert Account(Microcredits(1_000), Microcredits(100)) == await second.account("o")
+    assert not (await second.acquire("p", 1, NOW)).allowed
+    await second.aclose()
+
+
+async def test_the_window_keeps_no_row_that_no_longer_counts(path: Path, store: SQLiteStore) -> None:
+    for second in range(200):
+        await store.acquire("p", 10, NOW + second)
+    file = sqlite3.connect(path)
+    (rows,), (count,) = (file.execute(query).fetchone() for query in (
+        "SELECT count(*) FROM instants", "SELECT count FROM windows"))  # fmt: skip
+    file.close()
+    assert rows == count <= 10
