@@ -40,9 +40,7 @@ async def run(port: int, request: bytes, *, concurrency: int, requests: int) -> 
     await asyncio.gather(*(one_connection() for _ in range(concurrency)))
     seconds = time.perf_counter() - began
     times.sort()
-    return Result(
-        seconds, requests, sum(sizes), times[len(times) // 2] * 1000, times[int(len(times) * 0.99)] * 1000
-    )
+    return Result(seconds, requests, sum(sizes), times[len(times) // 2] * 1000, times[int(len(times) * 0.99)] * 1000)
 
 
 async def _answer(reader: asyncio.StreamReader) -> int:

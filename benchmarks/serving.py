@@ -139,7 +139,9 @@ def compare(rounds: int, store: str) -> None:
             rates = [[one.requests * each / one.seconds for one in pair] for pair in pairs]
             ratio = statistics.median(us / them for us, them in rates)
             us, them = (statistics.median(column) for column in zip(*rates, strict=True))
-            took = " / ".join(f"{statistics.median(one.median_ms for one in column):.1f}" for column in zip(*pairs))
+            took = " / ".join(
+                f"{statistics.median(one.median_ms for one in column):.1f}" for column in zip(*pairs, strict=True)
+            )
             print(f"{what:32} {us:>9.0f} {unit[:6]} {them:>9.0f} {unit[:6]} {ratio:>7.2f} {took:>16}")
 
 

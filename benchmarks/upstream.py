@@ -23,9 +23,7 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encodin
 
 def answer(frames: int) -> bytes:
     """Give a whole answer in chunked coding, in chunks of at most 16 frames, as a busy provider sends them."""
-    chunks = []
-    for start in range(0, frames, 16):
-        chunks.append(_FRAME * min(16, frames - start))
+    chunks = [_FRAME * min(16, frames - start) for start in range(0, frames, 16)]
     chunks.append(_STOP + _USAGE % (frames, frames + 10))
     return _HEAD + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
 

@@ -40,7 +40,7 @@ from estimate_model import (
 
 UNIT = 1000  # costs are whole thousandths of a token
 FOLDS = 3
-CODES = "".join(chr(i) for i in range(33, 127) if chr(i) not in "\"\\0123456789")
+CODES = "".join(chr(i) for i in range(33, 127) if chr(i) not in '"\\0123456789')
 TARGET = Path(__file__).parent.parent / "floop_gateway_core" / "policy" / "tables" / "estimate.json"
 MARKS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ!#$%&()"
 SKEW_LIMIT = 0.35

@@ -12,11 +12,12 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import anyio
-from anyio.lowlevel import current_token
+from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
 from floop_gateway_core.stores.base import StoreUnavailable
 
@@ -54,7 +55,8 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     async def run(self, job: Job[T]) -> T | None:
-        """Do a job; cancellation waits for its answer, which would otherwise be lost."""
+        """Do a job; once it is queued, cancellation waits for its answer, which would otherwise be lost."""
+        await checkpoint_if_cancelled()
         if self._thread is None or self._pid != os.getpid():
             self._start()
         self._jobs.put(job)
@@ -156,10 +158,8 @@ def _wake(batch: list[Job[Any]]) -> None:
         by_loop.setdefault(job.loop, []).append(job)
     for loop, jobs in by_loop.items():
         soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio's name, and trio's
-        try:
+        with suppress(RuntimeError):  # that event loop is gone, and whoever waited with it
             soon(_set_all, jobs)
-        except RuntimeError:
-            pass  # that event loop is gone, and whoever waited with it
 
 
 def _set_all(jobs: list[Job[Any]]) -> None:

@@ -82,24 +82,23 @@ class MemoryStore:
             return [self._projects[name] for name in sorted(self._projects)]
 
     async def set_project(self, name: str, settings: ProjectSettings) -> Project:
-        return self._change(name, settings=settings)
+        with self._lock:
+            return self._change(name, settings=settings)
 
     async def rotate_key(self, name: str, *, digest: str, key_prefix: str, now: float) -> Project:
         with self._lock:
-            old = [key for key, project in self._keys.items() if project == name]
-        project = self._change(name, key_prefix=key_prefix)
-        with self._lock:
-            for key in old:
-                del self._keys[key]
+            project = self._change(name, key_prefix=key_prefix)
+            for old in [key for key, owner in self._keys.items() if owner == name]:
+                del self._keys[old]
             self._keys[digest] = name
-        return project
+            return project
 
     def _change(self, name: str, **changes: object) -> Project:
-        with self._lock:
-            if name not in self._projects:
-                raise NoSuchProject(name)
-            self._projects[name] = project = replace(self._projects[name], **changes)  # type: ignore[arg-type]
-            return project
+        """Replace fields of a project; the caller holds the lock."""
+        if name not in self._projects:
+            raise NoSuchProject(name)
+        self._projects[name] = project = replace(self._projects[name], **changes)  # type: ignore[arg-type]
+        return project
 
     async def authenticate(self, digest: str) -> Project | None:
         with self._lock:

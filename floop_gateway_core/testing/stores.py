@@ -132,9 +132,7 @@ class ProjectSuite:
 
     async def test_a_new_project_is_found_by_its_name_and_by_its_key(self, store: ProjectStore) -> None:
         settings = ProjectSettings("gold", 20, 50_000)
-        created = await store.create_project(
-            "p", "o", settings, digest="digest-1", key_prefix="flp_sk_ab12…", now=NOW
-        )
+        created = await store.create_project("p", "o", settings, digest="digest-1", key_prefix="flp_sk_ab12…", now=NOW)
         assert created == Project("p", "o", settings, "flp_sk_ab12…", NOW)
         assert created == await store.project("p")
         assert created == await store.authenticate("digest-1")
@@ -590,9 +588,7 @@ class LedgerSuite:
         assert [0] == [record.output_tokens for record in await _records(store)]
 
     async def test_a_refused_request_has_a_record_and_no_charge(self, store: LedgerStore) -> None:
-        record = replace(
-            hold_request("req_1").record, status=429, code=ErrorCode.BUDGET_EXCEEDED, ending="refused"
-        )
+        record = replace(hold_request("req_1").record, status=429, code=ErrorCode.BUDGET_EXCEEDED, ending="refused")
         await store.settle(Settlement(replace(record), "o", DAY, NOW))
         assert [record] == await _records(store)
         assert (0, 0) == await store.day("p", DAY)

@@ -18,6 +18,7 @@ __all__ = ["MAX_PROMPT_CHARACTERS", "parse"]
 
 MAX_PROMPT_CHARACTERS = 500_000
 MAX_FIELD_ERRORS = 20
+MAX_DIGITS = 1000
 _ROLES = ("system", "user", "assistant")
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -39,7 +40,7 @@ def _load(body: bytes) -> dict[str, object] | Refusal:
         raise ValueError(name)
 
     try:
-        value = json.loads(body.decode(), parse_constant=refuse_constant)
+        value = json.loads(body.decode(), parse_constant=refuse_constant, parse_int=_integer)
         if _SURROGATE_ESCAPE.search(body):
             json.dumps(value, ensure_ascii=False).encode()  # raises for half a pair, in keys and ignored fields too
     except UnicodeDecodeError:
@@ -53,6 +54,11 @@ def _load(body: bytes) -> dict[str, object] | Refusal:
     if not isinstance(value, dict):
         return _invalid("The body is JSON but no object. Send a JSON object.")
     return value
+
+
+def _integer(digits: str) -> int:
+    """Read an integer of any length: JSON bounds none, and Python refuses to read very long ones."""
+    return int(digits[:MAX_DIGITS])
 
 
 def _invalid(message: str) -> Refusal:

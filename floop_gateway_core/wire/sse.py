@@ -165,7 +165,7 @@ class SSEDecoder:
             raise SSEOverflow(f"an event of more than {self._max} bytes")
 
     def _append(self, value: bytes) -> None:
-        self._size += len(value)
+        self._size += len(value) + 1  # the line break too, or empty lines would be free
         self._bound(0)
         self._data.append(value.decode("utf-8", "replace"))
 

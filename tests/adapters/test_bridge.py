@@ -280,7 +280,8 @@ SCRIPT = """
     def settings(store, words_per_second=0):
         echo = dict(provider="echo", microcredits_per_token=1, words_per_second=words_per_second)
         routes = dict(fast=["echo"], smart=["echo"], reason=["echo"])
-        return Settings.read(dict(store=store, deployments=dict(echo=echo), routes=routes), source="test")
+        plans = dict(default=dict(requests_per_minute=1000, daily_tokens=10**9))
+        return Settings.read(dict(store=store, plans=plans, deployments=dict(echo=echo), routes=routes), source="test")
 
     def ask(bridge, key, prompt="one two", stream=False):
         body = json.dumps(dict(prompt=prompt, stream=stream)).encode()

@@ -20,8 +20,17 @@ from typing import Any, TypeVar
 
 import anyio
 
-from floop_gateway_core import Gateway, GatewayRequest, MemoryStore, Message, Reply, Settings, Usage
-from floop_gateway_core import estimate_messages, estimate_tokens
+from floop_gateway_core import (
+    Gateway,
+    GatewayRequest,
+    MemoryStore,
+    Message,
+    Reply,
+    Settings,
+    Usage,
+    estimate_messages,
+    estimate_tokens,
+)
 from floop_gateway_core.config import VOCABULARY_OF
 from floop_gateway_core.engine.lifecycle import Lifecycle
 from floop_gateway_core.policy.budget import utc_day

@@ -234,7 +234,7 @@ async def leave(b: Bench, leaving: str, when: Callable[[], bool], **fields: obje
     """Ask, and be gone when something holds."""
 
     async def ask() -> None:
-        await b.ask(**fields)
+        await b.send(b.request(**fields))
 
     if leaving == "natively":
         await cancelled_natively(ask, when)
@@ -439,7 +439,7 @@ async def all_at_once(b: Bench, number: int, **fields: object) -> list[Answered]
     answers: list[Answered] = []
 
     async def ask() -> None:
-        answers.append(await b.ask(**fields))
+        answers.append(await b.send(b.request(**fields)))
         account = await b.account()
         assert 0 <= account.held <= account.posted
 
@@ -511,7 +511,7 @@ async def test_a_store_that_does_not_answer_whose_key_it_is_gives_503_and_no_rec
             raise StoreUnavailable("away")
 
     async with bench() as b:
-        b.gateway.store.authenticate_and_acquire = Away().authenticate_and_acquire  # type: ignore[method-assign]
+        b.gateway.store.authenticate_and_acquire = Away().authenticate_and_acquire  # type: ignore[method-assign, assignment]
         answer = await b.ask()
         assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "SERVICE_UNAVAILABLE", "5")
         assert answer.headers["x-request-id"]

@@ -302,7 +302,9 @@ async def test_an_answer_is_whole_however_it_travels(reply: Reply, vendor: Vendo
 async def test_pings_keep_a_slow_upstream_alive(vendor: Vendor, stream: bool) -> None:
     """Anthropic's pings are events; the comments of others are not, and are no sign of life."""
     reply = Reply(pings=8, delay_s=0.05)
-    async with bench(reply, vendor=vendor, limits={"attempts": 1, "first_event_s": 0.25, "between_events_s": 0.25}) as b:
+    async with bench(
+        reply, vendor=vendor, limits={"attempts": 1, "first_event_s": 0.25, "between_events_s": 0.25}
+    ) as b:
         answer = await b.ask(stream=stream)
         assert answer.status == (200 if vendor == "anthropic" else 502)
         await b.settled()

@@ -42,6 +42,13 @@ class LimitsSuite(RateSuite):
         assert Decision(False, 1, 0, retry_after_s=1, reset_s=1) == refused
         assert (await store.acquire("p", 1, NOW + WINDOW_S + 1)).allowed
 
+    async def test_a_lowered_limit_counts_what_was_admitted_before(self, store: RateStore) -> None:
+        """Intentional divergence: the wait is that of the oldest admission, though more than one must leave."""
+        for second in range(3):
+            await store.acquire("p", 3, NOW + second)
+        assert not (await store.acquire("p", 2, NOW + 60.5)).allowed
+        assert (await store.acquire("p", 2, NOW + 61.5)).allowed
+
 
 class TestSynchronousStorage(LimitsSuite):
     @pytest.fixture

@@ -141,7 +141,10 @@ def test_random_lines_read_the_same_however_they_are_cut(lines: list[tuple[str, 
     assert whole == decode(in_pieces(stream, cuts))
 
 
-@given(st.binary(max_size=80) | st.text("dat:e vni\r\n\0é\ufeff", max_size=80).map(str.encode), st.lists(st.integers(0, 2**16)))  # noqa: E501
+@given(
+    st.binary(max_size=80) | st.text("dat:e vni\r\n\0é\ufeff", max_size=80).map(str.encode),
+    st.lists(st.integers(0, 2**16)),
+)
 def test_random_bytes_never_raise_and_read_the_same_however_they_are_cut(stream: bytes, cuts: list[int]) -> None:
     assert READERS["whole"](stream) == decode(in_pieces(stream, cuts))
 
@@ -191,10 +194,12 @@ def test_any_text_becomes_utf_8(text: str) -> None:
     SSEEncoder().encode(text).decode()
 
 
-# -- bounds --------------------------------------------------------------------------------------------------------
+# -- bounds ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stream", [b"data: " + b"x" * 100, b"data: xx\n" * 60, b"x" * 101, b"data: " + b"x" * 100 + b"\n\n"])
+@pytest.mark.parametrize(
+    "stream", [b"data: " + b"x" * 100, b"data: xx\n" * 60, b"x" * 101, b"data: " + b"x" * 100 + b"\n\n"]
+)
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_an_event_beyond_the_bound_is_refused_however_it_comes(stream: bytes, size: int) -> None:
     decoder = SSEDecoder(max_event_bytes=100)
