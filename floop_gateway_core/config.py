@@ -142,7 +142,7 @@ class DeploymentSettings(_Model):
 
 
 class UpstreamSettings(_Model):
-    """`hedge_s` of 0 turns hedging off, `heartbeat_s` of 0 heartbeats."""
+    """`heartbeat_s` of 0 turns heartbeats off."""
 
     attempts: Annotated[int, Field(ge=1, le=20)] = 3
     connect_s: Seconds = 5.0
@@ -153,7 +153,6 @@ class UpstreamSettings(_Model):
     breaker_window_s: Seconds = 60.0
     breaker_cool_down_s: Seconds = 60.0
     heartbeat_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    hedge_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 class AutoSettings(_Model):

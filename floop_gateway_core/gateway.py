@@ -79,7 +79,6 @@ class Gateway:
                 attempts=settings.upstream.attempts,
                 total_s=settings.upstream.total_s,
                 heartbeat_s=settings.upstream.heartbeat_s,
-                hedge_s=settings.upstream.hedge_s,
             ),
             classifier=classifier,
             classifier_s=settings.auto.deadline_s,

@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from starlette.applications import Starlette
 
-from floop_gateway_asgi import FloopGateway
+from floop_gateway_core.cli import local_model
+from floop_gateway_core.cli.serve import host_app
 from floop_gateway_core.wire.sse import SSEDecoder
 from tests.serving import MOUNT, gateway_of, post, records, served
 
@@ -20,22 +20,16 @@ ASK = {"prompt": "Once upon a time there was a", "temperature": 0, "max_tokens":
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[str]:
-    from floop_gateway_core.cli import local_model
-
     with local_model.served() as address:
         yield address
 
 
 @pytest.mark.parametrize("deployment", ["local", "local-messages"])
 def test_a_real_model_answers_the_same_streamed_or_not(model: str, deployment: str) -> None:
-    from floop_gateway_core.cli import local_model
-
     configuration = local_model.configuration(model)
     configuration.pop("plans")
     gateway, key = gateway_of(**configuration)
-    app = Starlette()
-    app.mount(MOUNT, FloopGateway(gateway))
-    with served(app) as address:
+    with served(host_app(gateway, MOUNT), lifespan="on") as address:
         url = f"{address}{MOUNT}/generate"
         plain = post(url, key, {**ASK, "model": deployment}).json()
         stream = post(url, key, {**ASK, "model": deployment, "stream": True})
@@ -50,14 +44,10 @@ def test_a_real_model_answers_the_same_streamed_or_not(model: str, deployment: s
 
 
 def test_both_wire_formats_give_the_same_text_at_temperature_0(model: str) -> None:
-    from floop_gateway_core.cli import local_model
-
     configuration = local_model.configuration(model)
     configuration.pop("plans")
     gateway, key = gateway_of(**configuration)
-    app = Starlette()
-    app.mount(MOUNT, FloopGateway(gateway))
-    with served(app) as address:
+    with served(host_app(gateway, MOUNT), lifespan="on") as address:
         url = f"{address}{MOUNT}/generate"
         answers = [post(url, key, {**ASK, "model": name}).json() for name in ("local", "local-messages")]
     assert answers[0]["content"] == answers[1]["content"] != ""

@@ -44,7 +44,6 @@ class UpstreamLimits:
     attempts: int = 3
     total_s: float = 300.0
     heartbeat_s: float = 0.0
-    hedge_s: float = 0.0
     settle_s: float = 5.0
 
     @property
