@@ -1,0 +1,62 @@
+"""The examples for Flask, aiohttp and Django: each is started as its first lines say, and asked."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serving import MOUNT, post, until
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(params=["flask_app", "aiohttp_app", "django_app"])
+def example(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """Give a running example's address and key."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(EXAMPLES / f"{request.param}.py"), str(port)]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            key = process.stdout.readline().removeprefix("key: ").strip()
+            address = f"http://127.0.0.1:{port}"
+            until(lambda: process.poll() is not None or _answers(address), most_s=30)
+            yield address, key
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+        finally:
+            process.kill()
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(address).text == "the host's own page\n"
+    except httpx.TransportError:
+        return False
+
+
+def test_it_serves_the_gateway_beside_its_own_page(example: tuple[str, str]) -> None:
+    address, key = example
+    assert key.startswith("flp_sk_")
+    plain = post(f"{address}{MOUNT}/generate", key, {"prompt": "one two"})
+    assert (200, "one two") == (plain.status_code, plain.json()["content"])
+    stream = post(f"{address}{MOUNT}/generate", key, {"prompt": "one two", "stream": True})
+    assert stream.text.startswith('data: {"text": "one "}\n\ndata: {"text": "two"}\n\ndata: {"usage": ')
+    assert stream.text.endswith("data: [DONE]\n\n")
+    assert 405 == httpx.options(f"{address}{MOUNT}/chat").status_code
+    assert "the host's own page\n" == httpx.get(address).text
+
+
+@pytest.mark.parametrize("name", ["flask_app", "aiohttp_app", "django_app"])
+def test_it_is_short(name: str) -> None:
+    assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 40
