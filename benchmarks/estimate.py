@@ -1,6 +1,6 @@
 """Print how near the token estimator comes, and how fast it is, beside chars/4 and (where installed) tiktoken.
 
-    python benchmarks/estimate.py FOLDER [--vocabulary o200k]
+    python -m benchmarks.estimate FOLDER [--vocabulary o200k]
 
 FOLDER holds `*.jsonl`: one JSON object a line with `kind`, `text` and `counts` (true tokens for each vocabulary).
 Truth for the hostile texts comes from tiktoken, so only o200k and cl100k have it. Point TIKTOKEN_CACHE_DIR at a
@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
 from floop_gateway_core.policy.estimate import VOCABULARIES, TokenEstimate, estimate_tokens
 
 LONG = 500_000

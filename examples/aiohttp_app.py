@@ -13,6 +13,7 @@ from aiohttp import web
 
 from floop_gateway_aiohttp import setup
 from floop_gateway_core import Gateway, Settings
+from floop_gateway_core.types import Microcredits
 
 
 async def page(request: web.Request) -> web.Response:
@@ -21,7 +22,7 @@ async def page(request: web.Request) -> web.Response:
 
 async def make_app() -> web.Application:
     gateway = Gateway(Settings(store="memory://"))  # in earnest: Gateway.from_config("gateway.toml")
-    project = await gateway.admin.create_project("demo", credits=1_000_000_000)
+    project = await gateway.admin.create_project("demo", credits=Microcredits(10**9))
     print(f"key: {project.key}", flush=True)
 
     app = web.Application()

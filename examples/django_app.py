@@ -19,6 +19,7 @@ from django.urls import path
 
 from floop_gateway_core import Gateway, Settings
 from floop_gateway_core.bridge import Bridge
+from floop_gateway_core.types import Microcredits
 from floop_gateway_flask import FloopGatewayMiddleware
 
 urlpatterns = [path("", lambda request: HttpResponse("the host's own page\n"))]
@@ -29,7 +30,7 @@ def make_app() -> WSGIApplication:
         ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1", "localhost"], SECRET_KEY="of the example only"
     )
     gateway = Gateway(Settings(store="memory://"))  # in earnest: Gateway.from_config("gateway.toml")
-    project = Bridge(gateway).call(partial(gateway.admin.create_project, "demo", credits=1_000_000_000))
+    project = Bridge(gateway).call(partial(gateway.admin.create_project, "demo", credits=Microcredits(10**9)))
     print(f"key: {project.key}", flush=True)
     return FloopGatewayMiddleware(get_wsgi_application(), gateway, prefix="/api/v1/ai")
 

@@ -15,12 +15,13 @@ from flask import Flask
 
 from floop_gateway_core import Gateway, Settings
 from floop_gateway_core.bridge import Bridge
+from floop_gateway_core.types import Microcredits
 from floop_gateway_flask import FloopGateway
 
 
 def make_app() -> Flask:
     gateway = Gateway(Settings(store="memory://"))  # in earnest: Gateway.from_config("gateway.toml")
-    project = Bridge(gateway).call(partial(gateway.admin.create_project, "demo", credits=1_000_000_000))
+    project = Bridge(gateway).call(partial(gateway.admin.create_project, "demo", credits=Microcredits(10**9)))
     print(f"key: {project.key}", flush=True)
 
     app = Flask(__name__)

