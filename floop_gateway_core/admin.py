@@ -9,11 +9,10 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import TypeAlias
 
 from floop_gateway_core.clock import Clock, system_clock
-from floop_gateway_core.config import ConfigError, Settings
+from floop_gateway_core.config import Settings
 from floop_gateway_core.policy.budget import utc_day
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.stores.base import NoSuchProject, Project, ProjectSettings, Store
@@ -119,7 +118,7 @@ class Admin:
 
     async def tell_rotation(self, new: NewKey) -> None:
         """Call the host's hook, of the constructor or of the configuration, if there is one."""
-        hook = self._hook or _configured_hook(self._settings)
+        hook = self._hook or self._settings.hooks.load("key_rotated")
         if hook is not None:
             told = hook(KeyRotated(new.project.name, new.project.owner, new.project.key_prefix, new.key))
             if inspect.isawaitable(told):
@@ -185,18 +184,3 @@ def _check_name(what: str, name: str) -> None:
 
 def _mint() -> str:
     return keys.KEY_PREFIX + "".join(secrets.choice(keys.KEY_ALPHABET) for _ in range(keys.KEY_LENGTH))
-
-
-def _configured_hook(settings: Settings) -> KeyRotatedHook | None:
-    if settings.hooks.key_rotated is None:
-        return None
-    module, _, path = settings.hooks.key_rotated.partition(":")
-    try:
-        hook: object = import_module(module)
-        for name in path.split("."):
-            hook = getattr(hook, name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"hooks.key_rotated = {settings.hooks.key_rotated!r}: {error}") from error
-    if not callable(hook):
-        raise ConfigError(f"hooks.key_rotated = {settings.hooks.key_rotated!r}: is not callable")
-    return hook

@@ -6,8 +6,9 @@ environment variable that holds its key. This module only describes; `gateway` b
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -142,7 +143,7 @@ class DeploymentSettings(_Model):
 
 
 class UpstreamSettings(_Model):
-    """`heartbeat_s` of 0 turns heartbeats off."""
+    """`heartbeat_s` and `hedge_after_s` of 0 turn heartbeats and hedging off."""
 
     attempts: Annotated[int, Field(ge=1, le=20)] = 3
     connect_s: Seconds = 5.0
@@ -153,6 +154,7 @@ class UpstreamSettings(_Model):
     breaker_window_s: Seconds = 60.0
     breaker_cool_down_s: Seconds = 60.0
     heartbeat_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    hedge_after_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 class AutoSettings(_Model):
@@ -175,10 +177,30 @@ class AutoSettings(_Model):
         )
 
 
+Reference = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
+
+
 class HookSettings(_Model):
     """Each is `module:callable`."""
 
-    key_rotated: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
+    key_rotated: Reference | None = None
+    lifecycle: Reference | None = None
+
+    def load(self, name: Literal["key_rotated", "lifecycle"]) -> Callable[..., Any] | None:
+        """Import a hook, None where none is set; raise `ConfigError` where it cannot be."""
+        reference: str | None = getattr(self, name)
+        if reference is None:
+            return None
+        module, _, path = reference.partition(":")
+        try:
+            hook: object = import_module(module)
+            for part in path.split("."):
+                hook = getattr(hook, part)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"hooks.{name} = {reference!r}: {error}") from error
+        if not callable(hook):
+            raise ConfigError(f"hooks.{name} = {reference!r}: is not callable")
+        return hook
 
 
 def _built_in_deployments() -> dict[str, DeploymentSettings]:

@@ -79,12 +79,13 @@ class Gateway:
                 attempts=settings.upstream.attempts,
                 total_s=settings.upstream.total_s,
                 heartbeat_s=settings.upstream.heartbeat_s,
+                hedge_after_s=settings.upstream.hedge_after_s,
             ),
             classifier=classifier,
             classifier_s=settings.auto.deadline_s,
             thresholds=settings.auto.thresholds,
             clock=clock,
-            listeners=tuple(listeners),
+            listeners=(*listeners, *filter(None, [settings.hooks.load("lifecycle")])),
         )
         self._front = Front(self.engine, self._authenticate, self.plan_of, settings.body_bytes, settings.body_s)
 

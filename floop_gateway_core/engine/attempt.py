@@ -4,12 +4,12 @@ The limits count events of the upstream, not bytes and not comments: a connectio
 No cancel scope stays open between two calls, so whoever reads may be cancelled, or yield, at any point in between.
 """
 
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import anyio
 
-from floop_gateway_core.engine.deployment import Deployment
+from floop_gateway_core.engine.itinerary import Stop
+from floop_gateway_core.engine.meter import Meter
 from floop_gateway_core.policy.retry import Fault
 from floop_gateway_core.providers.base import Delta, Stream, UpstreamCall, UpstreamFault
 
@@ -22,24 +22,24 @@ NEARLY = 0.9
 class Attempt:
     """`start`, then `next` until a delta has `finish`, and `aclose` whatever happens; the first two raise `UpstreamFault`.
 
-    `deadline` is the request's, on the clock of `anyio.current_time`.
+    `meter` learns here that the request was sent; the rest is for the reader to add. `deadline` is the request's, on the
+    clock of `anyio.current_time`.
     """
 
-    def __init__(
-        self, deployment: Deployment, call: UpstreamCall, *, deadline: float, on_sent: Callable[[], None]
-    ) -> None:
-        self._deployment = deployment
+    def __init__(self, stop: Stop, meter: Meter, call: UpstreamCall, *, deadline: float) -> None:
+        self.stop = stop
+        self.meter = meter
+        self.deployment = stop.deployment
         self._call = call
         self._deadline = deadline
-        self._on_sent = on_sent
         self._stream: Stream | None = None
         self._context: AbstractAsyncContextManager[Stream] | None = None
         self._waits_from = self._limit_s = 0.0
 
     async def start(self) -> Delta:
         """Send the request and give the first that came."""
-        self._wait(self._deployment.first_event_s)
-        context = self._deployment.provider.open(self._call, self._on_sent)
+        self._wait(self.deployment.first_event_s)
+        context = self.deployment.provider.open(self._call, self.meter.send)
         with anyio.move_on_at(self._limit()):
             self._stream = await context.__aenter__()
             self._context = context
@@ -52,7 +52,7 @@ class Attempt:
         if self._stream is None:
             raise RuntimeError("the attempt was not started")
         # The wait begins when we begin to wait: a client that takes its time is no fault of the upstream.
-        self._wait(self._deployment.between_events_s)
+        self._wait(self.deployment.between_events_s)
         return await self._event(self._stream)
 
     async def _event(self, stream: Stream) -> Delta:

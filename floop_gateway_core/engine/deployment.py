@@ -39,11 +39,15 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamLimits:
-    """The limits of one request and all its attempts. `settle_s` bounds the settlement behind `total_s`."""
+    """The limits of one request and all its attempts. `settle_s` bounds the settlement behind `total_s`.
+
+    `heartbeat_s` and `hedge_after_s` of 0 turn heartbeats and hedging off.
+    """
 
     attempts: int = 3
     total_s: float = 300.0
     heartbeat_s: float = 0.0
+    hedge_after_s: float = 0.0
     settle_s: float = 5.0
 
     @property

@@ -2,6 +2,9 @@
 
 It asks `policy.retry` what follows a fault and each deployment's breaker whether it may be tried; a deployment whose
 breaker is open is passed over and costs no attempt. All state changes happen here, without awaiting anything.
+
+A stop that is being made is *under way* until it comes back: `succeeded`, `failed` or `dropped`. There is one, or, where a
+hedge was started, two; only when the last of them has failed is the next one looked for.
 """
 
 import random
@@ -17,7 +20,7 @@ from floop_gateway_core.providers.base import UpstreamFault
 __all__ = ["Itinerary", "Stop"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Stop:
     """One attempt to make: wait `delay_s`, then try `deployment`, and give the permit back."""
 
@@ -45,28 +48,51 @@ class Itinerary:
         self._tries_here = 0
         self._on_turn = on_turn
         self._jitter = jitter
+        self._under_way: list[Stop] = []
         self.stop: Stop | None = self._pass_over(now)
 
-    def succeeded(self, now: float) -> None:
-        if (stop := self._take()) is not None:
-            with self._watched(stop, now) as breaker:
-                breaker.success(stop.permit)
+    def hedge(self, now: float) -> Stop | None:
+        """Give the next deployment's stop beside the one under way; None where none is left to ask."""
+        here = self._ahead, self._tries_here
+        self._ahead, self._tries_here = self._ahead[1:], 0
+        if (stop := self._pass_over(now)) is None:
+            self._ahead, self._tries_here = here
+        return stop
 
-    def failed(self, fault: UpstreamFault, now: float, time_left_s: float) -> None:
-        """Count the failure, and find the next stop."""
-        if (stop := self._take()) is None:
-            return
-        with self._watched(stop, now) as breaker:
+    def succeeded(self, stop: Stop, now: float) -> None:
+        with self._given_back(stop, now) as breaker:
+            breaker.success(stop.permit)
+
+    def failed(self, stop: Stop, fault: UpstreamFault, now: float, time_left_s: float) -> None:
+        """Count the failure; where nothing else is under way, find the next stop."""
+        with self._given_back(stop, now) as breaker:
             if fault.fault.counts:
                 breaker.failure(stop.permit, now)
             else:
                 breaker.cancel(stop.permit)
-        behind = [one for one in self._ahead[1:] if self._breakers[one.id].state(now) != "open"]
+        if not self._under_way:
+            self.stop = self._after(fault, now, time_left_s)
+
+    def dropped(self, stop: Stop, now: float) -> None:
+        """Another one came first, or nobody waits any more: it counts neither way."""
+        with self._given_back(stop, now) as breaker:
+            breaker.cancel(stop.permit)
+
+    def close(self, now: float) -> None:
+        """Give back the permits of stops that will not be made, or were cut short."""
+        for stop in tuple(self._under_way):
+            self.dropped(stop, now)
+
+    def cool_down_left_s(self, route: Sequence[Deployment], now: float) -> float:
+        """Seconds until the first of the route's breakers lets a probe pass."""
+        return min(self._breakers[deployment.id].cool_down_left_s(now) for deployment in route)
+
+    def _after(self, fault: UpstreamFault, now: float, time_left_s: float) -> Stop | None:
         step = next_step(
             fault.fault,
             attempts_left=self._attempts_left,
             tries_here=self._tries_here,
-            deployments_left=len(behind),
+            deployments_left=len(self._behind(now)),
             time_left_s=time_left_s,
             jitter=self._jitter(),
             retry_after_s=fault.retry_after_s,
@@ -74,26 +100,16 @@ class Itinerary:
         )
         match step:
             case GiveUp():
-                pass
+                return None
             case NextDeployment():
                 self._leave()
-                self.stop = self._pass_over(now)
+                return self._pass_over(now)
             case Again(delay_s):
                 # It may have tripped on this very failure, so the same deployment, too, is asked for anew.
-                self.stop = self._pass_over(now, delay_s)
+                return self._pass_over(now, delay_s)
 
-    def close(self) -> None:
-        """Give back the permit of a stop that will not be made, or was cut short."""
-        if (stop := self._take()) is not None:
-            self._breakers[stop.deployment.id].cancel(stop.permit)
-
-    def cool_down_left_s(self, route: Sequence[Deployment], now: float) -> float:
-        """Seconds until the first of the route's breakers lets a probe pass."""
-        return min(self._breakers[deployment.id].cool_down_left_s(now) for deployment in route)
-
-    def _take(self) -> Stop | None:
-        stop, self.stop = self.stop, None
-        return stop
+    def _behind(self, now: float) -> list[Deployment]:
+        return [one for one in self._ahead[1:] if self._breakers[one.id].state(now) != "open"]
 
     def _leave(self) -> None:
         del self._ahead[0]
@@ -107,13 +123,16 @@ class Itinerary:
             if permit is not None:
                 self._attempts_left -= 1
                 self._tries_here += 1
-                return Stop(deployment, permit, delay_s)
+                stop = Stop(deployment, permit, delay_s)
+                self._under_way.append(stop)
+                return stop
             self._leave()
             delay_s = 0.0
         return None
 
     @contextmanager
-    def _watched(self, stop: Stop, now: float) -> Iterator[CircuitBreaker]:
+    def _given_back(self, stop: Stop, now: float) -> Iterator[CircuitBreaker]:
+        self._under_way.remove(stop)
         breaker = self._breakers[stop.deployment.id]
         before = breaker.era
         yield breaker

@@ -13,7 +13,7 @@ from floop_gateway_core.errors import ErrorCode
 from floop_gateway_core.policy.breaker import BreakerState
 from floop_gateway_core.policy.retry import Fault
 from floop_gateway_core.stores.base import UsageRecord
-from floop_gateway_core.types import RequestId
+from floop_gateway_core.types import Microcredits, RequestId, Usage
 
 __all__ = [
     "Admitted",
@@ -21,6 +21,7 @@ __all__ = [
     "AttemptStarted",
     "BreakerTurned",
     "FirstText",
+    "HedgeLost",
     "Lifecycle",
     "Listener",
     "Refused",
@@ -60,6 +61,16 @@ class AttemptFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class HedgeLost:
+    """Another deployment answered first. `microcredits` is about what the host bears for the question, by its own rates."""
+
+    request_id: RequestId
+    deployment: str
+    usage: Usage
+    microcredits: Microcredits
+
+
+@dataclass(frozen=True, slots=True)
 class FirstText:
     request_id: RequestId
     deployment: str
@@ -79,7 +90,9 @@ class Settled:
     record: UsageRecord
 
 
-Lifecycle: TypeAlias = Admitted | Refused | AttemptStarted | AttemptFailed | FirstText | BreakerTurned | Settled
+Lifecycle: TypeAlias = (
+    Admitted | Refused | AttemptStarted | AttemptFailed | HedgeLost | FirstText | BreakerTurned | Settled
+)
 Listener: TypeAlias = Callable[[Lifecycle], None]
 
 

@@ -17,23 +17,19 @@ from contextlib import aclosing
 import anyio
 
 from floop_gateway_core.engine.attempt import Attempt
+from floop_gateway_core.engine.attempts import Attempts
 from floop_gateway_core.engine.deployment import Caller, Deployment, Engine
-from floop_gateway_core.engine.itinerary import Itinerary
+from floop_gateway_core.engine.itinerary import Stop
 from floop_gateway_core.engine.judge import judge_alias, judge_size, off_the_loop
 from floop_gateway_core.engine.lifecycle import (
     Admitted,
-    AttemptFailed,
-    AttemptStarted,
-    BreakerTurned,
     FirstText,
     Refused,
     tell,
 )
-from floop_gateway_core.engine.meter import Meter
 from floop_gateway_core.engine.settle import settle
 from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.policy.admission import Ask, refuse_size
-from floop_gateway_core.policy.breaker import BreakerState
 from floop_gateway_core.policy.budget import utc_day
 from floop_gateway_core.policy.estimate import TokenEstimate
 from floop_gateway_core.policy.retry import Fault
@@ -65,7 +61,7 @@ class Run:
         self._route: list[Deployment] = []
         self._sizes: dict[str, TokenEstimate] = {}
         self._granted_tokens = 0
-        self._meter: Meter | None = None
+        self._attempts: Attempts | None = None
 
     # -- admission -------------------------------------------------------------------------------------------------
 
@@ -122,60 +118,63 @@ class Run:
         if self._settled:
             return
         self.record.status, self.record.code = 200 if self.head_sent or self.released else 499, None
-        if self._meter is None or not self._meter.sent:
-            await self._settle("client_gone", charge=None, usage=Usage(0, 0))
+        if self._attempts is not None and self._attempts.may_cost:
+            await self._capture(self._attempts.current, "client_gone", None)
         else:
-            await self._capture("client_gone", None)
+            await self._settle("client_gone", charge=None, usage=Usage(0, 0))
 
     # -- events ----------------------------------------------------------------------------------------------------
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Give the answer's events. Close the generator in the task that reads it; that settles what is unsettled."""
-        now = anyio.current_time()
-        itinerary = Itinerary(
-            self._route, self._engine.breakers, attempts=self._engine.limits.attempts, now=now, on_turn=self._turned
+        attempts = self._attempts = Attempts(
+            self._engine,
+            self.record,
+            self._call,
+            self._route,
+            self._sizes,
+            granted_tokens=self._granted_tokens,
+            deadline=self._deadline,
         )
         fault: UpstreamFault | None = None
         try:
-            while (stop := itinerary.stop) is not None:
+            while (stop := attempts.next_stop) is not None:
                 if stop.delay_s:
                     await anyio.sleep(stop.delay_s)
                 try:
-                    async with aclosing(self._answer(stop.deployment, itinerary)) as answer:
+                    async with aclosing(self._answer(stop, attempts)) as answer:
                         async for event in answer:
                             yield event
                     return
                 except UpstreamFault as error:
                     fault = error
-                self._note_failure(stop.deployment, fault)
-                now = anyio.current_time()
-                itinerary.failed(fault, now, self._deadline - now)
+                attempts.failed(fault)
                 if self.released:
-                    yield await self._cut_short()
+                    yield await self._cut_short(attempts.current)
                     return
-                self._meter = None
-            yield await self._fail(fault, itinerary)
+                attempts.forget()
+            yield await self._fail(fault, attempts)
         except Exception:
             await self._break()
             raise
         finally:
-            itinerary.close()
+            attempts.close()
             await self.abandon()
 
-    async def _answer(self, deployment: Deployment, itinerary: Itinerary) -> AsyncGenerator[Event, None]:
+    async def _answer(self, stop: Stop, attempts: Attempts) -> AsyncGenerator[Event, None]:
         """Give one attempt's events; raise `UpstreamFault`. A plain answer's texts are held back until its end."""
-        attempt, meter = self._attempt(deployment)
         joiner, held = SurrogateJoiner(), []
         try:
-            delta = await attempt.start()
+            delta = await attempts.start(stop)
+            attempt = attempts.current
             while True:
-                meter.add(delta)
+                attempt.meter.add(delta)
                 texts = [text for text in map(joiner.feed, delta.texts) if text]
-                finish = "max_tokens" if meter.overran else delta.finish
+                finish = "max_tokens" if attempt.meter.overran else delta.finish
                 if finish and (half := joiner.flush()):
                     texts.append(half)
                 if texts:
-                    self._note_text(deployment)
+                    self._note_text(attempt.deployment)
                 if finish:
                     break
                 if texts and self._call.stream:
@@ -185,61 +184,39 @@ class Run:
                     held += texts
                 delta = await attempt.next()
             # The terminal event has been read: the capture comes before even the text that came with it.
-            itinerary.succeeded(anyio.current_time())
-            bill = await self._complete(finish)
+            attempts.succeeded()
+            bill = await self._complete(attempt, finish)
             if held or texts:
                 yield Texts(held + texts)
             yield Completed(bill, finish)
         finally:
-            await attempt.aclose()
-
-    def _attempt(self, deployment: Deployment) -> tuple[Attempt, Meter]:
-        self.record.attempts += 1
-        self.record.deployment = deployment.id
-        self.record.first_text_ms = None
-        meter = self._meter = Meter(
-            input_tokens=self._sizes[deployment.vocabulary].expected,
-            granted_tokens=self._granted_tokens,
-            thinking_tokens=deployment.thinking_allowance_tokens,
-            vocabulary=deployment.vocabulary,
-        )
-        call = deployment.upstream_call(self._call, self._granted_tokens)
-        tell(self._engine.listeners, AttemptStarted(self.record.request_id, deployment.id, self.record.attempts))
-        return Attempt(deployment, call, deadline=self._deadline, on_sent=meter.send), meter
+            await attempts.close_current()
 
     def _note_text(self, deployment: Deployment) -> None:
         if self.record.first_text_ms is None:
             self.record.first_text_ms = after_ms = self._elapsed_ms()
             tell(self._engine.listeners, FirstText(self.record.request_id, deployment.id, after_ms))
 
-    def _note_failure(self, deployment: Deployment, fault: UpstreamFault) -> None:
-        event = AttemptFailed(self.record.request_id, deployment.id, fault.fault, fault.reason)
-        tell(self._engine.listeners, event)
-
-    def _turned(self, deployment: str, state: BreakerState) -> None:
-        tell(self._engine.listeners, BreakerTurned(deployment, state))
-
     def _elapsed_ms(self) -> int:
         return round((anyio.current_time() - self._started) * 1000)
 
     # -- the ends --------------------------------------------------------------------------------------------------
 
-    async def _complete(self, finish: FinishReason) -> Bill:
+    async def _complete(self, attempt: Attempt, finish: FinishReason) -> Bill:
         self.record.status = 200
-        return await self._capture("complete", finish)
+        return await self._capture(attempt, "complete", finish)
 
-    async def _cut_short(self) -> Failed:
+    async def _cut_short(self, attempt: Attempt) -> Failed:
         """The upstream failed after the first text had left: what was produced is billed, and the stream says so."""
         self.record.status, self.record.code = 200, ErrorCode.PROVIDER_ERROR
-        bill = await self._capture("upstream_error", "error")
+        bill = await self._capture(attempt, "upstream_error", "error")
         return Failed(Refusal(ErrorCode.PROVIDER_ERROR, "The provider failed in the middle of the answer."), bill)
 
-    async def _fail(self, fault: UpstreamFault | None, itinerary: Itinerary) -> Failed:
+    async def _fail(self, fault: UpstreamFault | None, attempts: Attempts) -> Failed:
         """Nothing has left: an error of its own status, and nothing is charged."""
         ending: Ending = "refused"
         if fault is None:
-            left_s = itinerary.cool_down_left_s(self._route, anyio.current_time())
-            retry_after_s = max(UNAVAILABLE_RETRY_AFTER_S, math.ceil(left_s))
+            retry_after_s = max(UNAVAILABLE_RETRY_AFTER_S, math.ceil(attempts.cool_down_left_s))
             message = f"Every deployment of this route is cooling down after failures. Retry after {retry_after_s} s."
             refusal = Refusal(ErrorCode.SERVICE_UNAVAILABLE, message, retry_after_s=retry_after_s)
         elif fault.fault is Fault.CONTEXT_LENGTH:
@@ -260,23 +237,21 @@ class Run:
         if self._settled:
             return
         self.record.code, self.record.status = ErrorCode.INTERNAL_ERROR, 200 if self.released else 500
-        if self.released:
-            await self._capture("internal_error", "error")
+        if self.released and self._attempts is not None:
+            await self._capture(self._attempts.current, "internal_error", "error")
         else:
             await self._settle("internal_error", charge=None, usage=Usage(0, 0))
 
-    async def _capture(self, ending: Ending, finish: FinishReason | None) -> Bill:
-        """Charge what the current attempt produced, at the rate of the deployment that served."""
-        meter, record = self._meter, self.record
-        if meter is None or record.deployment is None:
-            raise RuntimeError("only an attempt can be captured")
+    async def _capture(self, attempt: Attempt, ending: Ending, finish: FinishReason | None) -> Bill:
+        """Charge what an attempt produced, at the rate of the deployment that served."""
+        meter, record = attempt.meter, self.record
         # Shielded: the count decides the bill, and a long text is counted in a thread, where cancellation could come.
         with anyio.CancelScope(shield=True):
             usage = await off_the_loop(meter.characters, meter.usage)
         record.finish_reason, record.estimated = finish, not meter.covered
         record.input_tokens, record.output_tokens = usage.input_tokens, usage.output_tokens
         record.cached_tokens, record.reasoning_tokens = usage.cached_tokens, usage.reasoning_tokens
-        charge = self._engine.deployments[record.deployment].prices.charge(usage)
+        charge = attempt.deployment.prices.charge(usage)
         return await self._settle(ending, charge=charge, usage=usage)
 
     async def _settle(self, ending: Ending, *, charge: Microcredits | None, usage: Usage) -> Bill:

@@ -1,8 +1,11 @@
 """Everything in this process's memory: for tests and single-process toys. It forgets at exit, and bounds its log.
 
-It is safe on any number of event loops and threads of one process; several processes would each count for themselves.
+It is safe on any number of event loops and threads of one process. Several processes would each count for themselves, which
+a limit's owner should know: where a process finds that it is one of several workers, it says so in the log.
 """
 
+import logging
+import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -14,6 +17,7 @@ from floop_gateway_core.policy.books import Books, JointHold
 from floop_gateway_core.policy.budget import DayBudget
 from floop_gateway_core.policy.ledger import Account, Hold
 from floop_gateway_core.policy.window import Decision, RateLimiter
+from floop_gateway_core.stores._siblings import has_sibling
 from floop_gateway_core.stores.base import (
     Admitted,
     HoldRequest,
@@ -29,6 +33,8 @@ from floop_gateway_core.types import Microcredits, RequestId
 
 __all__ = ["MemoryStore"]
 
+log = logging.getLogger("floop_gateway")
+
 MAX_RECORDS = 100_000
 
 
@@ -41,6 +47,7 @@ class _OpenHold:
 class MemoryStore:
     def __init__(self, *, max_records: int = MAX_RECORDS) -> None:
         self._lock = threading.Lock()
+        self._looked_pid: int | None = None
         self._max_records = max_records
         self._projects: dict[str, Project] = {}
         self._keys: dict[str, str] = {}  # digest -> project
@@ -50,7 +57,8 @@ class MemoryStore:
         self._open: dict[RequestId, _OpenHold] = {}
         self._settled: dict[RequestId, tuple[Hold, UsageRecord]] = {}  # in the order of settling
 
-    async def setup(self) -> None: ...
+    async def setup(self) -> None:
+        self._look_for_siblings()
 
     async def aclose(self) -> None: ...
 
@@ -105,7 +113,18 @@ class MemoryStore:
             name = self._keys.get(digest)
             return None if name is None else self._projects[name]
 
+    def _look_for_siblings(self) -> None:
+        """Once a process, and so once more in each child of a fork."""
+        if self._looked_pid != (pid := os.getpid()):
+            self._looked_pid = pid
+            if has_sibling():
+                log.warning(
+                    "the store is memory:// and this process is one of several workers: each has projects, limits and "
+                    "balances of its own; use sqlite:/// to share them"
+                )
+
     async def acquire(self, project: str, limit: int, now: float) -> Decision:
+        self._look_for_siblings()
         with self._lock:
             return self._limiter.acquire(project, now, limit=limit)
 

@@ -1,9 +1,14 @@
 """The store in memory passes the suite, from several threads too, and bounds its log."""
 
+import logging.handlers
+import multiprocessing
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import anyio
 import pytest
@@ -115,3 +120,43 @@ async def test_a_listing_does_not_change_while_requests_end() -> None:
     first = await anext(listing)
     await store.settle(settlement(hold_request("req_2")))
     assert ["req_1"] == [first.request_id, *[record.request_id async for record in listing]]
+
+
+SERVER = """
+import multiprocessing, sys
+from tests.stores.test_memory import worker
+if __name__ == "__main__":
+    for workers in (1, 2):
+        context = multiprocessing.get_context(sys.argv[1])
+        queue = context.Queue()
+        started = [context.Process(target=worker, args=(queue,)) for _ in range(workers)]
+        for one in started: one.start()
+        print(sorted(queue.get(timeout=60) for _ in started), flush=True)
+        for one in started: one.terminate(); one.join()
+"""
+
+
+def worker(found: "multiprocessing.Queue[int]") -> None:
+    """Serve one request, say how often that was warned of, and live on."""
+    monitor = logging.handlers.BufferingHandler(100)
+    logging.getLogger("floop_gateway").addHandler(monitor)
+    store = MemoryStore()
+    anyio.run(store.acquire, "p", 10, NOW)
+    anyio.run(store.acquire, "p", 10, NOW)
+    found.put(len([one for one in monitor.buffer if "several workers" in one.getMessage()]))
+    threading.Event().wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is seen there")
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_each_of_several_workers_but_one_warns(start: str, tmp_path: Path) -> None:
+    """Two workers of one server see each other; a single one, and this process with its many stores, see nobody."""
+    (tmp_path / "server.py").write_text(SERVER)
+    ran = subprocess.run(
+        [sys.executable, str(tmp_path / "server.py"), start],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert ("[0]\n[0, 1]\n", "") == (ran.stdout, ran.stderr)
