@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from floop_gateway_core.admin import Admin as Admin
     from floop_gateway_core.admin import KeyRotated as KeyRotated
+    from floop_gateway_core.bridge import Bridge as Bridge
+    from floop_gateway_core.calls import Answer as Answer
     from floop_gateway_core.config import ConfigError as ConfigError
     from floop_gateway_core.config import Settings as Settings
     from floop_gateway_core.errors import CATALOGUE as CATALOGUE
+    from floop_gateway_core.errors import BudgetExceededError as BudgetExceededError
     from floop_gateway_core.errors import ErrorCode as ErrorCode
     from floop_gateway_core.errors import GatewayError as GatewayError
+    from floop_gateway_core.errors import InsufficientCreditsError as InsufficientCreditsError
+    from floop_gateway_core.errors import InvalidRequestError as InvalidRequestError
+    from floop_gateway_core.errors import ProviderError as ProviderError
+    from floop_gateway_core.errors import RateLimitedError as RateLimitedError
     from floop_gateway_core.errors import Refusal as Refusal
+    from floop_gateway_core.errors import UnauthorizedError as UnauthorizedError
+    from floop_gateway_core.errors import UnavailableError as UnavailableError
     from floop_gateway_core.gateway import Gateway as Gateway
     from floop_gateway_core.policy.breaker import CircuitBreaker as CircuitBreaker
     from floop_gateway_core.policy.classify import Classification as Classification
@@ -29,8 +38,10 @@ if TYPE_CHECKING:
     from floop_gateway_core.policy.window import RateLimiter as RateLimiter
     from floop_gateway_core.stores.memory import MemoryStore as MemoryStore
     from floop_gateway_core.stores.sqlite import SQLiteStore as SQLiteStore
+    from floop_gateway_core.types import Completed as Completed
     from floop_gateway_core.types import Message as Message
     from floop_gateway_core.types import TextPart as TextPart
+    from floop_gateway_core.types import Texts as Texts
     from floop_gateway_core.types import Usage as Usage
     from floop_gateway_core.wire.exchange import BodyReader as BodyReader
     from floop_gateway_core.wire.exchange import ClientDisconnected as ClientDisconnected
@@ -42,8 +53,22 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "admin": ("Admin", "KeyRotated"),
+    "bridge": ("Bridge",),
+    "calls": ("Answer",),
     "config": ("ConfigError", "Settings"),
-    "errors": ("CATALOGUE", "ErrorCode", "GatewayError", "Refusal"),
+    "errors": (
+        "CATALOGUE",
+        "ErrorCode",
+        "GatewayError",
+        "Refusal",
+        "BudgetExceededError",
+        "InsufficientCreditsError",
+        "InvalidRequestError",
+        "ProviderError",
+        "RateLimitedError",
+        "UnauthorizedError",
+        "UnavailableError",
+    ),
     "gateway": ("Gateway",),
     "policy.breaker": ("CircuitBreaker",),
     "policy.classify": ("Classification", "classify"),
@@ -53,7 +78,7 @@ _WHERE = {
     "policy.window": ("Decision", "RateLimiter"),
     "stores.memory": ("MemoryStore",),
     "stores.sqlite": ("SQLiteStore",),
-    "types": ("Message", "TextPart", "Usage"),
+    "types": ("Completed", "Message", "TextPart", "Texts", "Usage"),
     "wire.exchange": ("BodyReader", "ClientDisconnected", "GatewayRequest", "Reply"),
     "wire.sse": ("SSEDecoder", "SSEEncoder", "ServerSentEvent"),
 }

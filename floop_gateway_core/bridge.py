@@ -16,12 +16,13 @@ At the interpreter's exit open exchanges are cancelled and settled, and the gate
 import atexit
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, Unpack
 from weakref import WeakSet
 
 import anyio
@@ -29,6 +30,7 @@ import anyio.to_thread
 from anyio.from_thread import BlockingPortal
 from anyio.lowlevel import RunVar
 
+from floop_gateway_core.calls import Answer, CallEvent, CallOptions, MessageLike
 from floop_gateway_core.gateway import Gateway
 from floop_gateway_core.wire.exchange import ClientDisconnected, GatewayRequest, Headers, Reply
 
@@ -64,6 +66,26 @@ class Bridge:
         Raises `RuntimeError` where the process is stopping, and in the portal's own thread.
         """
         return Chunks(_process(self.gateway), self.gateway, request).reply()
+
+    def chat(self, key: str, messages: Sequence[MessageLike], **options: Unpack[CallOptions]) -> Answer:
+        """The synchronous twin of `Gateway.chat`."""
+        return self.call(partial(self.gateway.chat, key, messages, **options))
+
+    def generate(self, key: str, prompt: str, **options: Unpack[CallOptions]) -> Answer:
+        """The synchronous twin of `Gateway.generate`."""
+        return self.call(partial(self.gateway.generate, key, prompt, **options))
+
+    def stream(
+        self, key: str, messages: Sequence[MessageLike], **options: Unpack[CallOptions]
+    ) -> Generator[CallEvent, None, None]:
+        """The synchronous twin of `Gateway.stream`. Leaving early, close it, and the call is settled at once."""
+        portal = _process(self.gateway).portal
+        events = self.gateway.stream(key, messages, **options)
+        try:
+            while (event := portal.call(anext, events, None)) is not None:
+                yield event
+        finally:
+            portal.call(events.aclose)
 
     def call(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
         """Run a coroutine function in the gateway's event loop, and wait: `bridge.call(gateway.rotate_key, "shop")`."""

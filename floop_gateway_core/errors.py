@@ -11,7 +11,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-__all__ = ["CATALOGUE", "ErrorCode", "ErrorSpec", "FieldError", "GatewayError", "Refusal"]
+__all__ = [
+    "CATALOGUE",
+    "BudgetExceededError",
+    "ErrorCode",
+    "ErrorSpec",
+    "FieldError",
+    "GatewayError",
+    "InsufficientCreditsError",
+    "InvalidRequestError",
+    "ProviderError",
+    "RateLimitedError",
+    "Refusal",
+    "UnauthorizedError",
+    "UnavailableError",
+]
 
 
 class ErrorCode(StrEnum):
@@ -107,10 +121,67 @@ class Refusal:
 
 
 class GatewayError(Exception):
-    """A refusal where only an exception can travel: calls within the process."""
+    """A refusal where only an exception can travel: calls within the process.
 
-    def __init__(self, refusal: Refusal) -> None:
+    Its class is that of the code; `GatewayError` itself is what a host catches that treats all alike. `credits_used` is
+    what the part of a stream has cost that came before the failure, in micro-credits.
+
+    >>> error = GatewayError.of(Refusal(ErrorCode.RATE_LIMITED, "Too many.", retry_after_s=7))
+    >>> type(error).__name__, error.code, error.retry_after_s
+    ('RateLimitedError', <ErrorCode.RATE_LIMITED: 'RATE_LIMITED'>, 7)
+    """
+
+    def __init__(self, refusal: Refusal, credits_used: int = 0) -> None:
         super().__init__(f"{refusal.code}: {refusal.message}")
         self.refusal = refusal
         self.code = refusal.code
         self.retry_after_s = refusal.retry_after_s
+        self.fields = refusal.fields
+        self.credits_used = credits_used
+
+    @staticmethod
+    def of(refusal: Refusal, credits_used: int = 0) -> "GatewayError":
+        """Give the exception of a refusal's code."""
+        return _ERROR_OF.get(refusal.code, GatewayError)(refusal, credits_used)
+
+
+class InvalidRequestError(GatewayError):
+    """The call itself is at fault: its fields, its alias, its size."""
+
+
+class UnauthorizedError(GatewayError):
+    """The key is not valid."""
+
+
+class InsufficientCreditsError(GatewayError):
+    """The account cannot pay for the call."""
+
+
+class RateLimitedError(GatewayError):
+    """The requests per minute are used up; come back in `retry_after_s`."""
+
+
+class BudgetExceededError(GatewayError):
+    """The day's tokens are used up."""
+
+
+class ProviderError(GatewayError):
+    """Every attempt failed, or the answer broke off in the middle."""
+
+
+class UnavailableError(GatewayError):
+    """Every breaker on the route is open, or the store does not answer."""
+
+
+_ERROR_OF: Mapping[ErrorCode, type[GatewayError]] = {
+    ErrorCode.INVALID_BODY: InvalidRequestError,
+    ErrorCode.VALIDATION_ERROR: InvalidRequestError,
+    ErrorCode.INPUT_TOO_LARGE: InvalidRequestError,
+    ErrorCode.INVALID_MODEL: InvalidRequestError,
+    ErrorCode.UNAUTHORIZED: UnauthorizedError,
+    ErrorCode.INSUFFICIENT_CREDITS: InsufficientCreditsError,
+    ErrorCode.RATE_LIMITED: RateLimitedError,
+    ErrorCode.BUDGET_EXCEEDED: BudgetExceededError,
+    ErrorCode.PROVIDER_ERROR: ProviderError,
+    ErrorCode.SERVICE_UNAVAILABLE: UnavailableError,
+}

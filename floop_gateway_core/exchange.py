@@ -11,7 +11,7 @@ that task, when the host leaves it, however it leaves.
 """
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,14 +22,14 @@ from anyio.lowlevel import checkpoint
 
 from floop_gateway_core.body import drop_rest, may_have_body, read_body
 from floop_gateway_core.clock import new_request_id
-from floop_gateway_core.engine.deployment import Caller, Engine, Plan
 from floop_gateway_core.engine.heartbeat import WithHeartbeats
 from floop_gateway_core.engine.judge import off_the_loop
 from floop_gateway_core.engine.run import Run
 from floop_gateway_core.errors import ErrorCode, Refusal
+from floop_gateway_core.front import STORE_UNAVAILABLE, Front
 from floop_gateway_core.policy.admission import refuse_rate
 from floop_gateway_core.policy.window import Decision
-from floop_gateway_core.stores.base import Admitted, Ending, Project, StoreUnavailable, UsageRecord
+from floop_gateway_core.stores.base import Ending, StoreUnavailable
 from floop_gateway_core.types import (
     Bill,
     Call,
@@ -48,12 +48,11 @@ from floop_gateway_core.wire.exchange import ClientDisconnected, GatewayRequest,
 from floop_gateway_core.wire.frames import StreamFrames, render_json
 from floop_gateway_core.wire.parse import parse
 
-__all__ = ["Exchange", "Front"]
+__all__ = ["Exchange"]
 
 log = logging.getLogger("floop_gateway")
 
 ENDPOINTS: dict[str, Endpoint] = {"/chat": "chat", "/generate": "generate", "/embed": "embed"}
-STORE_RETRY_AFTER_S = 5
 SLOW_CLIENT_GRACE_S = 1.0
 STREAM_HEADERS = (
     ("Content-Type", "text/event-stream"),
@@ -62,18 +61,6 @@ STREAM_HEADERS = (
 )
 
 Header: TypeAlias = tuple[str, str]
-Authenticate: TypeAlias = Callable[[str, float], Awaitable[Admitted | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Front:
-    """What an exchange needs of its gateway."""
-
-    engine: Engine
-    authenticate: Authenticate
-    plan_of: Callable[[Project], Plan]
-    body_bytes: int
-    body_s: float
 
 
 @dataclass(slots=True)
@@ -122,9 +109,7 @@ class Exchange:
             return await self._answer()
         except StoreUnavailable as error:
             log.warning("request %s: the store does not answer: %s", self._head.request_id, error)
-            message = f"The gateway's store does not answer. Retry after {STORE_RETRY_AFTER_S} s."
-            refusal = Refusal(ErrorCode.SERVICE_UNAVAILABLE, message, retry_after_s=STORE_RETRY_AFTER_S)
-            return await self._refuse_quietly(refusal, "refused")
+            return await self._refuse_quietly(STORE_UNAVAILABLE, "refused")
         except ClientDisconnected:
             if self._run is not None:
                 await self._run.abandon()
@@ -147,18 +132,15 @@ class Exchange:
             )
             return self._error(refusal)
         key = keys.from_header(request.header("authorization"))
-        admitted = await self._front.authenticate(keys.digest(key), self._now) if key else None
-        if admitted is None:
-            return self._error(Refusal(ErrorCode.UNAUTHORIZED, "Send a valid key: Authorization: Bearer flp_sk_…"))
-        project, decision = admitted
-        self._head.rate = rate_headers(decision)
-        record = UsageRecord(self._head.request_id, project.name, project.key_prefix, endpoint, self._now)
-        caller = Caller(project, self._front.plan_of(project))
-        run = self._run = Run(self._front.engine, caller, record, started=anyio.current_time())
+        begun = await self._front.begin(key, endpoint, self._head.request_id, self._now)
+        if isinstance(begun, Refusal):
+            return self._error(begun)
+        run, decision = begun
+        self._run, self._head.rate = run, rate_headers(decision)
         # From here on there is one record, and leaving the exchange settles whatever is unsettled.
         self._stack.push_async_callback(run.abandon)
-        if not decision.allowed:
-            return await self._refuse(run, refuse_rate(decision.limit, decision.window_s, decision.retry_after_s))
+        if too_many := refuse_rate(decision):
+            return await self._refuse(run, too_many)
         if endpoint == "embed":
             return await self._refuse(run, Refusal(ErrorCode.NOT_IMPLEMENTED, "Embeddings are reserved for later."))
         call = await self._call(endpoint)

@@ -5,20 +5,22 @@ HTTP client, providers, a classifier. Everything that happens afterwards is `exc
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Self, Unpack, cast
 
 import anyio
 import httpx
 
 from floop_gateway_core.admin import Admin, KeyRotatedHook
+from floop_gateway_core.calls import Answer, CallEvent, CallOptions, Calls, MessageLike
 from floop_gateway_core.clock import Clock, system_clock
 from floop_gateway_core.config import VOCABULARY_OF, ConfigError, DeploymentSettings, Settings
 from floop_gateway_core.engine.deployment import Classifier, Deployment, Engine, Plan, UpstreamLimits
 from floop_gateway_core.engine.lifecycle import Listener
-from floop_gateway_core.exchange import Exchange, Front
+from floop_gateway_core.exchange import Exchange
+from floop_gateway_core.front import Front
 from floop_gateway_core.policy.breaker import BreakerState, CircuitBreaker
 from floop_gateway_core.policy.route import Routes
 from floop_gateway_core.providers.anthropic import AnthropicCodec
@@ -88,6 +90,7 @@ class Gateway:
             listeners=(*listeners, *filter(None, [settings.hooks.load("lifecycle")])),
         )
         self._front = Front(self.engine, self._authenticate, self.plan_of, settings.body_bytes, settings.body_s)
+        self._calls = Calls(self._front)
 
     @classmethod
     def from_config(cls, path: str | Path | None = None) -> Self:
@@ -166,6 +169,43 @@ class Gateway:
     def open(self, request: GatewayRequest) -> Exchange:
         """Begin an exchange: `async with gateway.open(request) as reply`."""
         return Exchange(self._front, request)
+
+    async def chat(
+        self,
+        key: str,
+        messages: Sequence[MessageLike],
+        **options: Unpack[CallOptions],
+    ) -> Answer:
+        """Answer a list of messages within the process, under a project's key; raise `GatewayError`.
+
+        A message is a `Message` or a dictionary as the wire's; the options are the wire's fields. The call is checked,
+        limited, billed and logged as one that came over HTTP.
+        """
+        fields = {"messages": messages, **options}
+        return await self._calls.answer(key, "chat", fields)
+
+    async def generate(
+        self,
+        key: str,
+        prompt: str,
+        **options: Unpack[CallOptions],
+    ) -> Answer:
+        """Answer one prompt within the process, as `chat` does a list of messages."""
+        fields = {"prompt": prompt, **options}
+        return await self._calls.answer(key, "generate", fields)
+
+    def stream(
+        self,
+        key: str,
+        messages: Sequence[MessageLike],
+        **options: Unpack[CallOptions],
+    ) -> AsyncGenerator[CallEvent, None]:
+        """Give an answer's events as they come: `Texts`, and last `Completed` with the bill; raise `GatewayError`.
+
+        Leaving early, settle at once by closing it: `async with aclosing(gateway.stream(…)) as events`.
+        """
+        fields = {"messages": messages, **options}
+        return self._calls.stream(key, "chat", fields)
 
     def health(self, now: float | None = None) -> dict[str, BreakerState]:
         """Give each deployment's breaker state; `now` is on the clock of `anyio.current_time`."""

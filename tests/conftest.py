@@ -3,6 +3,8 @@
 import pytest
 from hypothesis import settings
 
+from floop_gateway_core.policy import retry
+
 pytest.register_assert_rewrite("floop_gateway_core.testing")
 
 # A deadline would make a slow machine a failure; a database would make one run depend on another.
@@ -13,3 +15,9 @@ settings.load_profile("house")
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture
+def short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait as little as possible between two attempts on one deployment."""
+    monkeypatch.setattr(retry, "BACKOFF_BASE_S", 0.01)

@@ -15,6 +15,7 @@ from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.policy.budget import DayBudget, seconds_to_midnight
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.policy.pricing import WorstCase, dearest, format_credits
+from floop_gateway_core.policy.window import Decision
 from floop_gateway_core.types import Microcredits
 
 __all__ = ["PRECEDENCE", "Ask", "Grant", "grant", "refuse_rate", "refuse_size"]
@@ -58,11 +59,15 @@ class Grant:
     held_microcredits: Microcredits
 
 
-def refuse_rate(limit: int, window_s: float, retry_after_s: int) -> Refusal:
+def refuse_rate(decision: Decision) -> Refusal | None:
+    """Refuse what the moving window does not allow."""
+    if decision.allowed:
+        return None
     return Refusal(
         ErrorCode.RATE_LIMITED,
-        f"The limit of {limit} requests in {window_s:g} seconds is used up. Retry after {retry_after_s} s.",
-        retry_after_s=retry_after_s,
+        f"The limit of {decision.limit} requests in {decision.window_s:g} seconds is used up. "
+        f"Retry after {decision.retry_after_s} s.",
+        retry_after_s=decision.retry_after_s,
     )
 
 

@@ -4,7 +4,6 @@ from typing import get_args
 
 import pytest
 
-from floop_gateway_core.policy import retry
 from floop_gateway_core.testing.answers import Vendor
 
 
@@ -18,9 +17,3 @@ def vendor(request: pytest.FixtureRequest) -> Vendor:
 def stream(request: pytest.FixtureRequest) -> bool:
     value: bool = request.param
     return value
-
-
-@pytest.fixture
-def short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait as little as possible between two attempts on one deployment."""
-    monkeypatch.setattr(retry, "BACKOFF_BASE_S", 0.01)
