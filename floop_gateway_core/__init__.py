@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from floop_gateway_core.errors import UnauthorizedError as UnauthorizedError
     from floop_gateway_core.errors import UnavailableError as UnavailableError
     from floop_gateway_core.gateway import Gateway as Gateway
+    from floop_gateway_core.pieces.breaker import Breaker as Breaker
+    from floop_gateway_core.pieces.breaker import BreakerOpen as BreakerOpen
+    from floop_gateway_core.pieces.credits import Credits as Credits
+    from floop_gateway_core.pieces.limiting import RequestLimiter as RequestLimiter
     from floop_gateway_core.policy.breaker import CircuitBreaker as CircuitBreaker
     from floop_gateway_core.policy.classify import Classification as Classification
     from floop_gateway_core.policy.classify import classify as classify
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from floop_gateway_core.stores.sqlite import SQLiteStore as SQLiteStore
     from floop_gateway_core.types import Completed as Completed
     from floop_gateway_core.types import Message as Message
+    from floop_gateway_core.types import Microcredits as Microcredits
     from floop_gateway_core.types import TextPart as TextPart
     from floop_gateway_core.types import Texts as Texts
     from floop_gateway_core.types import Usage as Usage
@@ -70,6 +75,9 @@ _WHERE = {
         "UnavailableError",
     ),
     "gateway": ("Gateway",),
+    "pieces.breaker": ("Breaker", "BreakerOpen"),
+    "pieces.credits": ("Credits",),
+    "pieces.limiting": ("RequestLimiter",),
     "policy.breaker": ("CircuitBreaker",),
     "policy.classify": ("Classification", "classify"),
     "policy.estimate": ("TokenEstimate", "estimate_messages", "estimate_tokens", "fits"),
@@ -78,7 +86,7 @@ _WHERE = {
     "policy.window": ("Decision", "RateLimiter"),
     "stores.memory": ("MemoryStore",),
     "stores.sqlite": ("SQLiteStore",),
-    "types": ("Completed", "Message", "TextPart", "Texts", "Usage"),
+    "types": ("Completed", "Message", "Microcredits", "TextPart", "Texts", "Usage"),
     "wire.exchange": ("BodyReader", "ClientDisconnected", "GatewayRequest", "Reply"),
     "wire.sse": ("SSEDecoder", "SSEEncoder", "ServerSentEvent"),
 }

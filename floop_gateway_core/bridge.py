@@ -34,7 +34,7 @@ from floop_gateway_core.calls import Answer, CallEvent, CallOptions, MessageLike
 from floop_gateway_core.gateway import Gateway
 from floop_gateway_core.wire.exchange import ClientDisconnected, GatewayRequest, Headers, Reply
 
-__all__ = ["Bridge", "Chunks", "SyncReply", "ThreadedBody"]
+__all__ = ["Bridge", "Chunks", "SyncReply", "ThreadedBody", "run"]
 
 T = TypeVar("T")
 
@@ -111,7 +111,12 @@ _current: _Process | None = None
 _stopped = False
 
 
-def _process(gateway: Gateway) -> _Process:
+def run(function: Callable[..., Awaitable[T]], *args: object) -> T:
+    """Run a coroutine function in the process's event loop, and wait: for pieces that need no gateway."""
+    return _process().portal.call(function, *args)
+
+
+def _process(gateway: Gateway | None = None) -> _Process:
     """Give this process's portal, started if there is none; a portal from before a fork has no thread any more."""
     global _current
     process = _current
@@ -122,7 +127,7 @@ def _process(gateway: Gateway) -> _Process:
                 raise RuntimeError("the process is stopping; the gateway opens nothing any more")
             if process is None or process.pid != os.getpid():
                 process = _current = _start()
-    if gateway not in process.gateways:
+    if gateway is not None and gateway not in process.gateways:
         process.gateways.add(gateway)
     return process
 

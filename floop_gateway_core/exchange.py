@@ -15,20 +15,20 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TypeAlias, assert_never
+from typing import assert_never
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from floop_gateway_core.body import drop_rest, may_have_body, read_body
 from floop_gateway_core.clock import new_request_id
-from floop_gateway_core.engine.heartbeat import WithHeartbeats
 from floop_gateway_core.engine.judge import off_the_loop
 from floop_gateway_core.engine.run import Run
 from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.front import STORE_UNAVAILABLE, Front
+from floop_gateway_core.heartbeat import WithHeartbeats
 from floop_gateway_core.policy.admission import refuse_rate
-from floop_gateway_core.policy.window import Decision
+from floop_gateway_core.policy.rate_headers import Header, rate_headers
 from floop_gateway_core.stores.base import Ending, StoreUnavailable
 from floop_gateway_core.types import (
     Bill,
@@ -59,8 +59,6 @@ STREAM_HEADERS = (
     ("Cache-Control", "no-store, no-transform"),
     ("X-Accel-Buffering", "no"),
 )
-
-Header: TypeAlias = tuple[str, str]
 
 
 @dataclass(slots=True)
@@ -136,7 +134,7 @@ class Exchange:
         if isinstance(begun, Refusal):
             return self._error(begun)
         run, decision = begun
-        self._run, self._head.rate = run, rate_headers(decision)
+        self._run, self._head.rate = run, rate_headers([("rpm", decision)])
         # From here on there is one record, and leaving the exchange settles whatever is unsettled.
         self._stack.push_async_callback(run.abandon)
         if too_many := refuse_rate(decision):
@@ -188,7 +186,7 @@ class Exchange:
         generator = run.events()
         events: AsyncIterator[Event] = generator
         if call.stream and (every_s := self._front.engine.limits.heartbeat_s):
-            events = await self._stack.enter_async_context(WithHeartbeats(generator, every_s))
+            events = await self._stack.enter_async_context(WithHeartbeats[Event](generator, every_s, Heartbeat()))
         else:
             await self._stack.enter_async_context(aclosing(generator))
         first = await anext(events)
@@ -257,15 +255,3 @@ class Exchange:
 async def _then_drop(body: bytes, request: GatewayRequest) -> AsyncGenerator[bytes, None]:
     yield body
     await drop_rest(request.body)
-
-
-def rate_headers(decision: Decision) -> tuple[Header, ...]:
-    """Give the contract's headers and the structured fields of the IETF's RateLimit draft."""
-    limit, remaining, reset_s = decision.limit, decision.remaining, decision.reset_s
-    return (
-        ("X-RateLimit-Limit", str(limit)),
-        ("X-RateLimit-Remaining", str(remaining)),
-        ("X-RateLimit-Reset", str(reset_s)),
-        ("RateLimit-Policy", f'"rpm";q={limit};w={decision.window_s:.0f}'),
-        ("RateLimit", f'"rpm";r={remaining};t={reset_s}'),
-    )

@@ -89,3 +89,17 @@ def raw(address: str, request: bytes, *, limit: int = 1 << 20, timeout_s: float 
         while len(answer) < limit and (chunk := connection.recv(65536)):
             answer += chunk
         return bytes(answer)
+
+
+@contextmanager
+def in_thread(server: Any) -> Iterator[str]:
+    """Serve with one of werkzeug's servers in a thread; give its address."""
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join(20)
+        server.server_close()
+        assert not thread.is_alive()

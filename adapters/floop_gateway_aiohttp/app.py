@@ -54,7 +54,7 @@ async def _serve(gateway: Gateway, request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(status=CLIENT_GONE)
     whole = False
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_cancel_on_disconnect, request, tasks.cancel_scope)
+        tasks.start_soon(cancel_on_disconnect, request, tasks.cancel_scope)
         async with gateway.open(ours) as reply:
             response = web.StreamResponse(status=reply.status, headers=CIMultiDict(reply.headers))
             with suppress(OSError, ClientConnectionError):  # the client has gone: leaving the exchange settles it
@@ -76,7 +76,7 @@ async def _write(response: web.StreamResponse, reply: Reply, request: web.Reques
     await response.write_eof()
 
 
-async def _cancel_on_disconnect(request: web.Request, scope: anyio.CancelScope) -> None:
+async def cancel_on_disconnect(request: web.Request, scope: anyio.CancelScope) -> None:
     while (transport := request.transport) is not None and not transport.is_closing():  # noqa: ASYNC110 - no event is there
         await anyio.sleep(LOOK_S)
     scope.cancel()

@@ -37,9 +37,16 @@ class Decision:
 
 
 def decide(
-    *, limit: int, count: int, oldest_us: int | None, leaving_us: int | None, now_us: int, window_us: int
+    *,
+    limit: int,
+    count: int,
+    oldest_us: int | None,
+    leaving_us: int | None,
+    now_us: int,
+    window_us: int,
+    spends: bool = True,
 ) -> Decision:
-    """Decide on one admission, of which the caller keeps the instant if it is allowed.
+    """Decide on one admission, of which the caller keeps the instant if it is allowed; else `spends` is False.
 
     `count` admissions count now, the oldest at `oldest_us`. `leaving_us` is the instant that must leave before the next
     call gets in, the one at index `count - limit`: the oldest, unless the limit was lowered meanwhile.
@@ -49,7 +56,7 @@ def decide(
     allowed = count < limit
     reset_s = _wait_s(now_us if oldest_us is None else oldest_us, now_us, window_us)
     retry_after_s = 0 if allowed or leaving_us is None else _wait_s(leaving_us, now_us, window_us)
-    return Decision(allowed, limit, max(0, limit - count - 1), retry_after_s, reset_s, window_us / SECOND_US)
+    return Decision(allowed, limit, max(0, limit - count - spends), retry_after_s, reset_s, window_us / SECOND_US)
 
 
 def _wait_s(instant_us: int, now_us: int, window_us: int) -> int:
@@ -63,7 +70,7 @@ class Window:
         self.window_us = window_us
         self._instants: deque[int] = deque()
 
-    def acquire(self, limit: int, now_us: int) -> Decision:
+    def acquire(self, limit: int, now_us: int, *, spends: bool = True) -> Decision:
         instants = self._instants
         while instants and instants[0] <= now_us - self.window_us:
             instants.popleft()
@@ -77,8 +84,9 @@ class Window:
             leaving_us=instants[count - limit] if count >= limit else None,
             now_us=now_us,
             window_us=self.window_us,
+            spends=spends,
         )
-        if decision.allowed:
+        if decision.allowed and spends:
             # Calls of several threads may come a little out of order; the instants stay sorted.
             instants.append(max(now_us, instants[-1]) if instants else now_us)
         return decision
@@ -107,8 +115,11 @@ class RateLimiter:
         self._windows: dict[str, Window] = {}
         self._sweep_us: int | None = None
 
-    def acquire(self, key: str, now: float, *, limit: int | None = None) -> Decision:
-        """Admit or refuse one call of `key` at `now`; `limit` overrides the limiter's own for this call."""
+    def acquire(self, key: str, now: float, *, limit: int | None = None, spends: bool = True) -> Decision:
+        """Admit or refuse one call of `key` at `now`; `limit` overrides the limiter's own for this call.
+
+        Where it `spends` nothing it only says what a call would meet; `remaining` is then what is left before that.
+        """
         now_us, window_us = microseconds(now), microseconds(self.window_s)
         if self._sweep_us is None or abs(now_us - self._sweep_us) >= window_us:
             # Forget idle keys, once a window: memory is bounded by the keys that two windows saw.
@@ -117,4 +128,4 @@ class RateLimiter:
         window = self._windows.get(key)
         if window is None:
             window = self._windows[key] = Window(window_us)
-        return window.acquire(self.limit if limit is None else limit, now_us)
+        return window.acquire(self.limit if limit is None else limit, now_us, spends=spends)

@@ -58,13 +58,7 @@ def _resolve(connection: Connection, settlement: Settlement, resolve: Callable[[
         if before.hold is not None:
             _save_hold(connection, record.request_id, owner, day, after.hold, expires_at=0.0)
             _save(connection, record, owner, day, after)
-            for kind, amount in (
-                ("capture", -credits.captured),
-                ("overrun", -credits.overrun),
-                ("write_off", credits.written_off),
-            ):
-                if amount:
-                    _enter(connection, owner, kind, amount, record.request_id, settlement.now)
+            enter_capture(connection, owner, credits, record.request_id, settlement.now)
     return Settled(after.hold.credits, after.account)
 
 
@@ -87,7 +81,7 @@ def expire(connection: Connection, now: float) -> int:
 
 def grant_credits(connection: Connection, owner: str, amount: Microcredits, now: float) -> Account:
     after, _, _ = ledger.apply(account(connection, owner) or Account(), None, ledger.Grant(amount))
-    _save_account(connection, owner, after)
+    save_account(connection, owner, after)
     if amount:
         _enter(connection, owner, "grant", amount, None, now)
     return after
@@ -132,14 +126,14 @@ def _finished(connection: Connection, request_id: RequestId) -> bool:
 
 
 def _save(connection: Connection, record: UsageRecord, owner: str, day_key: int, after: Books) -> None:
-    _save_account(connection, owner, after.account)
+    save_account(connection, owner, after.account)
     connection.execute(
         "INSERT INTO days VALUES (?1, ?2, ?3, ?4) ON CONFLICT (project, day) DO UPDATE SET used = ?3, held = ?4",
         (record.project, day_key, after.budget.used, after.budget.held),
     )
 
 
-def _save_account(connection: Connection, owner: str, after: Account) -> None:
+def save_account(connection: Connection, owner: str, after: Account) -> None:
     connection.execute(
         "INSERT INTO accounts VALUES (?1, ?2, ?3) ON CONFLICT (owner) DO UPDATE SET posted = ?2, held = ?3",
         (owner, after.posted, after.held),
@@ -159,9 +153,18 @@ def _save_hold(
     )  # fmt: skip
 
 
-def _enter(
-    connection: Connection, owner: str, kind: str, amount: int, request_id: RequestId | None, now: float
-) -> None:
+def enter_capture(connection: Connection, owner: str, hold: Hold, id: str, now: float) -> None:
+    """Enter what a resolved hold has moved."""
+    for kind, amount in (
+        ("capture", -hold.captured),
+        ("overrun", -hold.overrun),
+        ("write_off", hold.written_off),
+    ):
+        if amount:
+            _enter(connection, owner, kind, amount, id, now)
+
+
+def _enter(connection: Connection, owner: str, kind: str, amount: int, request_id: str | None, now: float) -> None:
     connection.execute(
         "INSERT INTO entries (owner, kind, amount, request_id, at) VALUES (?, ?, ?, ?, ?)",
         (owner, kind, amount, request_id, now),

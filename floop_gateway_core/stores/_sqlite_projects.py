@@ -1,8 +1,7 @@
-"""Rows of projects, keys and windows. Each function runs inside a transaction that its caller opened."""
+"""Rows of projects and keys. Each function runs inside a transaction that its caller opened."""
 
 import sqlite3
 
-from floop_gateway_core.policy.window import SECOND_US, WINDOW_S, Decision, decide, microseconds
 from floop_gateway_core.stores.base import NoSuchProject, Project, ProjectExists, ProjectSettings
 
 Connection = sqlite3.Connection
@@ -75,36 +74,3 @@ def _existing(connection: Connection, name: str) -> Project:
     if (project := by_name(connection, name)) is None:
         raise NoSuchProject(name)
     return project
-
-
-def acquire(connection: Connection, project: str, limit: int, now: float) -> Decision:
-    """The moving window as rows; the count is kept beside them, so a call costs the same under any limit."""
-    now_us, window_us = microseconds(now), int(WINDOW_S * SECOND_US)
-    gone = connection.execute(
-        "DELETE FROM instants WHERE project = ? AND (at_us <= ? OR at_us > ?)",
-        (project, now_us - window_us, now_us + window_us),
-    ).rowcount
-    row = connection.execute("SELECT count FROM windows WHERE project = ?", (project,)).fetchone()
-    count = (row[0] if row else 0) - gone
-    decision = decide(
-        limit=limit,
-        count=count,
-        oldest_us=_instant(connection, project, 0) if count else None,
-        leaving_us=_instant(connection, project, count - limit) if count >= limit else None,
-        now_us=now_us,
-        window_us=window_us,
-    )
-    if decision.allowed:
-        connection.execute("INSERT INTO instants VALUES (?, ?)", (project, now_us))
-    connection.execute(
-        "INSERT INTO windows VALUES (?1, ?2) ON CONFLICT (project) DO UPDATE SET count = ?2",
-        (project, count + decision.allowed),
-    )
-    return decision
-
-
-def _instant(connection: Connection, project: str, index: int) -> int:
-    (at_us,) = connection.execute(
-        "SELECT at_us FROM instants WHERE project = ? ORDER BY at_us LIMIT 1 OFFSET ?", (project, index)
-    ).fetchone()
-    return int(at_us)

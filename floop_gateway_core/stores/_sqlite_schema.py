@@ -55,6 +55,13 @@ STEPS = (
     CREATE INDEX usage_by_time ON usage (started_at, request_id);
     CREATE INDEX usage_by_project ON usage (project, started_at, request_id);
     """,
+    """
+    CREATE TABLE meters (
+        id TEXT PRIMARY KEY, owner TEXT NOT NULL, state TEXT NOT NULL, amount INTEGER NOT NULL,
+        captured INTEGER NOT NULL, overrun INTEGER NOT NULL, written_off INTEGER NOT NULL, expires_at REAL NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX open_meters ON meters (expires_at) WHERE state = 'open';
+    """,
 )
 
 

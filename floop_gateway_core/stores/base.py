@@ -12,7 +12,7 @@ one transaction. `floop_gateway_core.testing` ships the suite that every store m
 A store that cannot answer raises `StoreUnavailable`, which the client sees as 503; anything else it raises is a 500.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, Protocol, TypeAlias
@@ -26,6 +26,7 @@ from floop_gateway_core.types import Endpoint, FinishReason, Microcredits, Reque
 __all__ = [
     "Ending",
     "HoldRequest",
+    "KeyedWindow",
     "LedgerStore",
     "NoSuchProject",
     "Project",
@@ -38,6 +39,7 @@ __all__ = [
     "Store",
     "StoreUnavailable",
     "UsageRecord",
+    "WindowStore",
 ]
 
 Ending = Literal["complete", "upstream_error", "client_gone", "refused", "internal_error", "lost"]
@@ -199,6 +201,22 @@ class ProjectStore(Protocol):
 class RateStore(Protocol):
     async def acquire(self, project: str, limit: int, now: float) -> Decision:
         """Spend one request of the project's moving minute, or refuse; atomic over all processes on the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedWindow:
+    """One of a host's own limits, for one of its callers: `limit` requests in any `window_s` seconds."""
+
+    key: str
+    limit: int
+    window_s: float
+
+
+class WindowStore(Protocol):
+    """Any moving windows of a host's own, apart from those of projects."""
+
+    async def acquire_all(self, windows: Sequence[KeyedWindow], now: float) -> Sequence[Decision]:
+        """Spend one request of every window, or, where one of them refuses, of none; atomic as `acquire` is."""
 
 
 class LedgerStore(Protocol):

@@ -1,29 +1,75 @@
-"""The rate over any storage of the `limits` package that has a moving window, for hosts that run one already.
+"""Windows over any storage of the `limits` package, for hosts that run one already: a strategy of `limits`, its own clock.
 
-`limits` keeps an instant through the moment at which it is exactly as old as the window, and reads its own clock: the wait
-that is promised is therefore rounded up past that moment. Right after a
-limit was lowered, the wait is that of the oldest instant only. On trio, where its asynchronous storages do not run, give
-the URI of a synchronous one (`memory://`, `redis://…`): it is called in a worker thread.
+`limits` keeps an instant through the moment at which it is exactly as old as the window: the wait that is promised is
+therefore rounded up past that moment. Right after a limit was lowered, the wait is the oldest instant's only. On trio,
+where its asynchronous storages do not run, give the URI of a synchronous one (`memory://`, `redis://…`): it is called in a
+worker thread.
 """
 
 import math
 import time
+from collections.abc import Sequence
 from functools import partial
 from inspect import isawaitable
 
 import anyio.to_thread
-from limits import RateLimitItemPerSecond
-from limits.aio.strategies import MovingWindowRateLimiter as AsyncMovingWindow
+from limits import RateLimitItem, RateLimitItemPerSecond
+from limits.aio.strategies import STRATEGIES as ASYNC_STRATEGIES
 from limits.errors import StorageError
 from limits.storage import storage_from_string
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import STRATEGIES, RateLimiter
 
 from floop_gateway_core.policy.window import WINDOW_S, Decision
 from floop_gateway_core.stores.base import StoreUnavailable
 
-__all__ = ["LimitsRate"]
+__all__ = ["LimitsRate", "LimitsStorage"]
 
 NAMESPACE = "floop-gateway"
+
+
+class LimitsStorage:
+    """`uri` as `limits` writes it: `async+redis://localhost:6379`, `memory://`, …
+
+    Raises ValueError for a strategy that there is not, or that the storage does not have.
+    """
+
+    def __init__(self, uri: str, strategy: str = "moving-window") -> None:
+        known = ASYNC_STRATEGIES if uri.startswith("async+") else STRATEGIES
+        if strategy not in known:
+            raise ValueError(f"strategy is {strategy!r}; allowed are {', '.join(sorted(known))}")
+        # Every storage raises errors of its own library, which only `limits` knows.
+        storage = storage_from_string(uri, wrap_exceptions=True)
+        try:
+            self._limiter = known[strategy](storage)  # type: ignore[abstract]
+        except NotImplementedError as error:
+            raise ValueError(f"the storage has no {strategy}: {error}") from None
+
+    async def acquire_all(self, items: Sequence[RateLimitItem], key: str) -> list[Decision]:
+        """Spend one of every limit, or of none; of several, requests at the same moment may pass one more.
+
+        Raises `StoreUnavailable`.
+        """
+        try:
+            # One limit is hit at once, which is atomic; several are asked first, or those before a refusal would be spent.
+            allowed = [len(items) == 1 or bool(await self._call("test", item, key)) for item in items]
+            if all(allowed):
+                allowed = [bool(await self._call("hit", item, key)) for item in items]
+            return [await self._decision(item, key, one) for item, one in zip(items, allowed, strict=True)]
+        except StorageError as error:
+            raise StoreUnavailable(f"limits: {type(error.storage_error).__name__}") from None
+
+    async def _decision(self, item: RateLimitItem, key: str, allowed: bool) -> Decision:
+        stats = await self._call("get_window_stats", item, key)
+        left_s = max(1, math.floor(stats.reset_time - time.time()) + 1)
+        remaining = max(0, stats.remaining) if allowed else 0
+        return Decision(allowed, item.amount, remaining, 0 if allowed else left_s, left_s, float(item.get_expiry()))
+
+    async def _call(self, name: str, item: RateLimitItem, key: str):  # type: ignore[no-untyped-def]
+        method = getattr(self._limiter, name)
+        if isinstance(self._limiter, RateLimiter):
+            return await anyio.to_thread.run_sync(partial(method, item, key))
+        answer = method(item, key)
+        return await answer if isawaitable(answer) else answer
 
 
 class _Requests(RateLimitItemPerSecond):
@@ -34,28 +80,12 @@ class _Requests(RateLimitItemPerSecond):
 
 
 class LimitsRate:
-    """`uri` as `limits` writes it: `async+redis://localhost:6379`, `memory://`, …; one without a moving window raises."""
+    """The gateway's rate on such a storage; one without a moving window raises ValueError."""
 
     def __init__(self, uri: str) -> None:
-        storage = storage_from_string(uri, wrap_exceptions=True)
-        self._limiter = AsyncMovingWindow(storage) if uri.startswith("async+") else MovingWindowRateLimiter(storage)
+        self._storage = LimitsStorage(uri)
 
     async def acquire(self, project: str, limit: int, now: float) -> Decision:
         """`now` is ignored: the storage has its own clock."""
-        item = _Requests(limit, int(WINDOW_S), NAMESPACE)
-        try:
-            allowed = await self._call("hit", item, project)
-            stats = await self._call("get_window_stats", item, project)
-        except StorageError as error:
-            raise StoreUnavailable(f"limits: {type(error.storage_error).__name__}") from None
-        left_s = max(1, math.floor(stats.reset_time - time.time()) + 1)
-        return Decision(
-            bool(allowed), limit, max(0, stats.remaining) if allowed else 0, 0 if allowed else left_s, left_s, WINDOW_S
-        )
-
-    async def _call(self, name: str, item: RateLimitItemPerSecond, project: str):  # type: ignore[no-untyped-def]
-        method = getattr(self._limiter, name)
-        if isinstance(self._limiter, MovingWindowRateLimiter):
-            return await anyio.to_thread.run_sync(partial(method, item, project))
-        answer = method(item, project)
-        return await answer if isawaitable(answer) else answer
+        (decision,) = await self._storage.acquire_all([_Requests(limit, int(WINDOW_S), NAMESPACE)], project)
+        return decision

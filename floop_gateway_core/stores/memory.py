@@ -7,7 +7,7 @@ a limit's owner should know: where a process finds that it is one of several wor
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from floop_gateway_core.errors import Refusal
@@ -21,6 +21,7 @@ from floop_gateway_core.stores._siblings import has_sibling
 from floop_gateway_core.stores.base import (
     Admitted,
     HoldRequest,
+    KeyedWindow,
     NoSuchProject,
     Project,
     ProjectExists,
@@ -52,6 +53,7 @@ class MemoryStore:
         self._projects: dict[str, Project] = {}
         self._keys: dict[str, str] = {}  # digest -> project
         self._limiter = RateLimiter(1)
+        self._own_limiters: dict[float, RateLimiter] = {}  # by their windows
         self._accounts: dict[str, Account] = {}
         self._days: dict[tuple[str, int], DayBudget] = {}
         self._open: dict[RequestId, _OpenHold] = {}
@@ -127,6 +129,18 @@ class MemoryStore:
         self._look_for_siblings()
         with self._lock:
             return self._limiter.acquire(project, now, limit=limit)
+
+    async def acquire_all(self, windows: Sequence[KeyedWindow], now: float) -> Sequence[Decision]:
+        self._look_for_siblings()
+        with self._lock:
+            decisions = [self._own_window(window, now, spends=False) for window in windows]
+            if all(decision.allowed for decision in decisions):
+                decisions = [self._own_window(window, now, spends=True) for window in windows]
+            return decisions
+
+    def _own_window(self, window: KeyedWindow, now: float, *, spends: bool) -> Decision:
+        limiter = self._own_limiters.setdefault(window.window_s, RateLimiter(1, window.window_s))
+        return limiter.acquire(window.key, now, limit=window.limit, spends=spends)
 
     async def authenticate_and_acquire(
         self, digest: str, limit_of: Callable[[Project], int], now: float

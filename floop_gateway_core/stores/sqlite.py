@@ -7,7 +7,7 @@ blocked, and a cancelled caller's transaction still runs to its end.
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -16,15 +16,18 @@ import anyio.to_thread
 
 from floop_gateway_core.errors import Refusal
 from floop_gateway_core.policy.admission import Grant
-from floop_gateway_core.policy.ledger import Account
+from floop_gateway_core.policy.ledger import Account, Command, Outcome
 from floop_gateway_core.policy.window import Decision
 from floop_gateway_core.stores import _sqlite_ledger as ledger_rows
+from floop_gateway_core.stores import _sqlite_meters as meter_rows
 from floop_gateway_core.stores import _sqlite_projects as project_rows
+from floop_gateway_core.stores import _sqlite_windows as window_rows
 from floop_gateway_core.stores._sqlite_schema import migrate
 from floop_gateway_core.stores._sqlite_worker import Job, Worker
 from floop_gateway_core.stores.base import (
     Admitted,
     HoldRequest,
+    KeyedWindow,
     Project,
     ProjectSettings,
     Settled,
@@ -46,6 +49,7 @@ class SQLiteStore:
         self.path = Path(path)
         self._busy_s = busy_s
         self._worker = Worker(self._connect)
+        self._swept: dict[float, float] = {}
 
     # -- how a call runs -------------------------------------------------------------------------------------------
 
@@ -110,18 +114,28 @@ class SQLiteStore:
         return await self._read(partial(project_rows.by_digest, digest))
 
     async def acquire(self, project: str, limit: int, now: float) -> Decision:
-        return await self._write(lambda connection: project_rows.acquire(connection, project, limit, now))
+        return await self._write(lambda connection: window_rows.acquire(connection, project, limit, now))
+
+    async def acquire_all(self, windows: Sequence[KeyedWindow], now: float) -> Sequence[Decision]:
+        def spend(connection: Connection) -> Sequence[Decision]:
+            for window_s in {window.window_s for window in windows}:
+                if abs(now - self._swept.get(window_s, 0.0)) >= window_s:  # once a window, in each process
+                    window_rows.sweep(connection, window_s, now)
+                    self._swept[window_s] = now
+            return window_rows.acquire_all(connection, windows, now)
+
+        return await self._write(spend)
 
     async def authenticate_and_acquire(
         self, digest: str, limit_of: Callable[[Project], int], now: float
     ) -> Admitted | None:
         def spend(connection: Connection, project: Project) -> Admitted:
-            return project, project_rows.acquire(connection, project.name, limit_of(project), now)
+            return project, window_rows.acquire(connection, project.name, limit_of(project), now)
 
         # Only a known key takes the write lock: strangers cannot make the projects' requests wait.
         return await self._worker.run(Job(partial(project_rows.by_digest, digest), spend))
 
-    # -- budgets, accounts, holds, the log -------------------------------------------------------------------------
+    # -- both holds of a request -----------------------------------------------------------------------------------
 
     async def hold(self, request: HoldRequest) -> Grant | Refusal:
         return await self._write(lambda connection: ledger_rows.hold(connection, request))
@@ -133,6 +147,21 @@ class SQLiteStore:
         # The look is a read; only where there is something to void is the write lock taken.
         over = Job(partial(ledger_rows.any_over, now), lambda connection, _: ledger_rows.expire(connection, now))
         return await self._worker.run(over) or 0
+
+    # -- holds that are no request's -------------------------------------------------------------------------------
+
+    async def apply_meter(
+        self, id: str, owner: str | None, command: Command, *, now: float, expires_at: float
+    ) -> Outcome:
+        """Apply a ledger's command to the hold of an id; see `pieces.credits`."""
+        apply = partial(meter_rows.apply, now=now, expires_at=expires_at)
+        return await self._write(lambda connection: apply(connection, id, owner, command))
+
+    async def expire_meters(self, now: float) -> int:
+        over = Job(partial(meter_rows.any_over, now), lambda connection, _: meter_rows.expire(connection, now))
+        return await self._worker.run(over) or 0
+
+    # -- accounts and the log --------------------------------------------------------------------------------------
 
     async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account:
         return await self._write(lambda connection: ledger_rows.grant_credits(connection, owner, amount, now))

@@ -60,6 +60,17 @@ class SSEEncoder:
         lines.extend("data: " + line for line in _NEWLINE.split(data))
         return _utf8("\n".join(lines) + "\n\n")
 
+    def frame(self, event: ServerSentEvent | str) -> bytes:
+        """Give the frame of a value: an event, or a string, which is the data of an unnamed one.
+
+        >>> SSEEncoder().frame(ServerSentEvent("one", id="7"))
+        b'id: 7\\ndata: one\\n\\n'
+        """
+        if isinstance(event, str):
+            return self.encode(event)
+        name = None if event.event == "message" else event.event
+        return self.encode(event.data, event=name, id=event.id or None, retry=event.retry)
+
     def comment(self, text: str = "") -> bytes:
         """Give a comment, which every parser ignores: a heartbeat."""
         return _utf8("".join(f": {line}\n" for line in _NEWLINE.split(text)) + "\n")

@@ -79,6 +79,6 @@ async def test_a_storage_that_does_not_answer_is_unavailable_and_tells_no_secret
         raise StorageError(ConnectionError("redis://user:secret@localhost is gone"))
 
     rate = LimitsRate("memory://")
-    monkeypatch.setattr(rate._limiter, "hit", fail)
+    monkeypatch.setattr(rate._storage._limiter, "hit", fail)
     with pytest.raises(StoreUnavailable, match=r"^limits: ConnectionError$"):
         await rate.acquire("p", 1, NOW)

@@ -1,0 +1,58 @@
+"""Rate limits for an aiohttp host's own routes.
+
+    limit_requests(app, RequestLimiter("10/minute;200/hour"))
+
+It is a middleware, and a signal beside it: a stream's headers have left by the time its handler comes back.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from aiohttp import web
+
+from floop_gateway_core import Refusal, RequestLimiter
+
+__all__ = ["limit_requests", "remote_address"]
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+HEADERS = web.RequestKey("floop_gateway_rate_headers", tuple)
+
+
+def remote_address(request: web.Request) -> str | None:
+    """Give the address of the peer."""
+    return request.remote
+
+
+def limit_requests(
+    app: web.Application,
+    limiter: RequestLimiter,
+    *,
+    key: Callable[[web.Request], str | None] = remote_address,
+    refused: Callable[[Refusal], web.StreamResponse] | None = None,
+) -> None:
+    """Limit what `key` gives a caller for (None: no limit); `refused` gives the host's own response."""
+    refuse = refused or _envelope
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        caller = key(request)
+        if caller is None:
+            return await handler(request)
+        verdict = await limiter.hit(caller)
+        request[HEADERS] = verdict.headers
+        return await handler(request) if verdict.refusal is None else refuse(verdict.refusal)
+
+    app.middlewares.append(middleware)
+    app.on_response_prepare.append(_add_headers)
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in request.get(HEADERS, ()):
+        response.headers[name] = value
+
+
+def _envelope(refusal: Refusal) -> web.StreamResponse:
+    return web.Response(
+        body=refusal.body, status=refusal.status, headers=dict(refusal.headers), content_type="application/json"
+    )

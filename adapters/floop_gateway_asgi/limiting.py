@@ -1,0 +1,61 @@
+"""Rate limits for an ASGI host's own routes.
+
+app.add_middleware(RateLimitMiddleware, limiter=RequestLimiter("10/minute;200/hour"))
+"""
+
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from floop_gateway_asgi.app import ASGIApp, Receive, Scope, Send
+from floop_gateway_core import Refusal, RequestLimiter
+
+__all__ = ["RateLimitMiddleware", "client_address"]
+
+
+def client_address(scope: Scope) -> str | None:
+    """Give the address of the peer: behind a proxy that of the proxy, unless the server reads its headers."""
+    client = scope.get("client")
+    return None if client is None else str(client[0])
+
+
+class RateLimitMiddleware:
+    """Limits what `key` gives a caller for (None: no limit); `refused` gives the host's own response as an application."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        limiter: RequestLimiter,
+        *,
+        key: Callable[[Scope], str | None] = client_address,
+        refused: Callable[[Refusal], ASGIApp] | None = None,
+    ) -> None:
+        self._app = app
+        self._limiter = limiter
+        self._key = key
+        self._refused = refused or _envelope
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller = self._key(scope) if scope["type"] == "http" else None
+        if caller is None:
+            await self._app(scope, receive, send)
+            return
+        verdict = await self._limiter.hit(caller)
+        more = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in verdict.headers]
+
+        async def with_headers(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *more]}
+            await send(message)
+
+        app = self._app if verdict.refusal is None else self._refused(verdict.refusal)
+        await app(scope, receive, with_headers)
+
+
+def _envelope(refusal: Refusal) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        pairs = (("Content-Type", "application/json"), ("Content-Length", str(len(refusal.body))), *refusal.headers)
+        headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
+        await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else refusal.body})
+
+    return answer

@@ -1,0 +1,57 @@
+"""A host's own events as an SSE response of Starlette and FastAPI, which any ASGI host can call.
+
+async def ticks():
+    yield ServerSentEvent("1", id="1")
+
+@app.get("/ticks")
+async def route(): return EventStreamResponse(ticks(), heartbeat_s=15)
+"""
+
+from collections.abc import Mapping
+
+import anyio
+from starlette.responses import Response
+
+from floop_gateway_asgi.app import Receive, Scope, Send
+from floop_gateway_core.pieces.streaming import HEADERS, Source, framed, source_of
+
+__all__ = ["EventStreamResponse"]
+
+
+class EventStreamResponse(Response):
+    """Streams events; a function as `events` is called with the request's `Last-Event-ID` ("" where there is none).
+
+    A client that leaves cancels the source, at once.
+    """
+
+    def __init__(
+        self,
+        events: Source,
+        *,
+        heartbeat_s: float = 0.0,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._events = events
+        self._heartbeat_s = heartbeat_s
+        self.background = None
+        self.status_code = status_code
+        self.init_headers({**dict(HEADERS), **(headers or {})})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_cancel_on_disconnect, receive, tasks.cancel_scope)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            if scope["method"] != "HEAD":
+                async with framed(source_of(self._events, asked), self._heartbeat_s) as frames:
+                    async for frame in frames:
+                        await send({"type": "http.response.body", "body": frame, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+            tasks.cancel_scope.cancel()
+
+
+async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()

@@ -1,0 +1,35 @@
+"""What an answer's headers say of the windows that its request was counted in.
+
+`X-RateLimit-*` are of the window that matters most: the one that refuses longest, else the one with the least left. The
+structured fields (`RateLimit-Policy` and `RateLimit`, as the IETF's draft has them) name every window.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from floop_gateway_core.policy.window import Decision
+
+__all__ = ["Header", "decisive", "rate_headers"]
+
+Header: TypeAlias = tuple[str, str]
+
+
+def decisive(decisions: Sequence[Decision]) -> Decision:
+    """Give the decision that a client should go by."""
+    return max(decisions, key=lambda one: (not one.allowed, one.retry_after_s, -one.remaining))
+
+
+def rate_headers(windows: Sequence[tuple[str, Decision]]) -> tuple[Header, ...]:
+    """Give the headers for one or more named windows; `reset` is seconds until the oldest counted request leaves.
+
+    >>> rate_headers([("rpm", Decision(True, limit=10, remaining=7, retry_after_s=0, reset_s=30))])[-2:]
+    (('RateLimit-Policy', '"rpm";q=10;w=60'), ('RateLimit', '"rpm";r=7;t=30'))
+    """
+    first = decisive([decision for _, decision in windows])
+    return (
+        ("X-RateLimit-Limit", str(first.limit)),
+        ("X-RateLimit-Remaining", str(first.remaining)),
+        ("X-RateLimit-Reset", str(first.reset_s)),
+        ("RateLimit-Policy", ", ".join(f'"{name}";q={one.limit};w={one.window_s:.0f}' for name, one in windows)),
+        ("RateLimit", ", ".join(f'"{name}";r={one.remaining};t={one.reset_s}' for name, one in windows)),
+    )

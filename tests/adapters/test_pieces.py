@@ -1,0 +1,301 @@
+"""The single pieces in Starlette, FastAPI, Flask and aiohttp, over real sockets: rate limits and event streams."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import httpx
+import httpx_sse
+import pytest
+from aiohttp import web
+from fastapi import FastAPI
+from flask import Flask
+from flask import Response as FlaskResponse
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
+from werkzeug.serving import make_server
+
+from floop_gateway_aiohttp.limiting import limit_requests
+from floop_gateway_aiohttp.streaming import event_stream as aiohttp_stream
+from floop_gateway_asgi.app import ASGIApp
+from floop_gateway_asgi.limiting import RateLimitMiddleware
+from floop_gateway_asgi.streaming import EventStreamResponse
+from floop_gateway_core import Refusal, RequestLimiter, ServerSentEvent
+from floop_gateway_flask.limiting import RateLimit
+from floop_gateway_flask.streaming import event_stream as flask_stream
+from tests.adapters.test_aiohttp import served as aiohttp_served
+from tests.serving import in_thread, served, until
+
+Serve = Callable[[str], Any]
+"""From a way of limiting (`envelope`, `own`, `keyed`) to a context manager that gives the host's address."""
+
+
+def limiter() -> RequestLimiter:
+    return RequestLimiter("2/minute;5/hour")
+
+
+# -- rate limits -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def starlette_limited(way: str) -> Iterator[str]:
+    async def page(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("the page")
+
+    def own(refusal: Refusal) -> ASGIApp:
+        return JSONResponse({"slow": "down"}, 418, headers=dict(refusal.headers))
+
+    ways: dict[str, Any] = {
+        "envelope": {},
+        "own": {"refused": own},
+        "keyed": {"key": lambda scope: dict(scope["headers"]).get(b"x-caller", b"").decode() or None},
+    }
+    app = Starlette(routes=[Route("/", page)])
+    app.add_middleware(RateLimitMiddleware, limiter=limiter(), **ways[way])
+    with served(app) as address:
+        yield address
+
+
+@contextmanager
+def flask_limited(way: str) -> Iterator[str]:
+    from flask import request
+
+    app = Flask(__name__)
+    ways: dict[str, Any] = {
+        "envelope": {},
+        "own": {"refused": lambda refusal: ({"slow": "down"}, 418, dict(refusal.headers))},
+        "keyed": {"key": lambda: request.headers.get("x-caller")},
+    }
+    limit = RateLimit(limiter(), **ways[way])
+
+    def page() -> str:
+        return "the page"
+
+    if way == "keyed":
+        app.add_url_rule("/", view_func=limit(page))
+    else:
+        app.add_url_rule("/", view_func=page)
+        limit.init_app(app)
+    with in_thread(make_server("127.0.0.1", 0, app, threaded=True)) as address:
+        yield address
+
+
+@contextmanager
+def aiohttp_limited(way: str) -> Iterator[str]:
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="the page")
+
+    ways: dict[str, Any] = {
+        "envelope": {},
+        "own": {
+            "refused": lambda refusal: web.json_response({"slow": "down"}, status=418, headers=dict(refusal.headers))
+        },
+        "keyed": {"key": lambda request: request.headers.get("x-caller")},
+    }
+    app = web.Application()
+    app.router.add_get("/", page)
+    limit_requests(app, limiter(), **ways[way])
+    with aiohttp_served(app) as address:
+        yield address
+
+
+LIMITED = pytest.mark.parametrize("serve", [starlette_limited, flask_limited, aiohttp_limited])
+
+
+@LIMITED
+def test_a_hosts_route_is_limited_in_the_catalogues_envelope(serve: Serve) -> None:
+    with serve("envelope") as address:
+        first, _, refused = (httpx.get(address) for _ in range(3))
+        missing = httpx.get(f"{address}/nope")
+    assert ("the page", "1", '"per-minute";r=1;t=60, "per-hour";r=4;t=3600') == (
+        first.text,
+        first.headers["x-ratelimit-remaining"],
+        first.headers["ratelimit"],
+    )
+    assert (429, "application/json") == (refused.status_code, refused.headers["content-type"])
+    assert "RATE_LIMITED" == refused.json()["error"]["code"]
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert ("2", "0") == (refused.headers["x-ratelimit-limit"], refused.headers["x-ratelimit-remaining"])
+    assert 429 == missing.status_code
+
+
+@LIMITED
+def test_a_host_may_answer_in_its_own_words(serve: Serve) -> None:
+    with serve("own") as address:
+        refused = [httpx.get(address) for _ in range(3)][-1]
+    assert (418, {"slow": "down"}) == (refused.status_code, refused.json())
+    assert "0" == refused.headers["x-ratelimit-remaining"]
+    assert "retry-after" in refused.headers
+
+
+@LIMITED
+def test_callers_count_apart_and_some_are_not_limited(serve: Serve) -> None:
+    with serve("keyed") as address:
+        for caller in ("ann", "bob"):
+            found = [httpx.get(address, headers={"X-Caller": caller}).status_code for _ in range(3)]
+            assert [200, 200, 429] == found
+        free = [httpx.get(address) for _ in range(5)]
+    assert {(200, False)} == {(one.status_code, "ratelimit" in one.headers) for one in free}
+
+
+# -- event streams -----------------------------------------------------------------------------------------------------
+
+
+class Source:
+    """Events that say what became of them."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+        self.given = 0
+
+    def events(self, after: str) -> list[ServerSentEvent | str]:
+        return ["plain", ServerSentEvent("two\nlines", "poem", "7", 1500), f"after {after or 'nothing'}"]
+
+    async def told(self, after: str) -> AsyncIterator[ServerSentEvent | str]:
+        try:
+            for event in self.events(after):
+                yield event
+        finally:
+            self.closed += 1
+
+    def told_plainly(self, after: str) -> Iterator[ServerSentEvent | str]:
+        try:
+            yield from self.events(after)
+        finally:
+            self.closed += 1
+
+    async def silent(self) -> AsyncIterator[str]:
+        try:
+            yield "first"
+            await anyio.sleep_forever()
+        finally:
+            self.closed += 1
+
+    def endless(self) -> Iterator[str]:
+        try:
+            while True:
+                self.given += 1
+                yield "x" * 10_000
+        finally:
+            self.closed += 1
+
+    def slow(self) -> Iterator[str]:
+        try:
+            yield "first"
+            time.sleep(0.5)
+            yield "second"
+        finally:
+            self.closed += 1
+
+
+@contextmanager
+def fastapi_streams(source: Source) -> Iterator[str]:
+    app = FastAPI()
+
+    @app.get("/told")
+    async def told() -> EventStreamResponse:
+        return EventStreamResponse(source.told)
+
+    @app.get("/plainly")
+    def plainly() -> EventStreamResponse:
+        return EventStreamResponse(source.told_plainly)
+
+    @app.get("/silent")
+    async def silent() -> EventStreamResponse:
+        return EventStreamResponse(source.silent(), heartbeat_s=0.1)
+
+    @app.get("/endless")
+    async def endless() -> EventStreamResponse:
+        return EventStreamResponse(source.endless())
+
+    with served(app) as address:
+        yield address
+
+
+@contextmanager
+def aiohttp_streams(source: Source) -> Iterator[str]:
+    app = web.Application()
+    makers: dict[str, Callable[[web.Request], Any]] = {
+        "/told": lambda request: aiohttp_stream(request, source.told),
+        "/plainly": lambda request: aiohttp_stream(request, source.told_plainly),
+        "/silent": lambda request: aiohttp_stream(request, source.silent(), heartbeat_s=0.1),
+        "/endless": lambda request: aiohttp_stream(request, source.endless()),
+    }
+    for path, make in makers.items():
+
+        async def route(request: web.Request, make: Callable[[web.Request], Any] = make) -> web.StreamResponse:
+            response: web.StreamResponse = await make(request)
+            return response
+
+        app.router.add_get(path, route)
+    with aiohttp_served(app) as address:
+        yield address
+
+
+@contextmanager
+def flask_streams(source: Source) -> Iterator[str]:
+    app = Flask(__name__)
+    makers: dict[str, Callable[[], FlaskResponse]] = {
+        "/told": lambda: flask_stream(source.told_plainly),
+        "/plainly": lambda: flask_stream(source.told_plainly, heartbeat_s=5),
+        "/silent": lambda: flask_stream(source.slow(), heartbeat_s=0.1),
+        "/endless": lambda: flask_stream(source.endless()),
+    }
+    for path, make in makers.items():
+        app.add_url_rule(path, path[1:], make)
+    with in_thread(make_server("127.0.0.1", 0, app, threaded=True)) as address:
+        yield address
+
+
+STREAMS = pytest.mark.parametrize("serve", [fastapi_streams, aiohttp_streams, flask_streams])
+
+
+@STREAMS
+@pytest.mark.parametrize("path", ["/told", "/plainly"])
+def test_a_foreign_parser_reads_what_was_given(serve: Callable[[Source], Any], path: str) -> None:
+    source = Source()
+    with serve(source) as address, httpx.Client() as client:
+        with httpx_sse.connect_sse(client, "GET", address + path, headers={"Last-Event-ID": "41"}) as stream:
+            found = [(event.data, event.event, event.id, event.retry) for event in stream.iter_sse()]
+            headers = stream.response.headers
+        until(lambda: source.closed == 1)
+    assert [
+        ("plain", "message", "", None),
+        ("two\nlines", "poem", "7", 1500),
+        ("after 41", "message", "7", None),
+    ] == found
+    assert ("text/event-stream", "no-store, no-transform", "no") == (
+        headers["content-type"],
+        headers["cache-control"],
+        headers["x-accel-buffering"],
+    )
+
+
+@STREAMS
+def test_silence_is_filled_with_heartbeats_and_a_client_that_leaves_ends_the_source(
+    serve: Callable[[Source], Any],
+) -> None:
+    source = Source()
+    with serve(source) as address:
+        with httpx.Client() as client, client.stream("GET", f"{address}/silent") as answer:
+            taken = b""
+            for chunk in answer.iter_raw():
+                taken += chunk
+                if taken.count(b": keep-alive\n\n") >= 2:
+                    break
+        assert taken.startswith(b"data: first\n\n: keep-alive\n\n")
+        until(lambda: source.closed == 1)
+
+
+@STREAMS
+def test_a_reader_that_leaves_an_endless_stream_stops_it(serve: Callable[[Source], Any]) -> None:
+    source = Source()
+    with serve(source) as address:
+        with httpx.Client() as client, client.stream("GET", f"{address}/endless") as answer:
+            next(answer.iter_raw())
+        until(lambda: source.closed == 1)
+    assert source.given * 10_000 < 64_000_000
