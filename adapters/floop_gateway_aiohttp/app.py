@@ -53,14 +53,20 @@ async def _serve(gateway: Gateway, request: web.Request) -> web.StreamResponse:
     ours = GatewayRequest(request.method, "" if path is None else f"/{path}", headers, body)
     response = web.StreamResponse(status=CLIENT_GONE)
     whole = False
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(cancel_on_disconnect, request, tasks.cancel_scope)
+
+    async def exchange() -> None:
+        nonlocal response, whole
         async with gateway.open(ours) as reply:
             response = web.StreamResponse(status=reply.status, headers=CIMultiDict(reply.headers))
             with suppress(OSError, ClientConnectionError):  # the client has gone: leaving the exchange settles it
                 await _write(response, reply, request)
                 whole = True
         tasks.cancel_scope.cancel()
+
+    # In a task of its own: aiohttp's `task.cancel()` would pass through shields, the group's cancellation does not.
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(exchange)
+        await cancel_on_disconnect(request, tasks.cancel_scope)
     if not whole and request.transport is not None:
         request.transport.abort()  # it took the answer too slowly, and an end would look like a whole one
     return response
@@ -68,11 +74,12 @@ async def _serve(gateway: Gateway, request: web.Request) -> web.StreamResponse:
 
 async def _write(response: web.StreamResponse, reply: Reply, request: web.Request) -> None:
     await response.prepare(request)
+    head_only = request.method == "HEAD"  # aiohttp would send a body all the same
     if isinstance(reply.body, bytes):
-        await response.write(reply.body)
+        await response.write(b"" if head_only else reply.body)
     else:
         async for chunk in reply.body:
-            await response.write(chunk)
+            await response.write(b"" if head_only else chunk)
     await response.write_eof()
 
 

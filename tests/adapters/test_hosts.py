@@ -1,187 +1,30 @@
-"""The WSGI adapter under the servers that people run, each a process of its own, over real sockets and one SQLite file."""
+"""One contract suite over every host: what a client sees, and what stays behind, is the same under all of them."""
 
 import json
-import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import count
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
 import httpx
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from floop_gateway_core import Gateway, Settings
-from floop_gateway_core.stores.base import UsageRecord
-from floop_gateway_core.testing import Hold, Reply, ScriptedUpstream
-from floop_gateway_core.types import Microcredits, Usage
+from floop_gateway_core.testing import Hold, Reply
+from floop_gateway_core.types import Usage
+from tests.adapters.world import SERVERS, STARLETTE_HOSTS, World, world_in
 from tests.serving import MOUNT, post, raw, until
-
-HOST = """
-import os
-from flask import Flask
-from floop_gateway_core import Gateway
-from floop_gateway_core.bridge import Bridge
-from floop_gateway_flask import FloopGateway
-
-gateway = Gateway.from_config(os.environ["GATEWAY_CONFIG"])
-Bridge(gateway).call(gateway.start)  # a portal that lives before a preloading server forks
-app = Flask(__name__)
-FloopGateway(app, gateway)
-
-@app.get("/hello")
-def hello():
-    return "the host's own"
-"""
-
-CONFIG = """
-store = "sqlite:///{store}"
-body_s = 1.0
-
-[plans.default]
-requests_per_minute = 100_000
-daily_tokens = 1_000_000_000
-output_tokens = 10_000_000
-
-[deployments.echo]
-provider = "echo"
-microcredits_per_token = 1250
-
-[deployments.slow]
-provider = "echo"
-microcredits_per_token = 1250
-words_per_second = 50
-
-[deployments.scripted]
-provider = "openai"
-model = "scripted"
-base_url = "{base_url}"
-microcredits_per_token = 1
-
-[routes]
-fast = ["echo"]
-smart = ["echo"]
-reason = ["echo"]
-"""
-
-SERVERS: dict[str, list[str]] = {
-    "gthread-preload": [
-        "gunicorn",
-        "--preload",
-        "-k",
-        "gthread",
-        "--threads",
-        "8",
-        "-w",
-        "2",
-        "-b",
-        "{at}",
-        "host:app",
-    ],
-    "sync": ["gunicorn", "-k", "sync", "-w", "2", "-b", "{at}", "host:app"],
-    "waitress": ["waitress", "--threads", "8", "--listen", "{at}", "host:app"],
-    "development": ["flask", "--app", "host", "run", "--port", "{port}"],
-}
-
-
-@dataclass
-class World:
-    """One folder with a host, its configuration and store, and an upstream in a thread of the test's process."""
-
-    folder: Path
-    upstream: ScriptedUpstream
-    portal: BlockingPortal
-    gateway: Gateway
-    numbers: "count[int]" = field(default_factory=count)
-
-    def project(self) -> tuple[str, str]:
-        """Make a project with credits; give its name and key."""
-        name = f"p{next(self.numbers)}"
-        new = anyio.run(partial(self.gateway.admin.create_project, name, credits=Microcredits(10**12)))
-        return name, new.key
-
-    def records(self, project: str) -> list[UsageRecord]:
-        async def read() -> list[UsageRecord]:
-            return [record async for record in self.gateway.store.usage(project)]
-
-        return anyio.run(read)
-
-    def held(self, project: str) -> int:
-        account = anyio.run(self.gateway.store.account, f"project:{project}")
-        assert account is not None
-        return account.held
-
-    def script(self, *answers: Reply) -> None:
-        self.portal.call(partial(self.upstream.script, *answers))
-
-    @contextmanager
-    def serving(self, server: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-        words = [word.format(at=f"127.0.0.1:{port}", port=port) for word in SERVERS[server]]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(self.folder), *sys.path]),
-            "GATEWAY_CONFIG": str(self.folder / "gateway.toml"),
-        }
-        log = self.folder / f"{server}.log"
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *words], cwd=self.folder, env=environment, stdout=output, stderr=output
-            )
-        try:
-            address = f"http://127.0.0.1:{port}"
-            until(lambda: process.poll() is not None or _answers(address), most_s=30)
-            assert process.poll() is None, log.read_text()
-            yield address, process
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            finally:
-                process.kill()
-                process.wait()
-
-
-def _answers(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/hello").text == "the host's own"
-    except httpx.TransportError:
-        return False
-
-
-@contextmanager
-def scripted() -> Iterator[tuple[ScriptedUpstream, BlockingPortal]]:
-    """Run a scripted upstream in a thread."""
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(ScriptedUpstream(default=Reply(endless=True, delay_s=0.005))) as upstream,
-    ):
-        yield upstream, portal
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("wsgi")
-    with scripted() as (upstream, portal):
-        config = CONFIG.format(store=folder / "gateway.db", base_url=upstream.base_url("openai"))
-        (folder / "gateway.toml").write_text(config)
-        (folder / "host.py").write_text(HOST)
-        gateway = Gateway(Settings.load(folder / "gateway.toml"))
-        yield World(folder, upstream, portal, gateway)
-        anyio.run(gateway.aclose)
+    with world_in(tmp_path_factory.mktemp("hosts")) as world:
+        yield world
 
 
 @pytest.fixture(scope="module", params=SERVERS)
@@ -208,8 +51,9 @@ def streaming(url: str, key: str, **body: Any) -> Iterator[Iterator[bytes]]:
         yield answer.iter_raw()
 
 
-def test_it_serves_the_contract(world: World, address: str) -> None:
+def test_it_serves_the_contract(world: World, server: tuple[str, str]) -> None:
     _, key = world.project()
+    name, address = server
     url = address + MOUNT
     plain = post(f"{url}/chat", key, {"messages": [{"role": "user", "content": "one two"}]})
     assert (200, "one two") == (plain.status_code, plain.json()["content"])
@@ -220,7 +64,9 @@ def test_it_serves_the_contract(world: World, address: str) -> None:
     assert ("text/event-stream", "no-store, no-transform", "no") == tuple(
         stream.headers[name] for name in ("content-type", "cache-control", "x-accel-buffering")
     )
-    for path, status in (("/chat/", 404), ("/nope", 404), ("/", 404), ("", 404), ("/%63hat", 400)):
+    for path, status in (("/chat/", 404), ("/nope", 404), ("/", 404), ("", 404), ("/a%0Ab", 404), ("/%63hat", 400)):
+        if path in ("", "/a%0Ab") and name in STARLETTE_HOSTS:
+            continue  # not below the mount for Starlette: it leads the bare path to the one with a slash
         answer = post(url + path, key, {})
         assert (path, status) == (path, answer.status_code)
         assert answer.headers["x-request-id"].startswith("req_")
@@ -232,7 +78,8 @@ def test_it_serves_the_contract(world: World, address: str) -> None:
     assert 400 == post(f"{url}/chat", key, b"{").status_code
     assert 501 == post(f"{url}/embed", key, b"x").status_code
     assert "the host's own" == httpx.get(f"{address}/hello").text
-    assert httpx.get(f"{url}x/chat").text.startswith("<!doctype html>")
+    theirs = httpx.get(f"{url}x/chat")
+    assert (404, False) == (theirs.status_code, "x-request-id" in theirs.headers)
 
 
 def test_a_chunked_body_is_read_to_its_end(world: World, server: tuple[str, str]) -> None:
@@ -261,24 +108,36 @@ def test_the_first_frame_leaves_before_the_last_exists(world: World, address: st
     assert [("complete", 3, 2)] == [(one.ending, one.input_tokens, one.output_tokens) for one in world.records(project)]
 
 
-def test_100_clients_that_leave_anywhere_leave_one_record_each_and_nothing_open(world: World, address: str) -> None:
+def test_1000_clients_that_leave_anywhere_leave_one_record_each_and_nothing_open(
+    world: World, server: tuple[str, str]
+) -> None:
     project, key = world.project()
+    name, address = server
     chance = random.Random(7)
-    shares = [chance.random() if number % 10 else 0.0 for number in range(100)]
+    shares = [chance.random() if number % 10 else 0.0 for number in range(1000)]
     models = [chance.choice(["scripted", "slow", "echo"]) for _ in shares]
 
     def leave(share: float, model: str) -> None:
         leave_anywhere(address, key, {"prompt": "a few words", "stream": True, "model": model}, share)
 
-    with ThreadPoolExecutor(10) as pool:
-        list(pool.map(leave, shares, models))
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(leave, shares[:300], models[:300]))
+        warm_bytes = world.memory(name)
+        list(pool.map(leave, shares[300:], models[300:]))
     # Who was seen to be answered has a record; who left at once may not even have been heard.
     until(lambda: world.upstream.streams_open == 0 and world.held(project) == 0, most_s=20)
-    until(lambda: len(world.records(project)) >= 90)
+    answered = sum(wanted(share) > 0 for share in shares)
+    until(lambda: len(world.records(project)) >= answered)
     settled = world.records(project)
-    assert 90 <= len(settled) <= 100
+    assert answered <= len(settled) <= 1000
     assert {"client_gone", "complete"} == {record.ending for record in settled}
     assert 200 == post(f"{address}{MOUNT}/generate", key, {"prompt": "hi"}).status_code
+    assert world.memory(name) - warm_bytes < 16_000_000
+
+
+def wanted(share: float) -> int:
+    """Give how many bytes a client takes before it leaves."""
+    return int(share * 3000)
 
 
 def leave_anywhere(address: str, key: str, body: object, share: float) -> None:
@@ -290,10 +149,10 @@ def leave_anywhere(address: str, key: str, body: object, share: float) -> None:
     )
     with connected(address) as connection:
         connection.sendall(head.encode() + content)
-        wanted, taken = int(share * 3000), b""
-        while len(taken) < wanted and b"[DONE]" not in taken and (chunk := connection.recv(wanted - len(taken))):
+        most, taken = wanted(share), b""
+        while len(taken) < most and b"[DONE]" not in taken and (chunk := connection.recv(most - len(taken))):
             taken += chunk
-        if wanted % 2:
+        if most % 2:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
 
 
@@ -335,6 +194,7 @@ def test_a_client_that_leaves_within_its_body_leaves_one_record(world: World, se
     head = f"POST {MOUNT}/chat HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 9\r\n\r\n"
     with connected(address) as connection:
         connection.sendall(head.encode() + b"{")
+        until(lambda: world.heard(project))
     until(lambda: world.records(project))
     assert [("client_gone", 499, 0)] == [
         (record.ending, record.status, record.microcredits) for record in world.records(project)
@@ -377,7 +237,7 @@ def _stands_still(number: Callable[[], int]) -> int:
     raise AssertionError("it never stands still")
 
 
-@pytest.mark.parametrize("server", ["gthread-preload", "sync"])
+@pytest.mark.parametrize("server", [name for name in SERVERS if name not in ("waitress", "development")])
 def test_a_server_that_is_told_to_stop_lets_open_streams_end(world: World, server: str) -> None:
     project, key = world.project()
     with (
