@@ -13,8 +13,9 @@ from typing import TypeAlias
 
 from floop_gateway_core.clock import Clock, system_clock
 from floop_gateway_core.config import Settings
+from floop_gateway_core.money import format_credits
 from floop_gateway_core.policy.budget import utc_day
-from floop_gateway_core.policy.ledger import Account
+from floop_gateway_core.policy.ledger import MAX_MICROCREDITS, Account
 from floop_gateway_core.stores.base import NoSuchProject, Project, ProjectSettings, Store
 from floop_gateway_core.types import Microcredits
 from floop_gateway_core.wire import keys
@@ -22,7 +23,8 @@ from floop_gateway_core.wire import keys
 __all__ = ["Admin", "AdminError", "KeyRotated", "KeyRotatedHook", "NewKey", "ProjectStatus"]
 
 OWN_ACCOUNT = "project:"
-_NAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,100}")
+MAX_COUNT = 10**12
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff]{1,100}")
 
 
 class AdminError(ValueError):
@@ -96,10 +98,12 @@ class Admin:
                 raise AdminError(f"an owner's name may not start with {OWN_ACCOUNT!r}: that is a project's own account")
         settings = settings or ProjectSettings()
         self._check_settings(settings)
+        owner = owner or OWN_ACCOUNT + name
+        _check_balance(await self._store.account(owner), credits)
         key = _mint()
         project = await self._store.create_project(
             name,
-            owner or OWN_ACCOUNT + name,
+            owner,
             settings,
             digest=keys.digest(key),
             key_prefix=keys.short(key),
@@ -159,7 +163,7 @@ class Admin:
         return account
 
     async def grant(self, owner: str, credits: Microcredits) -> Account:
-        await self.account(owner)
+        _check_balance(await self.account(owner), credits)
         return await self._store.grant_credits(owner, credits, self._clock())
 
     async def _existing(self, name: str) -> Project:
@@ -173,13 +177,18 @@ class Admin:
             known = ", ".join(self._settings.plan_names)
             raise AdminError(f"plan {settings.plan!r} is not in the configuration; there are: {known}")
         for what, value in (("rpm", settings.requests_per_minute), ("daily tokens", settings.daily_tokens)):
-            if value is not None and not 1 <= value <= 10**12:
-                raise AdminError(f"{what} is {value}; it is 1 or more")
+            if value is not None and not 1 <= value <= MAX_COUNT:
+                raise AdminError(f"{what} is {value}; it is from 1 to {MAX_COUNT}")
+
+
+def _check_balance(account: Account | None, credits: Microcredits) -> None:
+    if account is not None and credits > MAX_MICROCREDITS - account.posted:
+        raise AdminError(f"the balance would pass {format_credits(MAX_MICROCREDITS)} credits, which is the most")
 
 
 def _check_name(what: str, name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise AdminError(f"{what} {name!r}: a name is 1 to 100 characters without white space")
+        raise AdminError(f"{what} {name!r}: a name is 1 to 100 characters without white space, in UTF-8")
 
 
 def _mint() -> str:

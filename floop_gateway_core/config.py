@@ -177,6 +177,8 @@ class AutoSettings(_Model):
         )
 
 
+# It stands in a header, so no other characters.
+Name = Annotated[str, Field(pattern=r"^[!-~]{1,100}$")]
 Reference = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
 
 
@@ -218,8 +220,8 @@ class Settings(_Model):
     body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 8_388_608
     body_s: Seconds = 30.0
     plans: dict[str, PlanSettings] = Field(default_factory=dict)
-    deployments: dict[str, DeploymentSettings] = Field(default_factory=_built_in_deployments)
-    routes: dict[str, list[str]] = Field(default_factory=_built_in_routes)
+    deployments: dict[Name, DeploymentSettings] = Field(default_factory=_built_in_deployments)
+    routes: dict[Name, list[str]] = Field(default_factory=_built_in_routes)
     upstream: UpstreamSettings = UpstreamSettings()
     auto: AutoSettings = AutoSettings()
     hooks: HookSettings = HookSettings()

@@ -31,17 +31,14 @@ from floop_gateway_core.policy.admission import refuse_rate
 from floop_gateway_core.policy.rate_headers import Header, rate_headers
 from floop_gateway_core.stores.base import Ending, StoreUnavailable
 from floop_gateway_core.types import (
-    Bill,
     Call,
     Completed,
     Endpoint,
     Event,
     Failed,
     Heartbeat,
-    Microcredits,
     RequestId,
     Texts,
-    Usage,
 )
 from floop_gateway_core.wire import keys
 from floop_gateway_core.wire.exchange import ClientDisconnected, GatewayRequest, Reply
@@ -151,7 +148,8 @@ class Exchange:
 
     async def _call(self, endpoint: Endpoint) -> Call | Refusal:
         front = self._front
-        body = await read_body(self._request, cap_bytes=front.body_bytes, limit_s=front.body_s)
+        limit_s = min(front.body_s, front.engine.limits.total_s)
+        body = await read_body(self._request, cap_bytes=front.body_bytes, limit_s=limit_s)
         if isinstance(body, Refusal):
             return body
         return await off_the_loop(len(body), lambda: parse(endpoint, body))
@@ -195,7 +193,7 @@ class Exchange:
         served = () if isinstance(first, Heartbeat) else (("X-Gateway-Model", run.record.deployment or ""),)
         if call.stream:
             run.head_sent = True
-            body = self._frames(first, events)
+            body = self._frames(run, first, events)
             await self._stack.enter_async_context(aclosing(body))
             return Reply(200, self._head.headers(*STREAM_HEADERS, *served), body)
         content = await self._json(first, events, call.alias)
@@ -221,7 +219,7 @@ class Exchange:
                     assert_never(event)
             event = await anext(events)
 
-    async def _frames(self, first: Event, events: AsyncIterator[Event]) -> AsyncGenerator[bytes, None]:
+    async def _frames(self, run: Run, first: Event, events: AsyncIterator[Event]) -> AsyncGenerator[bytes, None]:
         frames = StreamFrames()
         event = first
         while True:
@@ -240,16 +238,16 @@ class Exchange:
                     assert_never(event)
             # An upstream that is buffered never waits; without this a client's disconnect would not be seen.
             await checkpoint()
-            event = await self._next(events)
+            event = await self._next(run, events)
 
-    async def _next(self, events: AsyncIterator[Event]) -> Event:
+    async def _next(self, run: Run, events: AsyncIterator[Event]) -> Event:
         """Give the next event; what breaks after the head was sent can only be told in a frame."""
         try:
             return await anext(events)
         except Exception:
             log.exception("request %s failed in its stream", self._head.request_id)
             refusal = Refusal(ErrorCode.INTERNAL_ERROR, "The gateway failed in the middle of the answer.")
-            return Failed(refusal, Bill(Usage(0, 0), Microcredits(0), Microcredits(0)))
+            return Failed(refusal, run.bill)
 
 
 async def _then_drop(body: bytes, request: GatewayRequest) -> AsyncGenerator[bytes, None]:

@@ -19,6 +19,7 @@ from floop_gateway_core.clock import Clock, system_clock
 from floop_gateway_core.config import VOCABULARY_OF, ConfigError, DeploymentSettings, Settings
 from floop_gateway_core.engine.deployment import Classifier, Deployment, Engine, Plan, UpstreamLimits
 from floop_gateway_core.engine.lifecycle import Listener
+from floop_gateway_core.engine.settle import settle_owed
 from floop_gateway_core.exchange import Exchange
 from floop_gateway_core.front import Front
 from floop_gateway_core.policy.breaker import BreakerState, CircuitBreaker
@@ -224,6 +225,7 @@ class Gateway:
 
     async def aclose(self) -> None:
         """Close this event loop's upstream connections, and the store."""
+        await settle_owed(self.engine)
         await self._clients.aclose()
         await self.store.aclose()
 

@@ -4,6 +4,7 @@ Inside, money is whole micro-credits and a rate is whole millionths of a micro-c
 """
 
 from decimal import Decimal
+from fractions import Fraction
 
 from floop_gateway_core.types import Microcredits
 
@@ -16,10 +17,12 @@ MAX_RATE = 10**9
 
 
 def _scaled(value: Decimal, what: str, most: int) -> int:
-    scaled = value.scaleb(6) if value.is_finite() else value
-    if not value.is_finite() or scaled != scaled.to_integral_value() or not 0 <= value <= most:
-        raise ValueError(f"{what} {value} is not allowed: a number from 0 to {most} with at most six decimal places")
-    return int(scaled)
+    # Asked of the digits themselves: arithmetic on decimals rounds to 28 of them.
+    if value.is_finite() and 0 <= value <= most and (value == 0 or value.adjusted() >= -6):
+        millionths, rest = divmod(Fraction(value) * 10**6, 1)
+        if not rest:
+            return millionths
+    raise ValueError(f"{what} {value} is not allowed: a number from 0 to {most} with at most six decimal places")
 
 
 def parse_rate(value: Decimal | int | str) -> int:

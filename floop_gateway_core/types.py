@@ -72,11 +72,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """A settled answer's usage, and what it cost the account that paid."""
+    """An answer's usage, and what it cost the account that paid; what remains is None where the store did not answer."""
 
     usage: Usage
     credits_used: Microcredits
-    credits_remaining: Microcredits
+    credits_remaining: Microcredits | None
 
 
 @dataclass(frozen=True, slots=True)

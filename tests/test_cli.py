@@ -2,14 +2,17 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from floop_gateway_core.wire import keys
+from tests.serving import post, until
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "FLOOP_GATEWAY_CONFIG"}
 Run = subprocess.CompletedProcess[str]
@@ -205,3 +208,77 @@ def test_auto_explains_each_line_of_a_file(shell: Shell) -> None:
     judged = [json.loads(line) for line in done.stdout.splitlines()]
     assert ["fast", "reason"] == [one["alias"] for one in judged]
     assert all(0 <= one["score"] <= 1 for one in judged)
+
+
+def test_a_port_that_is_taken_is_one_line_and_changes_nothing(shell: Shell) -> None:
+    key = shell.json("project", "create", "demo")["key"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for words in (("demo", "--port", port), ("serve", "--port", port)):
+            done = shell(*words)
+            assert (1, "") == (done.returncode, done.stdout)
+            assert (
+                f"floop-gateway: 127.0.0.1 port {port} cannot be listened on: Address already in use\n" == done.stderr
+            )
+    assert keys.short(key) == shell.json("project", "show", "demo")["key_prefix"]
+
+
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_a_store_that_cannot_be_opened_fails_with_1(shell: Shell, command: str) -> None:
+    (shell.folder / "gateway.toml").write_text('store = "sqlite:///nowhere/at/all.db"\n')
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    assert 1 == shell(command, "--port", port).returncode
+
+
+def test_the_demo_tells_the_hook_of_its_rotation_and_its_mount_has_no_other_path(shell: Shell) -> None:
+    (shell.folder / "myhooks.py").write_text(HOOK)
+    (shell.folder / "gateway.toml").write_text('[hooks]\nkey_rotated = "myhooks:redeploy"\n')
+    shell("project", "create", "demo", "--credits", "1")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    command = [sys.executable, "-m", "floop_gateway_core", "demo", "--port", port]
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([*sys.path, str(shell.folder)])}
+    with subprocess.Popen(
+        command, cwd=shell.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            key = next(line.strip() for line in process.stdout if "KEY=" in line).removeprefix("KEY=")
+            url = f"http://127.0.0.1:{port}/api/v1/ai"
+            until(lambda: answers(url), most_s=30)
+            assert 404 == httpx.post(url, content=b"{}").status_code == httpx.post(f"{url}/").status_code
+            assert 200 == post(f"{url}/generate", key, {"prompt": "hi"}).status_code
+        finally:
+            process.kill()
+    assert (shell.folder / "rotated").read_text().endswith(key)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 404
+    except httpx.TransportError:
+        return False
+
+
+def test_amounts_and_names_beyond_their_bounds_are_one_line(shell: Shell) -> None:
+    shell("project", "create", "v", "--credits", "1000000000000")
+    for _ in range(3):
+        shell("account", "grant", "project:v", "1000000000000")
+    over = shell("account", "grant", "project:v", "1000000000000")
+    assert (1, 1) == (over.returncode, over.stderr.count("\n"))
+    assert "the balance would pass" in over.stderr
+    assert 4_000_000_000_000 == shell.json("account", "show", "project:v")["posted"]
+    too_many = shell("project", "create", "x", "--rpm", "1999999999999")
+    assert (2, True) == (too_many.returncode, "a whole number from 1 to 1000000000000" in too_many.stderr)
+    for words in (["create", "bad\udcff"], ["show", "bad\udcff"]):
+        done = shell("project", *words)
+        assert (2, True) == (done.returncode, done.stderr.endswith("error: an argument is not UTF-8\n"))
+
+
+def test_check_looks_at_the_hooks_too(shell: Shell) -> None:
+    for hook in ("key_rotated", "lifecycle"):
+        (shell.folder / "gateway.toml").write_text(f'[hooks]\n{hook} = "nowhere:hook"\n')
+        done = shell("check")
+        assert 1 == done.returncode
+        assert f"hooks.{hook} = 'nowhere:hook'" in done.stderr

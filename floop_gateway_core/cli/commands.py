@@ -179,6 +179,7 @@ async def check(args: Args) -> int:
 
     settings, source = Settings.find(args.config)
     gateway = Gateway.from_config(args.config)
+    settings.hooks.load("key_rotated")
     try:
         await gateway.start()
         projects = len(await gateway.store.projects())

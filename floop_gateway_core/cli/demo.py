@@ -11,9 +11,8 @@ from typing import Any
 
 import anyio
 
-from floop_gateway_core.admin import NewKey
 from floop_gateway_core.cli import local_model
-from floop_gateway_core.cli.serve import host_app, run_server
+from floop_gateway_core.cli.serve import bound, host_app, run_server
 from floop_gateway_core.config import Settings
 from floop_gateway_core.gateway import Gateway
 from floop_gateway_core.money import parse_credits
@@ -40,42 +39,42 @@ OPENAI: dict[str, Any] = {
 
 def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
-        gateway = Gateway(_settings(args, stack))
-        new = anyio.run(_project, gateway)
-        print(_welcome(gateway.settings, new, args.port), flush=True)
-        run_server(host_app(gateway, MOUNT), host="127.0.0.1", port=args.port)
-    return 0
+        listener = stack.enter_context(bound("127.0.0.1", args.port))
+        gateway = _gateway(args, stack)
+        key = anyio.run(_key, gateway)
+        print(_welcome(gateway.settings, key, args.port), flush=True)
+        return run_server(host_app(gateway, MOUNT), listener)
 
 
-def _settings(args: argparse.Namespace, stack: ExitStack) -> Settings:
+def _gateway(args: argparse.Namespace, stack: ExitStack) -> Gateway:
     settings, source = Settings.find(args.config)
     if args.local_model:
         base_url = stack.enter_context(local_model.served())
         local = local_model.configuration(base_url)
-        return Settings.read({"store": settings.store, **local}, source="--local-model")
+        return Gateway(Settings.read({"store": settings.store, **local}, source="--local-model"))
     if source == "built-in defaults" and os.environ.get("OPENAI_API_KEY"):
-        return Settings.read(OPENAI, source="the demo's configuration")
-    return settings
+        return Gateway(Settings.read(OPENAI, source="the demo's configuration"))
+    return Gateway.from_config(args.config)
 
 
-async def _project(gateway: Gateway) -> NewKey:
+async def _key(gateway: Gateway) -> str:
     """Give the demo's project a new key; make it, with credits, where there is none."""
     try:
         if await gateway.store.project(PROJECT) is None:
-            return await gateway.admin.create_project(PROJECT, credits=parse_credits(CREDITS))
-        return await gateway.admin.rotate_key(PROJECT)
+            return (await gateway.admin.create_project(PROJECT, credits=parse_credits(CREDITS))).key
+        return await gateway.rotate_key(PROJECT)
     finally:
         await gateway.aclose()  # the server runs an event loop of its own
 
 
-def _welcome(settings: Settings, new: NewKey, port: int) -> str:
+def _welcome(settings: Settings, key: str, port: int) -> str:
     url, auth = f"http://127.0.0.1:{port}{MOUNT}", '-H "Authorization: Bearer $KEY"'
     served_by = ", ".join(f"{name} ({one.provider})" for name, one in settings.deployments.items())
     return f"""
 floop-gateway is mounted at {url}, and answers with {served_by}.
-Project {new.project.name!r} in {settings.store}; its key is new at each start. Paste:
+Project {PROJECT!r} in {settings.store}; its key is new at each start. Paste:
 
-  KEY={new.key}
+  KEY={key}
 
   # a chat
   curl -s {url}/chat {auth} -d '{{"messages": [{{"role": "user", "content": "Say hello to the world"}}]}}'

@@ -16,7 +16,10 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
+    parser, words = build_parser(), sys.argv[1:] if argv is None else argv
+    if any("\ud800" <= character <= "\udfff" for word in words for character in word):
+        parser.error("an argument is not UTF-8")
+    args = parser.parse_args(words)
     try:
         module, _, name = args.handler.partition(":")
         handler = getattr(import_module(f"floop_gateway_core.cli.{module}"), name)

@@ -8,6 +8,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+from floop_gateway_core.admin import MAX_COUNT
 from floop_gateway_core.money import parse_credits
 from floop_gateway_core.types import Microcredits
 
@@ -106,8 +107,8 @@ def _mount(text: str) -> str:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text[:20]) <= 10**12:
-        raise argparse.ArgumentTypeError(f"{text!r}: a whole number, 1 or more")
+    if not text.isdecimal() or not 1 <= int(text.lstrip("0")[:20] or 0) <= MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 to {MAX_COUNT}")
     return int(text)
 
 

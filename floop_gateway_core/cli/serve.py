@@ -1,9 +1,13 @@
-"""Serving: a Starlette application with the gateway mounted, on uvicorn (extra `[serve]`)."""
+"""Serving: the gateway below its mount, on uvicorn (extra `[serve]`)."""
 
 import argparse
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+
+import anyio
 
 from floop_gateway_core.admin import AdminError
 from floop_gateway_core.gateway import Gateway
@@ -11,36 +15,56 @@ from floop_gateway_core.gateway import Gateway
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-__all__ = ["host_app", "run", "run_server"]
+__all__ = ["bound", "host_app", "run", "run_server"]
 
 
 def run(args: argparse.Namespace) -> int:
     gateway = Gateway.from_config(args.config)
-    run_server(host_app(gateway, args.mount), host=args.host, port=args.port)
-    return 0
+    anyio.run(_try_store, gateway)
+    with bound(args.host, args.port) as listener:
+        return run_server(host_app(gateway, args.mount), listener)
+
+
+async def _try_store(gateway: Gateway) -> None:
+    """Let a store that cannot be opened be told in one line, and not by the server."""
+    await gateway.start()
+    await gateway.aclose()  # the server runs an event loop of its own
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Take the port before anything is changed on its account; raise `AdminError` where it is taken."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise AdminError(f"{host} port {port} cannot be listened on: {os.strerror(error.errno or 0)}") from None
 
 
 def host_app(gateway: Gateway, mount: str) -> "Starlette":
     """Make the application; the gateway is started and closed with it."""
     try:
         from starlette.applications import Starlette
-        from starlette.routing import Mount
+        from starlette.middleware import Middleware
 
-        from floop_gateway_asgi import FloopGateway
+        from floop_gateway_asgi import FloopGatewayMiddleware
     except ImportError as error:
         raise AdminError(f"{error.name} is not installed; pip install 'floop-gateway[serve]'") from error
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with gateway:
-            yield
+        await gateway.start()
+        yield
 
-    return Starlette(routes=[Mount(mount, FloopGateway(gateway))], lifespan=lifespan)
+    # A middleware, for a `Mount` would lead the bare path to the one with a slash. It closes the gateway, too.
+    return Starlette(middleware=[Middleware(FloopGatewayMiddleware, gateway=gateway, prefix=mount)], lifespan=lifespan)
 
 
-def run_server(app: "Starlette", *, host: str, port: int) -> None:
+def run_server(app: "Starlette", listener: socket.socket) -> int:
+    """Serve until a signal says to stop; give the exit code."""
     try:
         import uvicorn
     except ImportError as error:
         raise AdminError("uvicorn is not installed; pip install 'floop-gateway[serve]'") from error
-    uvicorn.run(app, host=host, port=port, access_log=False)
+    server = uvicorn.Server(uvicorn.Config(app, access_log=False))
+    server.run(sockets=[listener])
+    return 0 if server.started else 1

@@ -1,5 +1,6 @@
 """What the engine needs of its surroundings: deployments, the caller, the limits of a request, and `Engine` itself."""
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,10 +12,12 @@ from floop_gateway_core.policy.classify import Classification, Thresholds
 from floop_gateway_core.policy.pricing import Prices
 from floop_gateway_core.policy.route import Routes
 from floop_gateway_core.providers.base import Provider, UpstreamCall
-from floop_gateway_core.stores.base import LedgerStore, Project
+from floop_gateway_core.stores.base import LedgerStore, Project, Settlement
 from floop_gateway_core.types import Call, Message
 
 __all__ = ["Caller", "Classifier", "Deployment", "Engine", "Plan", "UpstreamLimits"]
+
+HOLD_MARGIN_S = 2.0
 
 Classifier = Callable[[Sequence[Message], str | None], Classification | Awaitable[Classification]]
 
@@ -48,12 +51,12 @@ class UpstreamLimits:
     total_s: float = 300.0
     heartbeat_s: float = 0.0
     hedge_after_s: float = 0.0
-    settle_s: float = 5.0
+    settle_s: float = 8.0
 
     @property
     def hold_s(self) -> float:
         """The time to live of a hold: longer than any request lives, its settlement included."""
-        return self.total_s + 2 * self.settle_s
+        return self.total_s + self.settle_s + HOLD_MARGIN_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +108,5 @@ class Engine:
     classifier_s: float = 1.0
     clock: Clock = system_clock
     listeners: Sequence[Listener] = ()
+    owed: deque[Settlement] = field(default_factory=deque)
+    """Settlements that the store has not taken yet."""

@@ -13,6 +13,7 @@ before the first text (a heartbeat): from then on the record's status is 200, co
 import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 import anyio
 
@@ -35,7 +36,7 @@ from floop_gateway_core.policy.estimate import TokenEstimate
 from floop_gateway_core.policy.retry import Fault
 from floop_gateway_core.policy.route import AUTO
 from floop_gateway_core.providers.base import UpstreamFault
-from floop_gateway_core.stores.base import Ending, HoldRequest, Settlement, UsageRecord
+from floop_gateway_core.stores.base import Ending, HoldRequest, Settlement, StoreUnavailable, UsageRecord
 from floop_gateway_core.types import Bill, Call, Completed, Event, Failed, FinishReason, Microcredits, Texts, Usage
 from floop_gateway_core.wire.text import SurrogateJoiner
 
@@ -52,11 +53,12 @@ class Run:
         self.record = record
         self.head_sent = False
         self.released = False
+        self.bill = Bill(Usage(0, 0), Microcredits(0), None)
         self._engine = engine
         self._caller = caller
         self._started = started
         self._deadline = started + engine.limits.total_s
-        self._day = utc_day(record.started_at)
+        self._day = utc_day(record.started_at)  # until admission, whose day it is
         self._settled = False
         self._route: list[Deployment] = []
         self._sizes: dict[str, TokenEstimate] = {}
@@ -96,6 +98,7 @@ class Run:
         costs = tuple(one.prices.worst_case(*case) for one, case in zip(self._route, worst, strict=True))
         ask = Ask(max(map(sum, worst)), wanted, costs)
         now = self._engine.clock()
+        self._day = utc_day(now)
         return HoldRequest(
             record=self.record,
             owner=self._caller.project.owner,
@@ -254,6 +257,17 @@ class Run:
         charge = attempt.deployment.prices.charge(usage)
         return await self._settle(ending, charge=charge, usage=usage)
 
+    def _owed(self, settlement: Settlement) -> Settlement:
+        """Who has had nothing of the answer is told 503 now, and owes nothing."""
+        record = self.record
+        if self.released or record.ending == "client_gone":
+            return settlement
+        record.status, record.code = 200 if self.head_sent else 503, ErrorCode.SERVICE_UNAVAILABLE
+        record.ending, record.finish_reason, record.estimated = "refused", None, False
+        record.input_tokens = record.output_tokens = record.cached_tokens = record.reasoning_tokens = 0
+        self.bill = Bill(Usage(0, 0), Microcredits(0), None)
+        return replace(settlement, charge=None, tokens=0)
+
     async def _settle(self, ending: Ending, *, charge: Microcredits | None, usage: Usage) -> Bill:
         self.record.ending = ending
         self.record.total_ms = self._elapsed_ms()
@@ -261,5 +275,11 @@ class Run:
             self.record, self._caller.project.owner, self._day, self._engine.clock(), charge, usage.total_tokens
         )
         self._settled = True
-        settled = await settle(self._engine, settlement)
-        return Bill(usage, settled.hold.charged, settled.account.posted)
+        self.bill = Bill(usage, charge or Microcredits(0), None)
+        try:
+            settled = await settle(self._engine, settlement)
+        except StoreUnavailable:
+            self._engine.owed.append(self._owed(settlement))
+            raise
+        self.bill = Bill(usage, settled.hold.charged, settled.account.posted)
+        return self.bill

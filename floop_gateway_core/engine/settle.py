@@ -3,6 +3,10 @@
 Once a request has ended its money must not hang on whether its task is being cancelled. Stores settle by the request's
 id, so trying again is safe, and that is what makes it sure: a native `task.cancel()` passes a shield, and then the
 settlement is simply run to its end before the cancellation goes on.
+
+A store that does not answer until the deadline leaves the settlement *owed*: its run keeps it with the engine, and it is
+tried again behind the next one that succeeds, and when the gateway is closed. Only a process that dies first loses it;
+then the hold expires.
 """
 
 import logging
@@ -14,7 +18,7 @@ from floop_gateway_core.engine.lifecycle import Settled as SettledEvent
 from floop_gateway_core.engine.lifecycle import tell
 from floop_gateway_core.stores.base import LedgerStore, Settled, Settlement, StoreUnavailable
 
-__all__ = ["settle"]
+__all__ = ["settle", "settle_owed"]
 
 log = logging.getLogger("floop_gateway")
 
@@ -22,10 +26,7 @@ RETRY_S = 0.2
 
 
 async def settle(engine: Engine, settlement: Settlement) -> Settled:
-    """Settle, and try again while the store does not answer; raise `StoreUnavailable` at the deadline.
-
-    What could not be settled then is a hold that expires: the request is free, and its record ends as `lost`.
-    """
+    """Settle, and try again while the store does not answer; raise `StoreUnavailable` at the deadline."""
     try:
         with anyio.fail_after(engine.limits.settle_s, shield=True):
             try:
@@ -34,10 +35,26 @@ async def settle(engine: Engine, settlement: Settlement) -> Settled:
                 await _until_answered(engine.ledger, settlement)
                 raise
     except TimeoutError:
-        log.error("request %s could not be settled: its hold will expire", settlement.record.request_id)
+        log.error("request %s could not be settled yet: the store does not answer", settlement.record.request_id)
         raise StoreUnavailable("no settlement in time") from None
     tell(engine.listeners, SettledEvent(settlement.record))
+    if engine.owed:
+        await settle_owed(engine)
     return settled
+
+
+async def settle_owed(engine: Engine) -> None:
+    """Try what is owed once more, and stop at the first that the store does not take."""
+    with anyio.move_on_after(engine.limits.settle_s, shield=True):
+        while engine.owed:
+            settlement = engine.owed[0]
+            try:
+                await engine.ledger.settle(settlement)
+            except StoreUnavailable:
+                return
+            if engine.owed and engine.owed[0] is settlement:  # another request may have been at it too
+                engine.owed.popleft()
+                tell(engine.listeners, SettledEvent(settlement.record))
 
 
 async def _until_answered(ledger: LedgerStore, settlement: Settlement) -> Settled:

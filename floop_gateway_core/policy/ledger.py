@@ -20,6 +20,7 @@ from typing import Literal, TypeAlias, assert_never
 from floop_gateway_core.types import Microcredits
 
 __all__ = [
+    "MAX_MICROCREDITS",
     "Account",
     "Capture",
     "Command",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 ZERO = Microcredits(0)
-MAX_MICROCREDITS = 2**62
+MAX_MICROCREDITS = Microcredits(2**62)
 """Bounds every balance, so that it fits a 64-bit column with room for a sum."""
 
 HoldState = Literal["open", "captured", "voided", "expired"]

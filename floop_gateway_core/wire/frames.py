@@ -91,9 +91,9 @@ def render_json(content: str, model: str, bill: Bill, finish_reason: FinishReaso
 
 
 def _usage(bill: Bill) -> str:
-    usage = bill.usage
+    usage, left = bill.usage, bill.credits_remaining
     return (
         f'{{"input_tokens": {usage.input_tokens}, "output_tokens": {usage.output_tokens}, '
         f'"total_tokens": {usage.total_tokens}, "credits_used": {format_credits(bill.credits_used)}, '
-        f'"credits_remaining": {format_credits(bill.credits_remaining)}}}'
+        f'"credits_remaining": {"null" if left is None else format_credits(left)}}}'
     )

@@ -108,7 +108,8 @@ class _Fields:
 
     def _refusal(self) -> Refusal:
         first, more = self._faults[0], len(self._faults) - 1
-        rest = f" (and {more} more)" if more else ""
+        rest = f" (and {more} more)" if more < MAX_FIELD_ERRORS else " (and many more)"
+        rest = rest if more else ""
         return Refusal(
             ErrorCode.VALIDATION_ERROR,
             f"{first.path} {first.message}{rest}.",
@@ -168,9 +169,12 @@ class _Fields:
             self._fault("messages", "must hold at least one message")
             return []
         faults_before = len(self._faults)
-        messages = [
-            message for index, item in enumerate(value) if (message := self._message(f"messages[{index}]", item))
-        ]
+        messages = []
+        for index, item in enumerate(value):
+            if message := self._message(f"messages[{index}]", item):
+                messages.append(message)
+            elif len(self._faults) > MAX_FIELD_ERRORS:
+                break  # there may be millions of them
         if len(self._faults) == faults_before and not any(message.role == "user" for message in messages):
             self._fault("messages", "must hold at least one message of role user")
         return messages

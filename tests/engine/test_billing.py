@@ -1,7 +1,7 @@
 """What a request costs, however it ends: one record, no hold left behind, and the charge that the contract names."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
@@ -13,6 +13,7 @@ from floop_gateway_core.policy.admission import Grant
 from floop_gateway_core.stores.base import HoldRequest, Settled, Settlement, StoreUnavailable
 from floop_gateway_core.testing import Break, Hold, Reply, Status
 from floop_gateway_core.testing.answers import Vendor
+from floop_gateway_core.testing.clock import FakeClock
 from floop_gateway_core.types import Message
 from tests.engine.kit import (
     CREDITS,
@@ -551,3 +552,82 @@ async def test_the_costs_are_told_as_exact_decimals(stream: bool) -> None:
         answer = await b.ask(stream=stream)
         assert b'"credits_used": 0.000001, "credits_remaining": 0.000002' in answer.raw
         await b.settled()
+
+
+# -- a store that stays away -------------------------------------------------------------------------------------------
+
+
+def gives_up_soon(b: Bench) -> None:
+    """Let a settlement be given up after a moment, and not after half a minute."""
+    object.__setattr__(b.gateway.engine, "limits", replace(b.gateway.engine.limits, settle_s=0.1))
+
+
+async def test_a_stream_that_cannot_be_settled_in_time_tells_its_usage_and_is_billed_later() -> None:
+    ledger = SlowLedger(MemoryStore(), fail_settle=[StoreUnavailable("locked")] * 1000)
+    async with bench(Reply(usage=Usage(12, 4)), ledger=ledger.over) as b:
+        gives_up_soon(b)
+        answer = await b.ask(stream=True)
+        assert ("INTERNAL_ERROR", 12, 4) == (answer.last["code"], *answer.usage)
+        assert (240, None) == (answer.charged, answer.last["usage"]["credits_remaining"])
+        assert [] == await b.records()
+        ledger.fail_settle.clear()
+        await b.ask(stream=True)
+        first, second = await b.records()
+        assert (answer.headers["x-request-id"], "complete", 240) == (first.request_id, first.ending, first.microcredits)
+        assert "complete" == second.ending
+        await b.settled(2)
+
+
+async def test_a_plain_answer_that_cannot_be_settled_is_not_delivered_and_not_charged() -> None:
+    ledger = SlowLedger(MemoryStore(), fail_settle=[StoreUnavailable("locked")] * 1000)
+    async with bench(ledger=ledger.over) as b:
+        gives_up_soon(b)
+        answer = await b.ask()
+        assert (503, "SERVICE_UNAVAILABLE", "5") == (answer.status, answer.code, answer.headers["retry-after"])
+        ledger.fail_settle.clear()
+        await b.gateway.aclose()
+        record = await b.settled()
+        assert (503, "SERVICE_UNAVAILABLE", "refused", 0) == (
+            record.status,
+            record.code,
+            record.ending,
+            record.microcredits,
+        )
+
+
+async def test_a_client_that_left_owes_what_was_produced_until_the_store_takes_it() -> None:
+    ledger = SlowLedger(MemoryStore(), fail_settle=[StoreUnavailable("locked")] * 1000)
+    async with bench(Reply(endless=True), ledger=ledger.over) as b:
+        gives_up_soon(b)
+        with pytest.raises(StoreUnavailable):
+            async with b.open(stream=True) as reply:
+                assert not isinstance(reply.body, bytes)
+                await anext(aiter(reply.body))
+        ledger.fail_settle.clear()
+        await b.gateway.aclose()
+        assert "client_gone" == (record := await b.settled()).ending
+        assert record.microcredits > 0
+
+
+# -- the moment of admission -------------------------------------------------------------------------------------------
+
+
+async def test_the_day_is_that_of_the_admission_not_of_the_first_byte() -> None:
+    """A body that spans midnight is admitted under the new day's budget."""
+    clock = FakeClock(10 * 86_400 - 2.0)
+
+    class Body:
+        def __init__(self, body: bytes) -> None:
+            self.left = [body]
+
+        async def read(self) -> bytes:
+            clock.now = 10 * 86_400 + 1.0
+            return self.left.pop() if self.left else b""
+
+    async with bench(clock=clock) as b:
+        answer = await b.send(b.raw(Body(b'{"messages": [{"role": "user", "content": "Hi"}], "model": "fast"}')))
+        assert 200 == answer.status
+        (record,) = await b.records()
+        assert 10 * 86_400 - 2.0 == record.started_at
+        assert (16, 0) == await b.gateway.store.day("shop", 10)
+        assert (0, 0) == await b.gateway.store.day("shop", 9)

@@ -276,7 +276,7 @@ def test_every_fault_is_told_and_the_message_names_the_first() -> None:
 def test_the_list_of_faults_is_bounded() -> None:
     refusal = refused(chat(messages=[None] * 1_000))
     assert MAX_FIELD_ERRORS == len(refusal.fields)
-    assert refusal.message.endswith("(and 999 more).")
+    assert refusal.message.endswith("(and many more).")
 
 
 def test_what_the_client_wrote_is_not_echoed() -> None:
