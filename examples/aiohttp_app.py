@@ -12,8 +12,7 @@ import sys
 from aiohttp import web
 
 from floop_gateway_aiohttp import setup
-from floop_gateway_core import Gateway, Settings
-from floop_gateway_core.types import Microcredits
+from floop_gateway_core import Gateway, Microcredits, Settings
 
 
 async def page(request: web.Request) -> web.Response:

@@ -17,9 +17,8 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.urls import path
 
-from floop_gateway_core import Gateway, Settings
+from floop_gateway_core import Gateway, Microcredits, Settings
 from floop_gateway_core.bridge import Bridge
-from floop_gateway_core.types import Microcredits
 from floop_gateway_flask import FloopGatewayMiddleware
 
 urlpatterns = [path("", lambda request: HttpResponse("the host's own page\n"))]

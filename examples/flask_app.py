@@ -13,9 +13,8 @@ from functools import partial
 
 from flask import Flask
 
-from floop_gateway_core import Gateway, Settings
+from floop_gateway_core import Gateway, Microcredits, Settings
 from floop_gateway_core.bridge import Bridge
-from floop_gateway_core.types import Microcredits
 from floop_gateway_flask import FloopGateway
 
 

@@ -1,4 +1,4 @@
-"""The examples for Flask, aiohttp and Django: each is started as its first lines say, and asked."""
+"""The examples: each is started as its first lines say, and asked."""
 
 import os
 import signal
@@ -14,9 +14,10 @@ import pytest
 from tests.serving import MOUNT, post, until
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 
 
-@pytest.fixture(params=["flask_app", "aiohttp_app", "django_app"])
+@pytest.fixture(params=NAMES)
 def example(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
     """Give a running example's address and key."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -28,7 +29,7 @@ def example(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
     ) as process:
         try:
             assert process.stdout is not None
-            key = process.stdout.readline().removeprefix("key: ").strip()
+            key = next(line for line in process.stdout if line.startswith("key: ")).removeprefix("key: ").strip()
             address = f"http://127.0.0.1:{port}"
             until(lambda: process.poll() is not None or _answers(address), most_s=30)
             yield address, key
@@ -57,6 +58,6 @@ def test_it_serves_the_gateway_beside_its_own_page(example: tuple[str, str]) -> 
     assert "the host's own page\n" == httpx.get(address).text
 
 
-@pytest.mark.parametrize("name", ["flask_app", "aiohttp_app", "django_app"])
+@pytest.mark.parametrize("name", NAMES)
 def test_it_is_short(name: str) -> None:
     assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 40
