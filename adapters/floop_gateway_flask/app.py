@@ -32,11 +32,19 @@ def wsgi_app(gateway: Gateway) -> "WSGIApplication":
             _close(reply.body)
             raise
         if method == "HEAD":  # servers differ in whether they drop what must not be sent
-            _close(reply.body)
-            return []
+            return [] if isinstance(reply.body, bytes) else _without_content(reply.body)
         return [reply.body] if isinstance(reply.body, bytes) else reply.body
 
     return application
+
+
+def _without_content(body: Chunks) -> Iterable[bytes]:
+    """Go on to the end, where the rest of the request has been read: the next one may come on the same connection."""
+    try:
+        for _ in body:
+            yield b""
+    finally:
+        body.close()
 
 
 def _close(body: bytes | Chunks) -> None:

@@ -268,3 +268,14 @@ def test_odd_bytes_in_the_authorization_header_are_unauthorized(address: str) ->
         request = b"POST /api/v1/ai/chat HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: "
         answer = raw(address, request + value + b"\r\nContent-Length: 0\r\n\r\n")
         assert b"401" == answer.split()[1]
+
+
+def test_a_head_with_a_body_leaves_the_connection_in_order(world: World, server: tuple[str, str]) -> None:
+    """The body of a refused request is read to its end before the next request is looked for behind it."""
+    _, key = world.project()
+    with httpx.Client(timeout=30, headers={"Authorization": f"Bearer {key}"}) as client:
+        for number in range(30):
+            head = client.request("HEAD", f"{server[1]}{MOUNT}/chat", content=b'{"prompt": "x"}' * 1000)
+            assert (405, b"") == (head.status_code, head.content)
+            answer = client.post(f"{server[1]}{MOUNT}/generate", json={"prompt": f"number {number}"})
+            assert (200, f"number {number}") == (answer.status_code, answer.json()["content"])
