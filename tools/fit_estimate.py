@@ -53,7 +53,7 @@ SCRIPTS = (
     "CYRILLIC GREEK", "ARABIC", "DEVANAGARI", "BENGALI TAMIL TELUGU KANNADA MALAYALAM GUJARATI GURMUKHI SINHALA ORIYA",
     "HAN KANA CJKP HANGUL", "HEBREW THAI LAO KHMER MYANMAR TIBETAN GEORGIAN ARMENIAN ETHIOPIC OTHER",
 )  # fmt: skip
-ROOT, FIXED = 1.0, 1.5  # upper = sum * margin + ROOT * sqrt(sum) + FIXED
+ROOT, FIXED = 0.8, 1.0  # upper = sum * margin + ROOT * sqrt(sum) + FIXED
 
 
 def fold_of(row: Row) -> int:
@@ -259,7 +259,7 @@ def main() -> int:
         defaulted, default = with_defaults(tables, joined, hostile_cells)
         out, book = [], []
         for k, shape in enumerate(SHAPES):
-            heavy = np.bincount(joined[k], weights=weights, minlength=SIZES[k])
+            heavy = np.bincount(joined[k], weights=weights, minlength=SIZES[k]).astype(np.float64)
             described, table = quantise(defaulted[k], heavy, default if k == 0 else np.zeros((1, 8)), shape)
             out.append(table)
             book.append((shape[0], described))

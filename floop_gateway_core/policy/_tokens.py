@@ -57,7 +57,10 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """A text's costs in tokens, and the counts that tell one language from another; `foreign` by groups of scripts."""
+    """A text's costs in tokens, and the counts that tell one language from another; `foreign` by groups of scripts.
+
+    `alternating` counts the characters behind at least sixteen at which two signs took turns (`._._._`).
+    """
 
     total: float
     triples: float
@@ -67,6 +70,7 @@ class Sums:
     spaces: int
     hashes: float
     foreign: tuple[int, ...]
+    alternating: int
 
 
 @cache
@@ -156,10 +160,21 @@ def load_costs(vocabulary: str) -> Costs:
                 at += 1
         return out
 
+    def with_runs(places: list[int]) -> list[int]:
+        """Raise what a character deep in a run costs: ordinary texts, which the cells are from, have few long runs."""
+        runs = table.get("runs", {})
+        assert isinstance(runs, dict)
+        for first, last, classes, words in runs.get("rules", ()):
+            for row in range(first, last):
+                for code, word in zip(bytes.fromhex(classes), words, strict=True):
+                    at = row << 8 | code
+                    places[at] = max(places[at], runs["codebook"][codes.index(word)][column])
+        return places
+
     return Costs(
         pairs=cells("pairs", 256, 256, [costs[column] for costs in default]),
         triples=cells("triples", 32, 1024, [0] * 1024),
-        places=cells("places", 64, 256, [0] * 256),
+        places=with_runs(cells("places", 64, 256, [0] * 256)),
         hashes=cells("hashes", 256, 256, [0] * 256),
         skew=tuple(skew[vocabulary]),
         margin=(margin[vocabulary], root, fixed),
@@ -218,7 +233,7 @@ def add_up(codes: bytes, costs: Costs) -> Sums:
     """Add up what the characters of these classes cost."""
     size = len(codes)
     if not size:
-        return Sums(0.0, 0.0, 0, 0, 0, 0, 0.0, ())
+        return Sums(0.0, 0.0, 0, 0, 0, 0, 0.0, (), 0)
     classes = load_classes()
     before = b"\n" + codes[:-1]
     before_that = b"\n" + before[:-1]
@@ -236,7 +251,23 @@ def add_up(codes: bytes, costs: Costs) -> Sums:
         hashes = sum(map(costs.hashes.__getitem__, _cells(codes, hashed.to_bytes(size, "little"))))
         foreign = tuple(size - len(kinds.translate(None, script)) for script in classes.scripts)
     lower, upper, spaces = map(kinds.count, _LETTERS_AND_SPACE)
-    return Sums((total + hashes) / 1000, triples / 1000, size, lower, upper, spaces, hashes / 1000, foreign)
+    alternating = _alternating(codes, before, before_that)
+    return Sums(
+        (total + hashes) / 1000, triples / 1000, size, lower, upper, spaces, hashes / 1000, foreign, alternating
+    )
+
+
+def _alternating(codes: bytes, before: bytes, before_that: bytes) -> int:
+    turns = _equal(codes, before_that)
+    turns ^= turns & _equal(codes, before)
+    for bits in (8, 16, 32, 64):
+        turns &= turns << bits  # a shift only ever loses bits to the `and`: none beyond the text stays
+    return turns.bit_count()
+
+
+def _equal(codes: bytes, others: bytes) -> int:
+    """Give a number with a 1 in the byte of each character that is of the same class in both."""
+    return _number((_number(codes) ^ _number(others)).to_bytes(len(codes), "little").translate(_ZERO_TO_ONE))
 
 
 # What a character of each look costs roughly, in any vocabulary; only ratios of sums of these are used.

@@ -40,6 +40,8 @@ _SAMPLING_MARGIN = 1.08
 # No vocabulary has a token of more characters than this that a text could be made of.
 _LONGEST_TOKEN = 512
 _SKEW_LIMIT = 0.35
+# Two signs that take turns for long are no language, and each may be a token.
+_COST_OF_ALTERNATION = 0.85
 _NORMAL_FORM_SLACK = 0.998
 # Tokens of the chat format for each message, and for each request (its beginning and the answer's header).
 _CHAT: dict[str, tuple[int, int]] = {
@@ -80,7 +82,7 @@ def estimate_tokens(text: str, vocabulary: str = "o200k") -> TokenEstimate:
     if not text:
         return TokenEstimate(0, 0)
     head = add_up(classify(text[:EXACT_CHARACTERS]), costs)
-    expected, held = _skewed(head, costs), head.total
+    expected, held = _skewed(head, costs), _held(head)
     rest = len(text) - EXACT_CHARACTERS
     if rest > 0:
         likely, safe = _rest(text, costs)
@@ -165,7 +167,7 @@ def _rest(text: str, costs: Costs) -> tuple[float, float]:
     rest = len(text) - EXACT_CHARACTERS
     if rest <= _WINDOWS * _WINDOW:
         sums = add_up(classify(text[EXACT_CHARACTERS:]), costs)
-        return _skewed(sums, costs), sums.total
+        return _skewed(sums, costs), _held(sums)
     stride = rest / _WINDOWS
     windows = []
     for i in range(_WINDOWS):
@@ -177,7 +179,12 @@ def _rest(text: str, costs: Costs) -> tuple[float, float]:
     comb = classify(text[EXACT_CHARACTERS :: rest // _COMB | 1])
     density = weigh(comb) / weigh(sampled)
     factor = rest / len(sampled) * density
-    return _skewed(sums, costs) * factor, sums.total * factor * _SAMPLING_MARGIN
+    return _skewed(sums, costs) * factor, _held(sums) * factor * _SAMPLING_MARGIN
+
+
+def _held(sums: Sums) -> float:
+    """Give the sum that `upper` rests on. It looks back only, like every cost: appending never lowers it."""
+    return sums.total + sums.alternating * _COST_OF_ALTERNATION
 
 
 def _byte_length(text: str, vocabulary: str) -> int:

@@ -242,3 +242,32 @@ def test_runs_are_placed_by_their_length() -> None:
     spaces = places[5:]
     expected = [min(i, 12) + (i >= 16) + (i >= 32) + (i >= 64) for i in range(70)]
     assert spaces == expected
+
+
+# True counts by the real tokenizers, taken once; a run of one sign is the cheapest way to look cheap.
+RUNS = {
+    ("7", "o200k"): 1667, ("t", "o200k"): 2500, ("J", "o200k"): 2500, ("{", "o200k"): 2500, ("Z", "o200k"): 2500,
+    ("好", "o200k"): 5000, ("7", "qwen3"): 5000, ("q", "cl100k"): 2500, ("._", "o200k"): 2500, (" \t", "o200k"): 2499,
+    ("é7", "o200k"): 5000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sign", "vocabulary"), list(RUNS))
+def test_a_long_run_is_never_held_too_cheap(sign: str, vocabulary: str) -> None:
+    text = (sign * 5000)[:5000]
+    assert estimate_tokens(text, vocabulary).upper >= RUNS[sign, vocabulary]
+    assert estimate_tokens("The report says that " + text[:500], vocabulary).upper >= RUNS[sign, vocabulary] / 10
+
+
+@pytest.mark.parametrize("vocabulary", VOCABULARIES)
+def test_no_run_of_a_printable_sign_is_free(vocabulary: str) -> None:
+    """The most that a vocabulary puts into one token of a run is a few hundred signs."""
+    for code in range(33, 127):
+        short, long = (estimate_tokens(chr(code) * length, vocabulary).upper for length in (500, 5000))
+        assert long > short + 8
+
+
+def test_what_takes_turns_counts_only_behind_a_long_alternation() -> None:
+    assert 0 == _tokens.add_up(_tokens.classify("a good day, and a long one"), _tokens.load_costs("o200k")).alternating
+    assert 100 - 18 <= _tokens.add_up(_tokens.classify("._" * 50), _tokens.load_costs("o200k")).alternating <= 100 - 15
+    assert 0 == _tokens.add_up(_tokens.classify("." * 100), _tokens.load_costs("o200k")).alternating
