@@ -42,10 +42,10 @@ class Meter:
 
     def add(self, delta: Delta) -> None:
         if delta.texts or delta.thinking:
-            self._produced += delta.texts
-            self._produced += delta.thinking
-            self._text_room -= _bytes(delta.texts)
-            self._thinking_room -= _bytes(delta.thinking)
+            text, thinking = "".join(delta.texts), "".join(delta.thinking)
+            self._produced += text, thinking
+            self._text_room -= _bytes(text)
+            self._thinking_room -= _bytes(thinking)
             self._covers = False
         if delta.usage is not None:
             self._report, self._covers = delta.usage, delta.usage_covers
@@ -67,5 +67,5 @@ class Meter:
         return Usage(report.input_tokens, output, report.cached_tokens, report.reasoning_tokens)
 
 
-def _bytes(texts: list[str]) -> int:
-    return sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))

@@ -172,7 +172,7 @@ class Run:
             attempt = attempts.current
             while True:
                 attempt.meter.add(delta)
-                texts = [text for text in map(joiner.feed, delta.texts) if text]
+                texts = joiner.feed_all(delta.texts)
                 finish = "max_tokens" if attempt.meter.overran else delta.finish
                 if finish and (half := joiner.flush()):
                     texts.append(half)

@@ -17,7 +17,6 @@ from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, re
 from floop_gateway_core.providers.faults import band_fault, http_fault
 from floop_gateway_core.providers.reading import StreamDecoder, broken, count, read, report
 from floop_gateway_core.types import FinishReason
-from floop_gateway_core.wire.sse import ServerSentEvent
 
 __all__ = ["AnthropicCodec"]
 
@@ -139,8 +138,7 @@ class _Reader:
         self._uncounted = False  # text or thinking has come since the output was last reported
         self._finish: FinishReason | None = None
 
-    def event(self, event: ServerSentEvent, delta: Delta) -> None:
-        data = event.data
+    def event(self, data: bytes, delta: Delta) -> None:
         if not data.strip():
             return
         read_event = read(_EVENT, data)

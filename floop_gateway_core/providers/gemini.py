@@ -18,7 +18,6 @@ from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, re
 from floop_gateway_core.providers.faults import band_fault, http_fault
 from floop_gateway_core.providers.reading import StreamDecoder, broken, count, read, report
 from floop_gateway_core.types import FinishReason, Usage
-from floop_gateway_core.wire.sse import ServerSentEvent
 
 __all__ = ["GeminiCodec"]
 
@@ -124,8 +123,7 @@ class _Reader:
         self._finish: FinishReason | None = None
         self._written = False  # a text has come
 
-    def event(self, event: ServerSentEvent, delta: Delta) -> None:
-        data = event.data
+    def event(self, data: bytes, delta: Delta) -> None:
         if not data.strip():
             return
         chunk = read(_CHUNK, data)

@@ -18,7 +18,6 @@ from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, re
 from floop_gateway_core.providers.faults import band_fault, http_fault
 from floop_gateway_core.providers.reading import StreamDecoder, broken, count, read, report
 from floop_gateway_core.types import FinishReason, Usage
-from floop_gateway_core.wire.sse import ServerSentEvent
 
 __all__ = ["OpenAICodec"]
 
@@ -132,17 +131,16 @@ class _Reader:
         self._finish: FinishReason | None = None
         self._refused = False
 
-    def event(self, event: ServerSentEvent, delta: Delta) -> None:
-        data = event.data
-        if data == "[DONE]":
+    def event(self, data: bytes, delta: Delta) -> None:
+        if data == b"[DONE]":
             if self._finish is None:
                 raise broken("the stream was done before it finished")
             delta.finish = "refusal" if self._refused and self._finish == "end_turn" else self._finish
             return
-        if not data.strip():
-            return  # a heartbeat
         chunk = read(_CHUNK, data)
         if chunk is None:
+            if not data.strip():
+                return  # a heartbeat
             raise broken("an event is malformed")
         if chunk.error:
             raise band_fault(chunk.error)

@@ -18,7 +18,7 @@ import msgspec
 
 from floop_gateway_core.providers.base import Delta, Fault, UpstreamFault
 from floop_gateway_core.types import Usage
-from floop_gateway_core.wire.sse import ServerSentEvent, SSEDecoder, SSEOverflow
+from floop_gateway_core.wire.sse import SSEDecoder, SSEOverflow
 
 __all__ = ["COUNT_MAX", "StreamDecoder", "broken", "count", "loads", "read", "report"]
 
@@ -45,16 +45,17 @@ def loads(data: str | bytes) -> object:
         return None
 
 
-def read(decoder: "msgspec.json.Decoder[T]", data: str) -> T | None:
+def read(decoder: "msgspec.json.Decoder[T]", data: bytes) -> T | None:
     """Read one event; None where it is malformed, so that the caller raises outside of any `except`."""
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         pass
-    if "\\u" not in data and "\\U" not in data:
+    text = data.decode("utf-8", "replace")  # as the format's own decoder has it
+    if "\ufffd" not in text and "\\u" not in text and "\\U" not in text:
         return None  # only an escape can be a lone surrogate: whatever else msgspec refuses is malformed
     try:
-        return msgspec.convert(json.loads(data), decoder.type)
+        return msgspec.convert(json.loads(text), decoder.type)
     except (ValueError, RecursionError):
         return None
 
@@ -83,8 +84,8 @@ def report(input_tokens: int, output_tokens: int, cached: int | None, reasoning:
 class Reader(Protocol):
     """One vendor's state of one answer."""
 
-    def event(self, event: ServerSentEvent, delta: Delta) -> None:
-        """Add one event to the delta; set `finish` for the terminal one. Raises `UpstreamFault`."""
+    def event(self, data: bytes, delta: Delta) -> None:
+        """Add the data of one event to the delta; set `finish` for the terminal one. Raises `UpstreamFault`."""
 
     def end(self, delta: Delta) -> None:
         """Set `finish` where the end of the body is the terminal event; it stays None where that is missing."""
@@ -106,7 +107,7 @@ class StreamDecoder:
         if self._fault is not None:
             raise self._fault
         try:
-            events = self._sse.feed(chunk)
+            events = self._sse.feed_data(chunk)
         except SSEOverflow:
             events = None
         if events is None:
@@ -114,9 +115,9 @@ class StreamDecoder:
             raise self._fault
         take = self._reader.event
         try:
-            for event in events:
+            for data in events:
                 delta.events += 1
-                take(event, delta)
+                take(data, delta)
                 if delta.finish is not None:
                     self._finished = True
                     break

@@ -13,7 +13,7 @@ not in the table is a bug of ours and raises; nothing is written.
 Numbers of credits are exact decimals, so usage is written by hand: a float would say `1e-06`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from json.encoder import encode_basestring
 from typing import Literal
 
@@ -33,6 +33,7 @@ TABLE: dict[tuple[State, Frame], State] = {
     ("open", "error"): "last",
     ("last", "done"): "closed",
 }
+BETWEEN_TEXTS = '}\n\ndata: {"text": '
 DONE = "data: [DONE]\n\n"
 
 
@@ -59,10 +60,12 @@ class StreamFrames:
         except KeyError:
             raise FrameError(f"no {frame} frame may come when the stream is {self.state}") from None
 
-    def texts(self, texts: Iterable[str]) -> bytes:
+    def texts(self, texts: Sequence[str]) -> bytes:
         """Give one frame for each text, in one piece; a text is never empty and holds no lone surrogate."""
         self._step("text")
-        return "".join([f'data: {{"text": {encode_basestring(text)}}}\n\n' for text in texts]).encode()
+        if not texts:
+            return b""
+        return f'data: {{"text": {BETWEEN_TEXTS.join(map(encode_basestring, texts))}}}\n\n'.encode()
 
     def heartbeat(self) -> bytes:
         self._step("comment")

@@ -130,7 +130,7 @@ class SSEDecoder:
             lines = _NEWLINE_BYTES.split(block)
             self._cr = block.endswith(b"\r")
         else:
-            if not (self._data or self._event or self._retry is not None):
+            if self._fresh:
                 block = self._plain_events(block, events)
             lines = block.split(b"\n")
         self._hold(lines.pop())
@@ -142,6 +142,31 @@ class SSEDecoder:
             else:
                 self._event = ""
         return events
+
+    def feed_data(self, chunk: bytes) -> list[bytes]:
+        """Take the next bytes and give only the data, in UTF-8, of the events that they complete. Raises `SSEOverflow`.
+
+        The same events as `feed` gives, for readers that decode the data themselves: bytes that are not UTF-8 may stand in
+        it as they came.
+
+        >>> SSEDecoder().feed_data(b'data: {"a": 1}\\n\\ndata: [DONE]\\n\\n')
+        [b'{"a": 1}', b'[DONE]']
+        """
+        block = bytes(self._tail + chunk) if self._tail else chunk
+        if self._started and not self._cr and self._fresh and b"\r" not in block and len(block) <= self._max:
+            pieces = block.split(b"\n\n")
+            tail = pieces.pop()
+            data = [piece[6:] for piece in pieces if piece[:6] == b"data: "]
+            # Every piece was one `data` line, and what follows them is the beginning of a line.
+            if len(data) == len(pieces) and block.count(b"\n") == 2 * len(pieces):
+                self._tail[:] = tail
+                return data
+        return [event.data.encode() for event in self.feed(chunk)]
+
+    @property
+    def _fresh(self) -> bool:
+        """Whether no event has begun but for the line in the tail."""
+        return not (self._data or self._event or self._retry is not None)
 
     def _plain_events(self, block: bytes, events: list[ServerSentEvent]) -> bytes:
         """Take the run of events that are one `data` line each, all that most providers ever send; give the rest."""

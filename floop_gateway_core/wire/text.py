@@ -6,6 +6,7 @@ stays alone into U+FFFD, so that what leaves is always valid UTF-8.
 """
 
 import re
+from collections.abc import Sequence
 
 __all__ = ["SurrogateJoiner", "mend"]
 
@@ -48,6 +49,12 @@ class SurrogateJoiner:
         if "\ud800" <= text[-1] <= "\udbff":
             text, self._half = text[:-1], text[-1]
         return mend(text)
+
+    def feed_all(self, texts: Sequence[str]) -> list[str]:
+        """Give what is whole of several texts in a row, the empty ones left out."""
+        if not self._half and "".join(texts).isascii():
+            return [*filter(None, texts)]
+        return [whole for text in texts if (whole := self.feed(text))]
 
     def flush(self) -> str:
         """The text is over: a half that is still held stays alone."""
