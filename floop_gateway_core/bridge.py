@@ -4,7 +4,6 @@
     bridge.open(request)      ── starts ──▶ an owner task enters gateway.open(), and alone drives and leaves it
     next(reply.body)          ◀── drains ── a bounded buffer, which the owner fills; full, it waits for the host
     reply.body.close()        ── cancels ─▶ the owner leaves the exchange, which settles what is unsettled
-    input.read(n), a thread   ── hands ───▶ body.read(): a read that blocks holds up neither loop nor host
 
 A buffer, because a call into the loop for each chunk costs ten times as much; and the host takes all that is ready in one
 piece. The portal is started at the first exchange, so an application may be loaded before its server forks, and after a
@@ -22,26 +21,22 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
-from typing import Protocol, TypeVar, Unpack
+from typing import TypeVar, Unpack
 from weakref import WeakSet
 
 import anyio
-import anyio.to_thread
 from anyio.from_thread import BlockingPortal
-from anyio.lowlevel import RunVar
 
 from floop_gateway_core.calls import Answer, CallEvent, CallOptions, MessageLike
 from floop_gateway_core.gateway import Gateway
+from floop_gateway_core.threaded_body import ThreadedBody
 from floop_gateway_core.wire.exchange import ClientDisconnected, GatewayRequest, Headers, Reply
 
-__all__ = ["Bridge", "Chunks", "SyncReply", "ThreadedBody", "run"]
+__all__ = ["Bridge", "Chunks", "SyncReply", "run"]
 
 T = TypeVar("T")
 
 BUFFER_BYTES = 64 * 1024
-READ_BYTES = 256 * 1024
-MAX_READS = 1000
-LOOK_S = 5.0
 STOP_S = 10.0
 
 
@@ -305,103 +300,3 @@ class Chunks(Iterator[bytes]):
         """Wait until the owner has left the exchange, which is then settled; say whether it has."""
         with self._changed:
             return self._changed.wait_for(lambda: self._left, max(0.0, limit_s))
-
-
-# -- a request's body --------------------------------------------------------------------------------------------------
-
-
-class Input(Protocol):
-    """As much of a binary file as a body needs; `wsgi.input` is one. `read` may block."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-
-class ThreadedBody:
-    """A `BodyReader` over a blocking file. `length` is what was announced; None reads to the end of the file.
-
-    A caller may give up on a read; the next one takes up the same. Its thread is none of those that stores work in: clients
-    that stall keep nobody else waiting, until there are `MAX_READS` of them.
-    """
-
-    def __init__(self, source: Input, length: int | None) -> None:
-        self._source = source
-        self._missing = length
-        self._reading: _Read | None = None
-        self._ended = False
-
-    @property
-    def blocked(self) -> bool:
-        """Whether a read is under way that has not come back."""
-        return self._reading is not None and not self._reading.came.is_set()
-
-    async def read(self) -> bytes:
-        """Give the next bytes, `b""` at the end; raise `ClientDisconnected`, also for a body that ends too soon."""
-        if self._ended or self._missing == 0:
-            return b""
-        reading = self._reading
-        if reading is None:
-            size = READ_BYTES if self._missing is None else min(self._missing, READ_BYTES)
-            reading = self._reading = _Read(self._source, size)
-            try:
-                await _in_thread(reading.run)
-            except BaseException:
-                if reading.claim():  # it had not begun, and now never will
-                    self._reading = None
-                raise
-        while not reading.came.is_set():
-            await _in_thread(reading.came.wait, LOOK_S)
-        self._reading = None
-        return self._take(reading.result)
-
-    def _take(self, result: bytes | Exception) -> bytes:
-        self._ended = not isinstance(result, bytes) or not result
-        if isinstance(result, OSError) or (result == b"" and self._missing is not None):
-            raise ClientDisconnected
-        if isinstance(result, Exception):
-            raise result
-        if self._missing is not None:
-            self._missing -= len(result)
-        return result
-
-
-class _Read:
-    """One read, which belongs to whoever claims it first: its thread, or a caller that gives up before that has begun."""
-
-    _under_way = threading.BoundedSemaphore(MAX_READS)
-
-    def __init__(self, source: Input, size: int) -> None:
-        self.came = threading.Event()
-        self.result: bytes | Exception = b""
-        self._source = source
-        self._size = size
-        self._claimed = threading.Lock()
-
-    def claim(self) -> bool:
-        return self._claimed.acquire(blocking=False)
-
-    def run(self) -> None:
-        if not self.claim():
-            return
-        if not self._under_way.acquire(blocking=False):
-            self.result = RuntimeError(f"{MAX_READS} clients have stalled in the middle of their bodies")
-            self.came.set()
-            return
-        try:
-            self.result = self._source.read(self._size)
-        except Exception as error:
-            self.result = error
-        finally:
-            self._under_way.release()
-            self.came.set()
-
-
-_limiter: RunVar[anyio.CapacityLimiter] = RunVar("floop_gateway_body_threads")
-
-
-async def _in_thread(function: Callable[..., object], *args: object) -> None:
-    """Run in a thread of our own; cancelled, leave it to come back when it does."""
-    limiter = _limiter.get(None)
-    if limiter is None:
-        limiter = anyio.CapacityLimiter(2 * MAX_READS)
-        _limiter.set(limiter)
-    await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=limiter)

@@ -5,7 +5,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from floop_gateway_core import Gateway, GatewayRequest
-from floop_gateway_core.bridge import Bridge, Chunks, ThreadedBody
+from floop_gateway_core.bridge import Bridge, Chunks
+from floop_gateway_core.threaded_body import ThreadedBody
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

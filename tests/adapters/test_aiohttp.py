@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import random
 import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
@@ -20,7 +18,6 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from floop_gateway_aiohttp import setup, sub_app
 from floop_gateway_core import Gateway
 from floop_gateway_core.testing import Hold, Reply, ScriptedUpstream
-from floop_gateway_core.types import Usage
 from tests.serving import MOUNT, gateway_of, held, post, raw, records, until
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -174,26 +171,6 @@ def test_the_hosts_limit_of_a_body_is_not_the_gateways() -> None:
         assert 401 == post(url, "flp_sk_" + "x" * 33, b"x" * 20_000_000).status_code
 
 
-def test_the_first_frame_leaves_before_the_last_exists(
-    cancellation: bool, scripted: tuple[ScriptedUpstream, BlockingPortal]
-) -> None:
-    upstream, portal = scripted
-    gateway, key = asking(upstream)
-    release = portal.call(anyio.Event)
-    portal.call(upstream.script, Reply(["first", "last"], usage=Usage(3, 2), hold=Hold(release, texts=1)))
-    ask = {"prompt": "hi", "stream": True}
-    with (
-        served(mounted(gateway), cancellation=cancellation) as address,
-        httpx.Client() as client,
-        client.stream("POST", f"{address}{MOUNT}/generate", json=ask, headers={"Authorization": f"Bearer {key}"}) as it,
-    ):
-        chunks = it.iter_raw()
-        assert b'data: {"text": "first"}\n\n' == next(chunks)
-        portal.call(release.set)
-        assert b"".join(chunks).endswith(b"data: [DONE]\n\n")
-    assert [("complete", 2)] == [(record.ending, record.output_tokens) for record in records(gateway)]
-
-
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 @pytest.mark.parametrize("texts", [0, 1], ids=["before-the-first-text", "behind-it"])
 def test_a_client_that_leaves_stops_a_silent_upstream_within_a_quarter_of_a_second(
@@ -221,57 +198,6 @@ def test_a_client_that_leaves_stops_a_silent_upstream_within_a_quarter_of_a_seco
     status = 200 if texts and stream else 499
     assert ("client_gone", status, None, 0) == (record.ending, record.status, record.code, held(gateway))
     assert record.microcredits > 0
-
-
-def test_100_clients_that_leave_anywhere_leave_one_record_each_and_nothing_open(
-    cancellation: bool, scripted: tuple[ScriptedUpstream, BlockingPortal]
-) -> None:
-    upstream, _ = scripted
-    gateway, key = asking(upstream)
-    chance = random.Random(11)
-    shares = [int(chance.random() * 3000) if number % 10 else 0 for number in range(100)]
-
-    def leave(share: int) -> None:
-        with connected(address) as connection:
-            connection.sendall(request_of(key, {"prompt": "hi", "stream": bool(share)}))
-            taken = 0
-            while taken < share and (chunk := connection.recv(share - taken)):
-                taken += len(chunk)
-            if share % 2:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-
-    with served(mounted(gateway), cancellation=cancellation) as address:
-        with ThreadPoolExecutor(10) as pool:
-            list(pool.map(leave, shares))
-        until(lambda: upstream.streams_open == 0 and held(gateway) == 0, most_s=20)
-        until(lambda: len(records(gateway)) >= 90)
-        settled = records(gateway)
-        # Who left at once may not even have been heard.
-        assert 90 <= len(settled) <= 100
-        assert {"client_gone"} == {record.ending for record in settled}
-    assert 0 == upstream.open_connections
-
-
-def test_a_slow_reader_holds_the_upstream_up_and_not_the_memory(
-    cancellation: bool, scripted: tuple[ScriptedUpstream, BlockingPortal]
-) -> None:
-    """32 MB are enough for the buffers of two connections, and not for what else would come."""
-    upstream, portal = scripted
-    gateway, key = asking(upstream)
-    portal.call(upstream.script, Reply(["x" * 10_000], endless=True))
-    with served(mounted(gateway), cancellation=cancellation) as address, connected(address) as connection:
-        connection.sendall(request_of(key, {"prompt": "hi", "stream": True}))
-        assert b"200 OK" in connection.recv(100)
-        request = upstream.requests[-1]
-        last, pause = -1, threading.Event()
-        while last != (last := request.texts_sent):
-            pause.wait(0.3)
-            assert last * 10_000 < 32_000_000
-        assert not request.cut
-        connection.close()
-        until(lambda: request.cut)
-        until(lambda: records(gateway))
-    assert ["client_gone"] == [record.ending for record in records(gateway)]
 
 
 def test_a_client_that_takes_nothing_is_cut_off_when_its_time_is_over(

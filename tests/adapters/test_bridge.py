@@ -17,8 +17,9 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from floop_gateway_core import Gateway, GatewayRequest
-from floop_gateway_core.bridge import BUFFER_BYTES, Bridge, Chunks, SyncReply, ThreadedBody
+from floop_gateway_core.bridge import BUFFER_BYTES, Bridge, Chunks, SyncReply
 from floop_gateway_core.testing import Hold, Reply, ScriptedUpstream
+from floop_gateway_core.threaded_body import ThreadedBody
 from tests.serving import gateway_of, held, records, until
 
 ENDLESS = Reply(["x" * 10_000], endless=True)
