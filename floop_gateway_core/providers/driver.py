@@ -1,19 +1,17 @@
 """The thin HTTP driver: carries a codec's bytes over the httpx API and translates every foreign failure, once, here.
 
-An injected `httpx.AsyncClient` is always used as it is. Otherwise each event loop gets a transport of its own,
-opened at the first request: on asyncio over aiohttp's connection pool, which the benchmarks show to be much faster under
-concurrency than httpx's own; on trio over httpx's.
+An injected `httpx.AsyncClient` is always used as it is. Otherwise each event loop gets a sender of its own, opened at the
+first request: see `transport`.
 
 What leaves here in an `UpstreamFault` is a status number and our own words: never a URL's query, a header or a body.
 """
 
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from functools import lru_cache
 from time import time
 from types import TracebackType
-from typing import cast
+from typing import Protocol, cast
 
 import anyio
 import httpx
@@ -22,7 +20,7 @@ from anyio.lowlevel import RunVar
 from floop_gateway_core.policy.retry import Fault
 from floop_gateway_core.providers.base import Codec, Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
 
-__all__ = ["Clients", "HttpProvider"]
+__all__ = ["Clients", "HttpProvider", "Response", "Sender", "httpx_body"]
 
 MAX_ERROR_BYTES = 64 * 1024
 MAX_INFLATED_BYTES = 16 * 1024 * 1024
@@ -31,53 +29,67 @@ REST_S = 0.05
 CLOSE_S = 1.0
 
 
-class Clients:
-    """How requests are sent: by the client that the host handed in (which the host closes), or by a transport of ours.
+class Response(Protocol):
+    """What is needed of an HTTP answer whose body is still to be read; `httpx.Response` is one."""
 
-    Ours is asked directly. A client around it would look for cookies, redirects and authentication, which no upstream
-    has for us, and that look costs as much as sending.
-    """
+    @property
+    def status_code(self) -> int: ...
 
-    def __init__(self, injected: httpx.AsyncClient | None = None, *, connect_s: float = 5.0) -> None:
-        self._injected = injected
-        # Waiting for events is the engine's to limit, so only connecting has a limit here. No pool time-out: the number
-        # of streams is the host's concurrency, and a queue inside the client would be invisible.
-        self._timeout = httpx.Timeout(None, connect=connect_s)
-        self._own: RunVar[httpx.AsyncBaseTransport | None] = RunVar(f"floop_gateway_transport_{id(self)}", None)
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Looked up in any case of a name."""
 
-    async def send(self, request: UpstreamRequest, on_sent: Callable[[], None]) -> httpx.Response:
-        """Send a request; the answer's body is still to be read, and the answer to be closed."""
-        headers = [*request.headers, ("Content-Length", str(len(request.body)))]
-        body = _Body(request.body, on_sent)
-        if self._injected is not None:
-            built = self._injected.build_request("POST", request.url, headers=headers, content=body)
-            return await self._injected.send(built, stream=True)
-        url = _parsed(request.url)
-        sent = httpx.Request(
-            "POST", url, headers=headers, content=body, extensions={"timeout": self._timeout.as_dict()}
-        )
-        return await self._transport().handle_async_request(sent)
-
-    def _transport(self) -> httpx.AsyncBaseTransport:
-        transport = self._own.get()
-        if transport is None:
-            from floop_gateway_core.providers.transport import make_transport  # whoever injects pays for none
-
-            transport = make_transport()
-            self._own.set(transport)
-        return transport
+    def aiter_raw(self) -> AsyncIterator[bytes]: ...
 
     async def aclose(self) -> None:
-        """Close this event loop's own transport."""
-        transport = self._own.get()
-        if transport is not None:
+        """Close the connection, unless the body was read to its end."""
+
+
+class Sender(Protocol):
+    """Sends requests on one event loop. `on_sent` is called when one goes out on a connection."""
+
+    async def send(self, request: UpstreamRequest, on_sent: Callable[[], None]) -> Response: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Clients:
+    """How requests are sent: by the client that the host handed in (which the host closes), or by a sender of ours."""
+
+    def __init__(self, injected: httpx.AsyncClient | None = None, *, connect_s: float = 5.0) -> None:
+        # Waiting for events is the engine's to limit, so only connecting has a limit here. No pool time-out: the number
+        # of streams is the host's concurrency, and a queue inside the client would be invisible.
+        self._injected = injected
+        self._connect_s = connect_s
+        self._own: RunVar[Sender | None] = RunVar(f"floop_gateway_sender_{id(self)}", None)
+
+    async def send(self, request: UpstreamRequest, on_sent: Callable[[], None]) -> Response:
+        """Send a request; the answer's body is still to be read, and the answer to be closed."""
+        if self._injected is not None:
+            headers, body = httpx_body(request, on_sent)
+            built = self._injected.build_request("POST", request.url, headers=headers, content=body)
+            return await self._injected.send(built, stream=True)
+        sender = self._own.get()
+        if sender is None:
+            from floop_gateway_core.providers.transport import make_sender  # whoever injects pays for none
+
+            sender = make_sender(self._connect_s)
+            self._own.set(sender)
+        return await sender.send(request, on_sent)
+
+    async def aclose(self) -> None:
+        """Close this event loop's own connections."""
+        sender = self._own.get()
+        if sender is not None:
             self._own.set(None)
-            await transport.aclose()
+            await sender.aclose()
 
 
-@lru_cache(maxsize=256)
-def _parsed(url: str) -> httpx.URL:
-    return httpx.URL(url)
+def httpx_body(
+    request: UpstreamRequest, on_sent: Callable[[], None]
+) -> tuple[list[tuple[str, str]], httpx.AsyncByteStream]:
+    """Give the headers and the body as httpx takes them."""
+    return [*request.headers, ("Content-Length", str(len(request.body)))], _Body(request.body, on_sent)
 
 
 class HttpProvider:
