@@ -94,14 +94,14 @@ class Calls:
         now = self._front.engine.clock()
         try:
             begun = await self._front.begin(keys.from_header([f"Bearer {key}"]), endpoint, new_request_id(now), now)
+            if isinstance(begun, Refusal):
+                raise GatewayError.of(begun)
+            run, decision = begun
+            if refusal := refuse_rate(decision):
+                await run.refuse(refusal)
+                raise GatewayError.of(refusal)
         except StoreUnavailable:
             raise GatewayError.of(STORE_UNAVAILABLE) from None
-        if isinstance(begun, Refusal):
-            raise GatewayError.of(begun)
-        run, decision = begun
-        if refusal := refuse_rate(decision):
-            await run.refuse(refusal)
-            raise GatewayError.of(refusal)
         return run
 
     async def _events(

@@ -225,9 +225,11 @@ class Gateway:
 
     async def aclose(self) -> None:
         """Close this event loop's upstream connections, and the store."""
-        await settle_owed(self.engine)
-        await self._clients.aclose()
-        await self.store.aclose()
+        try:
+            await settle_owed(self.engine)
+        finally:
+            await self._clients.aclose()
+            await self.store.aclose()
 
     async def __aenter__(self) -> Self:
         await self.start()

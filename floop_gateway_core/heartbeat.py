@@ -6,11 +6,13 @@ turned heartbeats on.
 """
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Generic, TypeVar
 
 import anyio
+
+from floop_gateway_core.beside import Beside
 
 __all__ = ["WithHeartbeats"]
 
@@ -25,21 +27,21 @@ class WithHeartbeats(Generic[T]):
         self._source = source
         self._every_s = every_s
         self._beat = beat
-        self._tasks = anyio.create_task_group()
+        self._reader = Beside(self._read)
         self._send, self._receive = anyio.create_memory_object_stream[T | Exception](AHEAD)
 
     async def __aenter__(self) -> "WithHeartbeats[T]":
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self._read)
+        await self._reader.__aenter__()
         return self
 
-    async def _read(self) -> None:
+    async def _read(self, _: anyio.CancelScope) -> None:
         async with aclosing(self._source), self._send:
             try:
                 async for item in self._source:
                     await self._send.send(item)
             except Exception as error:
-                await self._send.send(error)
+                with suppress(anyio.BrokenResourceError):  # nobody reads on
+                    await self._send.send(error)
 
     def __aiter__(self) -> "WithHeartbeats[T]":
         return self
@@ -58,6 +60,5 @@ class WithHeartbeats(Generic[T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        self._tasks.cancel_scope.cancel()
         self._receive.close()
-        return await self._tasks.__aexit__(kind, error, traceback)
+        return await self._reader.__aexit__(kind, error, traceback)

@@ -11,12 +11,13 @@ from typing import TypeAlias
 from aiohttp import web
 
 from floop_gateway_core import Refusal, RequestLimiter
+from floop_gateway_core.policy.rate_headers import rate_headers
 
 __all__ = ["limit_requests", "remote_address"]
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-HEADERS = web.RequestKey("floop_gateway_rate_headers", tuple)
+WINDOWS = web.RequestKey("floop_gateway_rate_windows", tuple)
 
 
 def remote_address(request: web.Request) -> str | None:
@@ -40,7 +41,7 @@ def limit_requests(
         if caller is None:
             return await handler(request)
         verdict = await limiter.hit(caller)
-        request[HEADERS] = verdict.headers
+        request[WINDOWS] = (*request.get(WINDOWS, ()), *verdict.windows)
         return await handler(request) if verdict.refusal is None else refuse(verdict.refusal)
 
     app.middlewares.append(middleware)
@@ -48,7 +49,8 @@ def limit_requests(
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    for name, value in request.get(HEADERS, ()):
+    windows = request.get(WINDOWS, ())
+    for name, value in rate_headers(windows) if windows else ():
         response.headers[name] = value
 
 

@@ -4,12 +4,13 @@ async def route(request): return await event_stream(request, ticks(), heartbeat_
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
+from functools import partial
 
-import anyio
 from aiohttp import ClientConnectionError, web
 
 from floop_gateway_aiohttp.app import cancel_on_disconnect
+from floop_gateway_core import ClientDisconnected
+from floop_gateway_core.beside import Beside
 from floop_gateway_core.pieces.streaming import HEADERS, Source, framed, source_of
 
 __all__ = ["event_stream"]
@@ -23,13 +24,22 @@ async def event_stream(
     A client that leaves cancels the source, also where the host has no `handler_cancellation`.
     """
     response = web.StreamResponse(headers={**dict(HEADERS), **(headers or {})})
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(cancel_on_disconnect, request, tasks.cancel_scope)
-        with suppress(OSError, ClientConnectionError):  # the client has gone
+    source = source_of(events, request.headers.items())
+    async with Beside(partial(cancel_on_disconnect, request)), framed(source, heartbeat_s) as frames:
+        try:
             await response.prepare(request)
-            async with framed(source_of(events, request.headers.items()), heartbeat_s) as frames:
+            if request.method != "HEAD":
                 async for frame in frames:
-                    await response.write(frame)
+                    await _write(response, frame)
             await response.write_eof()
-        tasks.cancel_scope.cancel()
+        except ClientDisconnected:
+            pass
     return response
+
+
+async def _write(response: web.StreamResponse, frame: bytes) -> None:
+    """Write, and tell a client that has gone apart from what the source may raise."""
+    try:
+        await response.write(frame)
+    except (OSError, ClientConnectionError):
+        raise ClientDisconnected from None

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import anyio
 
 from floop_gateway_core import ClientDisconnected, Gateway, GatewayRequest, Reply
+from floop_gateway_core.beside import Beside
 
 __all__ = ["ASGIApp", "FloopGateway", "FloopGatewayMiddleware"]
 
@@ -41,12 +42,9 @@ class FloopGateway:
             body,
         )
         whole = False
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(body.cancel_on_disconnect, tasks.cancel_scope)
-            async with self.gateway.open(request) as reply:
-                await _write(reply, send)
-                whole = True
-            tasks.cancel_scope.cancel()
+        async with Beside(body.cancel_on_disconnect), self.gateway.open(request) as reply:
+            await _write(reply, send)
+            whole = True
         if not whole and not body.disconnected:
             raise TimeoutError("the client took the answer too slowly; it was cut off")
 

@@ -7,9 +7,12 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from floop_gateway_asgi.app import ASGIApp, Receive, Scope, Send
-from floop_gateway_core import Refusal, RequestLimiter
+from floop_gateway_core import Decision, Refusal, RequestLimiter
+from floop_gateway_core.policy.rate_headers import rate_headers
 
 __all__ = ["RateLimitMiddleware", "client_address"]
+
+WINDOWS = "floop_gateway.rate_windows"
 
 
 def client_address(scope: Scope) -> str | None:
@@ -40,15 +43,21 @@ class RateLimitMiddleware:
             await self._app(scope, receive, send)
             return
         verdict = await self._limiter.hit(caller)
-        more = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in verdict.headers]
+        app = self._app if verdict.refusal is None else self._refused(verdict.refusal)
+        around: list[tuple[str, Decision]] | None = scope.get(WINDOWS)
+        if around is not None:  # another limiter stands around this one, and says what both have found
+            around += verdict.windows
+            await app(scope, receive, send)
+            return
+        windows = [*verdict.windows]
 
         async def with_headers(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and windows:
+                more = [(name.lower().encode(), value.encode()) for name, value in rate_headers(windows)]
                 message = {**message, "headers": [*message.get("headers", ()), *more]}
             await send(message)
 
-        app = self._app if verdict.refusal is None else self._refused(verdict.refusal)
-        await app(scope, receive, with_headers)
+        await app({**scope, WINDOWS: windows}, receive, with_headers)
 
 
 def _envelope(refusal: Refusal) -> ASGIApp:

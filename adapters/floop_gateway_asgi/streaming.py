@@ -8,11 +8,13 @@ async def route(): return EventStreamResponse(ticks(), heartbeat_s=15)
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import anyio
 from starlette.responses import Response
 
 from floop_gateway_asgi.app import Receive, Scope, Send
+from floop_gateway_core.beside import Beside
 from floop_gateway_core.pieces.streaming import HEADERS, Source, framed, source_of
 
 __all__ = ["EventStreamResponse"]
@@ -40,15 +42,13 @@ class EventStreamResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_cancel_on_disconnect, receive, tasks.cancel_scope)
+        source = source_of(self._events, asked)
+        async with Beside(partial(_cancel_on_disconnect, receive)), framed(source, self._heartbeat_s) as frames:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if scope["method"] != "HEAD":
-                async with framed(source_of(self._events, asked), self._heartbeat_s) as frames:
-                    async for frame in frames:
-                        await send({"type": "http.response.body", "body": frame, "more_body": True})
+                async for frame in frames:
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-            tasks.cancel_scope.cancel()
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:

@@ -8,21 +8,22 @@ limit.init_app(app)                     # a before_request hook: all routes
 def search(): ...
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import ParamSpec
 
-from flask import Flask, Response, g, make_response, request
+from flask import Flask, Response, current_app, g, make_response, request
 from flask.typing import ResponseReturnValue
 
 from floop_gateway_core import Refusal, RequestLimiter
 from floop_gateway_core.bridge import run
 from floop_gateway_core.pieces.limiting import Verdict
+from floop_gateway_core.policy.rate_headers import rate_headers
 
 __all__ = ["RateLimit", "remote_address"]
 
 P = ParamSpec("P")
-NAME = "_floop_gateway_verdict"
+VERDICTS = "_floop_gateway_verdicts"
 
 
 def remote_address() -> str | None:
@@ -46,34 +47,35 @@ class RateLimit:
 
     def init_app(self, app: Flask) -> None:
         app.before_request(self._before)
-        app.after_request(_after)
+        app.after_request(_with_headers)
 
-    def __call__(self, view: Callable[P, ResponseReturnValue]) -> Callable[P, Response]:
+    def __call__(
+        self, view: Callable[P, ResponseReturnValue | Awaitable[ResponseReturnValue]]
+    ) -> Callable[P, Response]:
         @wraps(view)
         def limited(*args: P.args, **kwargs: P.kwargs) -> Response:
-            verdict = self._hit()
-            if verdict.refusal is None:
-                return _with_headers(make_response(view(*args, **kwargs)), verdict)
-            return _with_headers(make_response(self._refused(verdict.refusal)), verdict)
+            refused = self._before()
+            if refused is None:
+                refused = current_app.ensure_sync(view)(*args, **kwargs)
+            return _with_headers(make_response(refused))
 
         return limited
 
-    def _hit(self) -> Verdict:
-        caller = self._key()
-        return Verdict() if caller is None else run(self._limiter.hit, caller)
-
     def _before(self) -> ResponseReturnValue | None:
-        verdict = self._hit()
-        setattr(g, NAME, verdict)
-        return None if verdict.refusal is None else self._refused(verdict.refusal)
+        """Count the request, once however often this limiter stands around it; give what refuses it."""
+        verdicts: dict[RateLimit, Verdict] = g.setdefault(VERDICTS, {})
+        if self not in verdicts:
+            caller = self._key()
+            verdicts[self] = Verdict() if caller is None else run(self._limiter.hit, caller)
+        refusal = verdicts[self].refusal
+        return None if refusal is None else self._refused(refusal)
 
 
-def _after(response: Response) -> Response:
-    return _with_headers(response, getattr(g, NAME, Verdict()))
-
-
-def _with_headers(response: Response, verdict: Verdict) -> Response:
-    for name, value in verdict.headers:
+def _with_headers(response: Response) -> Response:
+    """Say what all limiters around the request have found."""
+    verdicts: dict[RateLimit, Verdict] = g.get(VERDICTS, {})
+    windows = [window for verdict in verdicts.values() for window in verdict.windows]
+    for name, value in rate_headers(windows) if windows else ():
         response.headers[name] = value
     return response
 

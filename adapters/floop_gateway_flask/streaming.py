@@ -11,7 +11,9 @@ an event.
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 
 from flask import Response, request
 
@@ -31,49 +33,42 @@ def event_stream(
 ) -> Response:
     """Stream events; a function as `events` is called with the request's `Last-Event-ID` ("" where there is none)."""
     source = events(last_event_id(request.headers.items())) if callable(events) else events
-    body = _beating(source, heartbeat_s) if heartbeat_s else _plain(source)
-    return Response(body, headers={**dict(HEADERS), **(headers or {})}, direct_passthrough=True)
+    body = _Beating(source, heartbeat_s) if heartbeat_s else _Plain(source)
+    response = Response(body, headers={**dict(HEADERS), **(headers or {})})
+    response.call_on_close(body.close)  # also where nothing of it is ever read
+    return response
 
 
-def _plain(source: Iterable[Event]) -> Iterator[bytes]:
-    encoder = SSEEncoder()
-    try:
-        for event in source:
+class _Plain:
+    def __init__(self, source: Iterable[Event]) -> None:
+        self._source = source
+
+    def __iter__(self) -> Iterator[bytes]:
+        encoder = SSEEncoder()
+        for event in self._source:
             yield encoder.frame(event)
-    finally:
-        _close(source)
+
+    def close(self) -> None:
+        if (close := getattr(self._source, "close", None)) is not None:
+            close()
 
 
-def _beating(source: Iterable[Event], every_s: float) -> Iterator[bytes]:
-    encoder = SSEEncoder()
-    ahead: queue.Queue[ServerSentEvent | str | BaseException | None] = queue.Queue(AHEAD)
-    left = threading.Event()
+class _Beating(_Plain):
+    def __init__(self, source: Iterable[Event], every_s: float) -> None:
+        super().__init__(source)
+        self._every_s = every_s
+        self._ahead: queue.Queue[ServerSentEvent | str | BaseException | None] = queue.Queue(AHEAD)
+        self._left = threading.Event()
+        self._reader: threading.Thread | None = None
 
-    def put(item: ServerSentEvent | str | BaseException | None) -> bool:
-        while not left.is_set():
-            try:
-                ahead.put(item, timeout=every_s)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def read() -> None:
-        try:
-            for event in source:
-                if not put(event):
-                    break
-            put(None)
-        except BaseException as error:
-            put(error)
-        finally:
-            _close(source)
-
-    threading.Thread(target=copy_context().run, args=(read,), name="floop-gateway-events", daemon=True).start()
-    try:
+    def __iter__(self) -> Iterator[bytes]:
+        encoder = SSEEncoder()
+        read = partial(copy_context().run, self._read)
+        self._reader = threading.Thread(target=read, name="floop-gateway-events", daemon=True)
+        self._reader.start()
         while True:
             try:
-                item = ahead.get(timeout=every_s)
+                item = self._ahead.get(timeout=self._every_s)
             except queue.Empty:
                 yield encoder.comment("keep-alive")
                 continue
@@ -82,10 +77,26 @@ def _beating(source: Iterable[Event], every_s: float) -> Iterator[bytes]:
             if isinstance(item, BaseException):
                 raise item
             yield encoder.frame(item)
-    finally:
-        left.set()
 
+    def close(self) -> None:
+        self._left.set()
+        if self._reader is None:
+            super().close()  # else the reader does, which may be in the middle of the source
 
-def _close(source: Iterable[Event]) -> None:
-    if (close := getattr(source, "close", None)) is not None:
-        close()
+    def _read(self) -> None:
+        try:
+            for event in self._source:
+                if not self._put(event):
+                    break
+            self._put(None)
+        except BaseException as error:
+            self._put(error)
+        finally:
+            super().close()
+
+    def _put(self, item: ServerSentEvent | str | BaseException | None) -> bool:
+        while not self._left.is_set():
+            with suppress(queue.Full):
+                self._ahead.put(item, timeout=self._every_s)
+                return True
+        return False

@@ -5,6 +5,7 @@ saw nothing of; `lost` is where that is told. A fault that no deployment could b
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 
@@ -53,12 +54,14 @@ async def race(
                     failed(attempt, outcome, under_way[0])
                     attempt, outcome = await receive.receive()
                 tasks.cancel_scope.cancel()
-    except BaseException:
         for one in under_way:
-            await one.aclose()
+            if one is not attempt:
+                await one.aclose()
+                lost(one)
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            for one in under_way:
+                with suppress(Exception):  # whatever one of them says to that, the other is closed too
+                    await one.aclose()
         raise
-    for one in under_way:
-        if one is not attempt:
-            await one.aclose()
-            lost(one)
     return attempt, outcome

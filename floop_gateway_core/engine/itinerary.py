@@ -4,17 +4,19 @@ It asks `policy.retry` what follows a fault and each deployment's breaker whethe
 breaker is open is passed over and costs no attempt. All state changes happen here, without awaiting anything.
 
 A stop that is being made is *under way* until it comes back: `succeeded`, `failed` or `dropped`. There is one, or, where a
-hedge was started, two; only when the last of them has failed is the next one looked for.
+hedge was started, two; only when the last of them has failed is the next one looked for. A hedge that came second has not
+failed, and one that failed first is passed over only where its failure says so.
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from floop_gateway_core.engine.deployment import Deployment
 from floop_gateway_core.policy.breaker import BreakerState, CircuitBreaker, Permit
-from floop_gateway_core.policy.retry import Again, GiveUp, NextDeployment, next_step
+from floop_gateway_core.policy.retry import Again, Fault, GiveUp, NextDeployment, next_step
 from floop_gateway_core.providers.base import UpstreamFault
 
 __all__ = ["Itinerary", "Stop"]
@@ -45,7 +47,7 @@ class Itinerary:
         self._ahead = list(route)
         self._breakers = breakers
         self._attempts_left = attempts
-        self._tries_here = 0
+        self._tries: Counter[str] = Counter()
         self._on_turn = on_turn
         self._jitter = jitter
         self._under_way: list[Stop] = []
@@ -53,11 +55,10 @@ class Itinerary:
 
     def hedge(self, now: float) -> Stop | None:
         """Give the next deployment's stop beside the one under way; None where none is left to ask."""
-        here = self._ahead, self._tries_here
-        self._ahead, self._tries_here = self._ahead[1:], 0
-        if (stop := self._pass_over(now)) is None:
-            self._ahead, self._tries_here = here
-        return stop
+        for deployment in self._ahead[1:]:
+            if (stop := self._admitted(deployment, now)) is not None:
+                return stop
+        return None
 
     def succeeded(self, stop: Stop, now: float) -> None:
         with self._given_back(stop, now) as breaker:
@@ -71,12 +72,18 @@ class Itinerary:
             else:
                 breaker.cancel(stop.permit)
         if not self._under_way:
-            self.stop = self._after(fault, now, time_left_s)
+            self.stop = self._after(stop.deployment, fault, now, time_left_s)
+        elif stop.deployment is self._ahead[0]:
+            self._go_to(self._under_way[0].deployment)
+        elif fault.fault is Fault.UNUSABLE or fault.again is False:
+            self._ahead.remove(stop.deployment)
 
     def dropped(self, stop: Stop, now: float) -> None:
         """Another one came first, or nobody waits any more: it counts neither way."""
         with self._given_back(stop, now) as breaker:
             breaker.cancel(stop.permit)
+        if self._under_way and stop.deployment is self._ahead[0]:
+            self._go_to(self._under_way[0].deployment)
 
     def close(self, now: float) -> None:
         """Give back the permits of stops that will not be made, or were cut short."""
@@ -87,12 +94,13 @@ class Itinerary:
         """Seconds until the first of the route's breakers lets a probe pass."""
         return min(self._breakers[deployment.id].cool_down_left_s(now) for deployment in route)
 
-    def _after(self, fault: UpstreamFault, now: float, time_left_s: float) -> Stop | None:
+    def _after(self, deployment: Deployment, fault: UpstreamFault, now: float, time_left_s: float) -> Stop | None:
+        behind = [one for one in self._ahead if one is not deployment and self._breakers[one.id].state(now) != "open"]
         step = next_step(
             fault.fault,
             attempts_left=self._attempts_left,
-            tries_here=self._tries_here,
-            deployments_left=len(self._behind(now)),
+            tries_here=self._tries[deployment.id],
+            deployments_left=len(behind),
             time_left_s=time_left_s,
             jitter=self._jitter(),
             retry_after_s=fault.retry_after_s,
@@ -102,33 +110,34 @@ class Itinerary:
             case GiveUp():
                 return None
             case NextDeployment():
-                self._leave()
+                self._ahead.remove(deployment)
                 return self._pass_over(now)
             case Again(delay_s):
                 # It may have tripped on this very failure, so the same deployment, too, is asked for anew.
                 return self._pass_over(now, delay_s)
 
-    def _behind(self, now: float) -> list[Deployment]:
-        return [one for one in self._ahead[1:] if self._breakers[one.id].state(now) != "open"]
-
-    def _leave(self) -> None:
-        del self._ahead[0]
-        self._tries_here = 0
+    def _go_to(self, deployment: Deployment) -> None:
+        del self._ahead[: self._ahead.index(deployment)]
 
     def _pass_over(self, now: float, delay_s: float = 0.0) -> Stop | None:
         """Find the first deployment ahead whose breaker lets us pass; the wait is only for the one we are at."""
         while self._ahead and self._attempts_left:
-            deployment = self._ahead[0]
-            permit = self._breakers[deployment.id].admit(now)
-            if permit is not None:
-                self._attempts_left -= 1
-                self._tries_here += 1
-                stop = Stop(deployment, permit, delay_s)
-                self._under_way.append(stop)
+            if (stop := self._admitted(self._ahead[0], now, delay_s)) is not None:
                 return stop
-            self._leave()
+            del self._ahead[0]
             delay_s = 0.0
         return None
+
+    def _admitted(self, deployment: Deployment, now: float, delay_s: float = 0.0) -> Stop | None:
+        """Start a stop there, where an attempt is left and the breaker lets us pass."""
+        permit = self._breakers[deployment.id].admit(now) if self._attempts_left else None
+        if permit is None:
+            return None
+        self._attempts_left -= 1
+        self._tries[deployment.id] += 1
+        stop = Stop(deployment, permit, delay_s)
+        self._under_way.append(stop)
+        return stop
 
     @contextmanager
     def _given_back(self, stop: Stop, now: float) -> Iterator[CircuitBreaker]:

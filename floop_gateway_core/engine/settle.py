@@ -52,6 +52,8 @@ async def settle_owed(engine: Engine) -> None:
                 await engine.ledger.settle(settlement)
             except StoreUnavailable:
                 return
+            except Exception:  # it must not break the request that happens to be at it, nor keep the others waiting
+                log.exception("request %s cannot be settled: its hold will expire", settlement.record.request_id)
             if engine.owed and engine.owed[0] is settlement:  # another request may have been at it too
                 engine.owed.popleft()
                 tell(engine.listeners, SettledEvent(settlement.record))

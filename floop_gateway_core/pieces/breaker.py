@@ -13,6 +13,7 @@ host names in `counts`; cancellation counts neither way. One breaker may be used
 """
 
 import inspect
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from floop_gateway_core.clock import Clock
 from floop_gateway_core.policy.breaker import BreakerState, CircuitBreaker, Permit
 
 __all__ = ["Breaker", "BreakerOpen"]
+
+log = logging.getLogger("floop_gateway")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,12 +84,14 @@ class Breaker:
         return _Guarded(self)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        if inspect.iscoroutinefunction(function):
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise TypeError("a generator works after its call has returned; guard what it does with `call()`")
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
 
             @wraps(function)
             async def guarded(*args: P.args, **kwargs: P.kwargs) -> object:
                 with self.call():
-                    return await function(*args, **kwargs)
+                    return await function(*args, **kwargs)  # type: ignore[misc]
 
             return cast(Callable[P, R], guarded)
 
@@ -119,7 +124,10 @@ class Breaker:
                 self._policy.cancel(permit)
             turned = None if self._policy.era == before else self._policy.state(now)
         if turned is not None and self._on_turn is not None:
-            self._on_turn(turned)
+            try:
+                self._on_turn(turned)
+            except Exception:  # it must not take the place of what the call has to say
+                log.exception("the listener of a circuit breaker failed")
 
 
 class _Guarded:

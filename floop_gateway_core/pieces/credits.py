@@ -38,7 +38,12 @@ class Credits:
         return await self._store.account(owner) or Account()
 
     async def hold(self, id: str, owner: str, amount: Microcredits, *, ttl_s: float) -> Hold | Insufficient:
-        """Set an amount aside; repeated, give the hold as it stands, resolved or not."""
+        """Set an amount aside; repeated, give the hold as it stands: look at its `state`, for it may be resolved already.
+
+        Raises ValueError for an id that is another account's, or was held for another amount.
+        """
+        if not 0 < ttl_s < 10**9:
+            raise ValueError(f"ttl_s is {ttl_s}; it is more than 0 seconds")
         outcome = await self._apply(id, owner, ledger.Place(amount), ttl_s)
         if isinstance(outcome, Resolved | Insufficient):
             return outcome.hold if isinstance(outcome, Resolved) else outcome
@@ -60,5 +65,7 @@ class Credits:
         return outcome.hold if isinstance(outcome, Resolved) else Unknown()
 
     async def _apply(self, id: str, owner: str | None, command: ledger.Command, ttl_s: float = 0.0) -> Outcome:
-        now = self._clock()
+        now, amount = self._clock(), getattr(command, "amount", 0)
+        if type(amount) is not int or not 0 <= amount <= ledger.MAX_MICROCREDITS:
+            raise ValueError(f"amount is {amount!r}; it is a whole number of micro-credits, 0 or more")
         return await self._store.apply_meter(id, owner, command, now=now, expires_at=now + ttl_s)

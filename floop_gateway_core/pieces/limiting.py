@@ -37,8 +37,11 @@ class Verdict:
     """Whether a request may pass, and what its answer's headers should say; `refusal` is the catalogue's envelope."""
 
     refusal: Refusal | None = None
-    headers: tuple[Header, ...] = ()
-    decisions: tuple[Decision, ...] = field(default=(), repr=False)
+    windows: tuple[tuple[str, Decision], ...] = field(default=(), repr=False)
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        return rate_headers(self.windows) if self.windows else ()
 
     @property
     def allowed(self) -> bool:
@@ -48,6 +51,7 @@ class Verdict:
 class RequestLimiter:
     """`limits` as the package of that name writes them. `when_down` says what happens while the storage does not answer.
 
+    Limiters of one `name` on one store count the same callers together; give those apart that are for different routes.
     Raises ValueError for what is no limit, and for a storage or strategy that there is not.
 
     >>> import anyio
@@ -65,10 +69,12 @@ class RequestLimiter:
         store: WindowStore | None = None,
         storage: str | None = None,
         strategy: str = "moving-window",
+        name: str = "default",
         when_down: WhenDown = "refuse",
         clock: Clock = system_clock,
     ) -> None:
         self._limits = _distinct(limits)
+        self._name = name
         self._names = tuple(_name(item) for item in self._limits)
         self._when_down = when_down
         self._clock = clock
@@ -82,16 +88,16 @@ class RequestLimiter:
     async def hit(self, key: str) -> Verdict:
         """Spend one request of a caller's limits, or of none where one of them refuses."""
         try:
-            decisions = await self._acquire(key[:MAX_KEY])
+            # A caller's bytes that are no text (a header, as servers give it) are as good a key as any.
+            decisions = await self._acquire(key.encode("utf-8", "backslashreplace").decode()[:MAX_KEY])
         except StoreUnavailable:
             return Verdict() if self._when_down == "admit" else Verdict(_DOWN)
-        headers = rate_headers(list(zip(self._names, decisions, strict=True)))
-        return Verdict(refuse_rate(decisive(decisions)), headers, tuple(decisions))
+        return Verdict(refuse_rate(decisive(decisions)), tuple(zip(self._names, decisions, strict=True)))
 
     async def _acquire(self, key: str) -> Sequence[Decision]:
         if self._foreign is not None:
-            return await self._foreign.acquire_all(self._limits, key)
-        windows = [KeyedWindow(key, item.amount, item.get_expiry()) for item in self._limits]
+            return await self._foreign.acquire_all(self._limits, f"{self._name} {key}")
+        windows = [KeyedWindow(f"{self._name} {key}", item.amount, item.get_expiry()) for item in self._limits]
         return await self._store.acquire_all(windows, self._clock())
 
 

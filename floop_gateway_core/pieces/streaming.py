@@ -5,16 +5,21 @@ of unnamed ones. A source is any iterable or async iterable; a plain one is read
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from contextlib import aclosing, asynccontextmanager, suppress
-from typing import TypeAlias
+from contextlib import aclosing, asynccontextmanager
+from typing import TypeAlias, cast
 
+import anyio
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 from floop_gateway_core.heartbeat import WithHeartbeats
 from floop_gateway_core.wire.exchange import Headers
 from floop_gateway_core.wire.sse import ServerSentEvent, SSEEncoder
 
 __all__ = ["HEADERS", "Event", "Events", "framed", "last_event_id", "source_of"]
+
+MAX_SILENT_SOURCES = 1000
+_DONE = object()
 
 HEADERS: Headers = (
     ("Content-Type", "text/event-stream"),
@@ -42,32 +47,52 @@ def source_of(source: Source, headers: Iterable[tuple[str, str]]) -> Events:
 async def framed(events: Events, heartbeat_s: float = 0.0) -> AsyncIterator[AsyncIterator[bytes]]:
     """Give the frames, one for each event, and a comment for each `heartbeat_s` of silence (0: none).
 
-    Leaving the block closes the source, in the task that entered it.
+    Leaving the block closes the source, in the task that entered it, also where nothing was read.
     """
     encoder = SSEEncoder()
-    async with aclosing(_frames(events, encoder)) as frames:
-        if not heartbeat_s:
-            yield frames
-            return
-        async with WithHeartbeats(frames, heartbeat_s, encoder.comment("keep-alive")) as beating:
-            yield beating
-
-
-async def _frames(events: Events, encoder: SSEEncoder) -> AsyncGenerator[bytes, None]:
-    source = events if isinstance(events, AsyncIterable) else _in_threads(iter(events))
+    source = aiter(events) if isinstance(events, AsyncIterable) else _Threaded(iter(events))
     try:
-        async for event in source:
-            yield encoder.frame(event)
+        async with aclosing(_frames(source, encoder)) as frames:
+            if not heartbeat_s:
+                yield frames
+                return
+            async with WithHeartbeats(frames, heartbeat_s, encoder.comment("keep-alive")) as beating:
+                yield beating
     finally:
         if (close := getattr(source, "aclose", None)) is not None:
             await close()
 
 
-async def _in_threads(events: Iterator[Event]) -> AsyncGenerator[Event, None]:
-    done = object()
-    try:
-        while (event := await anyio.to_thread.run_sync(next, events, done)) is not done:
-            yield event  # type: ignore[misc]
-    finally:
-        with suppress(ValueError):  # a generator that a thread is still in cannot be closed
-            getattr(events, "close", lambda: None)()
+async def _frames(source: AsyncIterator[Event], encoder: SSEEncoder) -> AsyncGenerator[bytes, None]:
+    async for event in source:
+        yield encoder.frame(event)
+
+
+class _Threaded:
+    """A plain iterator, read and closed in worker threads of its own: it may be silent for long."""
+
+    _limiter: RunVar[anyio.CapacityLimiter] = RunVar("floop_gateway_source_threads")
+
+    def __init__(self, events: Iterator[Event]) -> None:
+        self._events = events
+
+    def __aiter__(self) -> "_Threaded":
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self._in_thread(next, self._events, _DONE)
+        if event is _DONE:
+            raise StopAsyncIteration
+        return cast(Event, event)
+
+    async def aclose(self) -> None:
+        if (close := getattr(self._events, "close", None)) is not None:
+            with anyio.CancelScope(shield=True):
+                await self._in_thread(close)
+
+    async def _in_thread(self, function: Callable[..., object], *args: object) -> object:
+        limiter = self._limiter.get(None)
+        if limiter is None:
+            limiter = anyio.CapacityLimiter(MAX_SILENT_SOURCES)
+            self._limiter.set(limiter)
+        return await anyio.to_thread.run_sync(function, *args, limiter=limiter)

@@ -186,12 +186,14 @@ class _Answer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._finished and self._chunks is not None:
-            # What follows the terminal event is read, so that the connection can be used again.
-            with suppress(Exception), anyio.move_on_after(REST_S):  # what breaks after the end is nobody's loss
-                async for _ in self._chunks:
-                    pass
-        await self._close()
+        try:
+            if self._finished and self._chunks is not None:
+                # What follows the terminal event is read, so that the connection can be used again.
+                with suppress(Exception), anyio.move_on_after(REST_S):  # what breaks after the end is nobody's loss
+                    async for _ in self._chunks:
+                        pass
+        finally:
+            await self._close()
 
     async def _close(self) -> None:
         """Close the answer, and unwind the generators under it: a reader that is left suspended would be a leak."""

@@ -9,14 +9,21 @@ import hashlib
 import os
 import socket
 import sys
+import threading
 
 __all__ = ["has_sibling"]
 
+_lock = threading.Lock()
 _held: tuple[int, socket.socket] | None = None
 
 
 def has_sibling() -> bool:
     """Take the name, once a process, and say whether another process had it first."""
+    with _lock:
+        return _take_name()
+
+
+def _take_name() -> bool:
     global _held
     if sys.platform != "linux" or (_held is not None and _held[0] == os.getpid()):
         return False

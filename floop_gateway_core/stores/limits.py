@@ -15,7 +15,7 @@ from inspect import isawaitable
 import anyio.to_thread
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.strategies import STRATEGIES as ASYNC_STRATEGIES
-from limits.errors import StorageError
+from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
 from limits.strategies import STRATEGIES, RateLimiter
 
@@ -37,23 +37,29 @@ class LimitsStorage:
         known = ASYNC_STRATEGIES if uri.startswith("async+") else STRATEGIES
         if strategy not in known:
             raise ValueError(f"strategy is {strategy!r}; allowed are {', '.join(sorted(known))}")
-        # Every storage raises errors of its own library, which only `limits` knows.
-        storage = storage_from_string(uri, wrap_exceptions=True)
         try:
+            # Every storage raises errors of its own library, which only `limits` knows.
+            storage = storage_from_string(uri, wrap_exceptions=True)
             self._limiter = known[strategy](storage)  # type: ignore[abstract]
         except NotImplementedError as error:
             raise ValueError(f"the storage has no {strategy}: {error}") from None
+        except ConfigurationError as error:
+            raise ValueError(f"there is no such storage: {error}") from None
 
     async def acquire_all(self, items: Sequence[RateLimitItem], key: str) -> list[Decision]:
-        """Spend one of every limit, or of none; of several, requests at the same moment may pass one more.
+        """Spend one of every limit, or of none; raise `StoreUnavailable`.
 
-        Raises `StoreUnavailable`.
+        Of several limits, requests at the same moment may spend one of the shorter ones and be refused by a longer one.
         """
+        order = sorted(range(len(items)), key=lambda index: items[index].get_expiry())
         try:
             # One limit is hit at once, which is atomic; several are asked first, or those before a refusal would be spent.
             allowed = [len(items) == 1 or bool(await self._call("test", item, key)) for item in items]
             if all(allowed):
-                allowed = [bool(await self._call("hit", item, key)) for item in items]
+                for index in order:
+                    allowed[index] = bool(await self._call("hit", items[index], key))
+                    if not allowed[index]:
+                        break
             return [await self._decision(item, key, one) for item, one in zip(items, allowed, strict=True)]
         except StorageError as error:
             raise StoreUnavailable(f"limits: {type(error.storage_error).__name__}") from None

@@ -299,3 +299,48 @@ def test_a_reader_that_leaves_an_endless_stream_stops_it(serve: Callable[[Source
             next(answer.iter_raw())
         until(lambda: source.closed == 1)
     assert source.given * 10_000 < 64_000_000
+
+
+@STREAMS
+def test_a_head_sends_no_event_and_closes_the_source(serve: Callable[[Source], Any]) -> None:
+    source = Source()
+    with serve(source) as address, httpx.Client() as client:
+        for _ in range(3):
+            answer = client.head(f"{address}/plainly")
+            assert answer.status_code in (200, 405)
+            assert b"" == answer.content
+        if answer.status_code == 200:
+            until(lambda: source.given == 0)
+        assert client.get(f"{address}/told").content.startswith(b"data: plain\n\n")
+
+
+def test_limiters_around_each_other_are_told_together_and_counted_once() -> None:
+    app = Flask(__name__)
+    outer, inner = RateLimit(RequestLimiter("100/minute")), RateLimit(RequestLimiter("1/hour", name="page"))
+
+    @app.get("/")
+    @outer
+    @inner
+    async def page() -> str:
+        return "the page"
+
+    outer.init_app(app)
+    client = app.test_client()
+    first, second = client.get("/"), client.get("/")
+    assert (200, b"the page") == (first.status_code, first.data)
+    assert '"per-minute";r=99;t=60, "per-hour";r=0;t=3600' == first.headers["RateLimit"]
+    assert (429, "1") == (second.status_code, second.headers["X-RateLimit-Limit"])
+    assert '"per-minute";r=98;t=60, "per-hour";r=0;t=3600' == second.headers["RateLimit"]
+
+
+def test_nested_middlewares_say_each_header_once() -> None:
+    async def page(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("the page")
+
+    app: Any = Starlette(routes=[Route("/", page)])
+    app = RateLimitMiddleware(app, RequestLimiter("1/hour"))
+    app = RateLimitMiddleware(app, RequestLimiter("100/minute"))
+    with served(app) as address:
+        first, second = httpx.get(address), httpx.get(address)
+    assert (200, ["0"]) == (first.status_code, first.headers.get_list("x-ratelimit-remaining"))
+    assert (429, ["1"]) == (second.status_code, second.headers.get_list("x-ratelimit-limit"))

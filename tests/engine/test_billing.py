@@ -631,3 +631,22 @@ async def test_the_day_is_that_of_the_admission_not_of_the_first_byte() -> None:
         assert 10 * 86_400 - 2.0 == record.started_at
         assert (16, 0) == await b.gateway.store.day("shop", 10)
         assert (0, 0) == await b.gateway.store.day("shop", 9)
+
+
+async def test_an_owed_settlement_that_breaks_hurts_nobody_else() -> None:
+    ledger = SlowLedger(MemoryStore(), fail_settle=[StoreUnavailable("locked")] * 1000)
+    async with bench(ledger=ledger.over) as b:
+        gives_up_soon(b)
+        await b.ask(stream=True)
+        assert 1 == len(b.gateway.engine.owed)
+        ledger.fail_settle[:] = []
+        settle = ledger.settle
+
+        async def broken(settlement: Settlement) -> Settled:
+            if settlement is b.gateway.engine.owed[0]:
+                raise ValueError("this one never can be settled")
+            return await settle(settlement)
+
+        ledger.settle = broken  # type: ignore[method-assign]
+        answer = await b.ask(stream=True)
+        assert (200, "end_turn", 0) == (answer.status, answer.last["finishReason"], len(b.gateway.engine.owed))

@@ -1,14 +1,14 @@
 """Hedging: a second deployment is asked where the first is slow; one of the two serves, and only one is billed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 import pytest
 
 from floop_gateway_core.engine.lifecycle import AttemptFailed, HedgeLost
 from floop_gateway_core.testing import Answer, Break, Hold, Reply, Status
-from floop_gateway_core.testing.answers import Moment
+from floop_gateway_core.testing.answers import Kind, Moment
 from tests.engine.kit import Answered, Bench, bench, cancelled_natively, eventually, expected_input, price
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("short_back_off")]
@@ -186,3 +186,18 @@ async def test_a_task_that_is_cancelled_natively_during_the_race_stops_both() ->
         script(b, a=Break("stall", "head"), b=Break("stall", "head"))
         await cancelled_natively(b.ask, lambda: b.upstream.streams_open == 2)
         assert "client_gone" == (await b.settled()).ending
+
+
+@pytest.mark.parametrize("kind", ["auth", "overloaded"])
+async def test_a_winner_that_fails_before_its_first_text_leaves_the_route_to_the_loser(
+    kind: Kind, stream: bool
+) -> None:
+    """The hedge came second; it has not failed, and is asked again."""
+    async with bench(route=["a", "b"], limits={**HEDGED, "attempts": 5}) as b:
+        first = Held("never", at="body")
+        broken = replace(first.reply, broken=Break("error", "preamble", kind=kind))
+        b.upstream.script(broken, broken, model="a")
+        b.upstream.script(Break("stall", "head"), SWIFT, model="b")
+        answer = await ask_while(b, stream, (first, lambda: b.upstream.streams_open == 2))
+        assert ("swift", "b") == (answer.text, (await b.settled()).deployment)
+        assert models(b) == (["a", "b", "b"] if kind == "auth" else ["a", "b", "a", "b"])

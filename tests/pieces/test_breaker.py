@@ -86,3 +86,16 @@ def test_of_many_threads_one_is_the_probe(clock: FakeClock) -> None:
     with breaker.call(), ThreadPoolExecutor(8) as pool:
         others = [pool.submit(breaker(lambda: None)) for _ in range(32)]
         assert {BreakerOpen} == {type(one.exception()) for one in others}
+
+
+def test_a_listener_that_fails_does_not_hide_the_calls_own_error(clock: FakeClock) -> None:
+    breaker = Breaker(failures=1, on_turn=lambda state: 1 // 0, clock=clock)
+    trip(breaker, 1)
+
+
+def test_generators_are_refused() -> None:
+    async def stream() -> object:
+        yield 1
+
+    with pytest.raises(TypeError, match="generator"):
+        Breaker()(stream)

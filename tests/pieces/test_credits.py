@@ -100,7 +100,7 @@ async def main():
     credits, paid = Credits(sys.argv[1]), 0
     for number in range(50):
         id = f"{sys.argv[2]}-{number}"
-        if isinstance(await credits.hold(id, "olga", Microcredits(1), ttl_s=1e9), Hold):
+        if isinstance(await credits.hold(id, "olga", Microcredits(1), ttl_s=1e6), Hold):
             paid += (await credits.capture(id, Microcredits(1))).charged
     print(paid)
     await credits.aclose()
@@ -130,3 +130,17 @@ async def test_a_gateway_on_the_same_file_pays_from_the_same_account(tmp_path: P
         await credits.capture("image", M(90_000))
         answer = await gateway.chat(new.key, [Message.of("user", "one two")])
         assert 10**6 - 90_000 - answer.bill.credits_used == (await credits.account("olga")).posted
+
+
+async def test_a_hold_is_one_accounts_and_of_one_amount(credits: Credits) -> None:
+    await credits.hold("job", "olga", M(60), ttl_s=60)
+    for owner, amount in (("bob", 60), ("olga", 61)):
+        with pytest.raises(ValueError, match="already"):
+            await credits.hold("job", owner, M(amount), ttl_s=60)
+    for odd in (-1, 0.5, 2**70, True):
+        with pytest.raises(ValueError, match="amount"):
+            await credits.capture("job", odd)  # type: ignore[arg-type]
+    for ttl_s in (0.0, -5.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="ttl_s"):
+            await credits.hold("other", "olga", M(1), ttl_s=ttl_s)
+    assert Account(M(100), M(60)) == await credits.account("olga")

@@ -111,7 +111,7 @@ async def test_a_valkey_counts_for_everybody_who_asks_it(valkey: str, strategy: 
     key = f"{strategy} {time.time_ns()}"
     found = [await (here, there)[number % 2].hit(key) for number in range(6)]
     assert [True] * 3 + [False] * 3 == [one.allowed for one in found]
-    assert 2 == found[-1].decisions[0].limit - 3
+    assert 2 == found[-1].windows[0][1].limit - 3
     refusal = found[-1].refusal
     assert refusal is not None
     assert 1 <= (refusal.retry_after_s or 0) <= 3601
@@ -142,3 +142,34 @@ async def test_a_valkey_that_is_gone_is_a_store_that_does_not_answer() -> None:
     refused = await limiter.hit("a")
     assert refused.refusal is not None
     assert "SERVICE_UNAVAILABLE" == refused.refusal.code
+
+
+async def test_a_key_may_be_any_text(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "limits.db")
+    limiter = RequestLimiter("1/minute", store=store)
+    for key in ("\udcff", "\x00", "", "x" * 10_000, "é"):
+        assert [True, False] == [(await limiter.hit(key)).allowed for _ in range(2)]
+    await store.aclose()
+
+
+async def test_limiters_of_different_names_count_apart() -> None:
+    store = MemoryStore()
+    search, login = RequestLimiter("9/minute", store=store), RequestLimiter("1/minute", store=store, name="login")
+    for _ in range(3):
+        assert (await search.hit("a")).allowed
+    assert (await login.hit("a")).allowed
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_burst_on_a_foreign_storage_does_not_use_up_the_longer_limit() -> None:
+    limiter = RequestLimiter("2/minute;5/hour", storage="memory://")
+    found: list[bool] = []
+
+    async def hit() -> None:
+        found.append((await limiter.hit("a")).allowed)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(hit)
+    assert 2 == found.count(True)
+    assert 3 == (await limiter.hit("a")).windows[1][1].limit - 2
