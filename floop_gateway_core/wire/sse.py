@@ -152,8 +152,10 @@ class SSEDecoder:
         >>> SSEDecoder().feed_data(b'data: {"a": 1}\\n\\ndata: [DONE]\\n\\n')
         [b'{"a": 1}', b'[DONE]']
         """
+        if not self._started or self._cr:
+            chunk = self._open(chunk)
         block = bytes(self._tail + chunk) if self._tail else chunk
-        if self._started and not self._cr and self._fresh and b"\r" not in block and len(block) <= self._max:
+        if self._started and self._fresh and b"\r" not in block and len(block) <= self._max:
             pieces = block.split(b"\n\n")
             tail = pieces.pop()
             data = [piece[6:] for piece in pieces if piece[:6] == b"data: "]

@@ -122,7 +122,7 @@ SERVERS: dict[str, str] = {
     "aiohttp-looking": "aiohttp_host {port}",
     "aiohttp-cancelled": "aiohttp_host {port} cancelled",
     "gthread-preload": "gunicorn --preload -k gthread --threads 8 -w 2 -b {at} flask_host:app",
-    "sync": "gunicorn -k sync -w 2 -b {at} flask_host:app",
+    "sync": "gunicorn -k sync -w 6 -b {at} flask_host:app",
     "waitress": "waitress --threads 8 --listen {at} flask_host:app",
     "development": "flask --app flask_host run --port {port}",
 }

@@ -1,6 +1,7 @@
 """Server-sent events: the specification's own examples, every way to cut a stream, and somebody else's decoder."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 from httpx_sse._decoders import SSEDecoder as Referee
@@ -229,3 +230,20 @@ def test_decoders_keep_nothing_of_each_other() -> None:
     first, second = SSEDecoder(), SSEDecoder()
     first.feed(b"id: 7\ndata: a")
     assert [Event("b")] == second.feed(b"data: b\n\n")
+
+
+PIECES = [
+    b"data: a", b"data:b", b"\n", b"\r\n", b"\r", b": c", b"id: 1", b"event: e", b"\xef\xbb\xbf", b"data: \xff",
+    b"data: \xc3\xa9", b"retry: 5", b"data",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=40), st.lists(st.integers(0, 200), max_size=6))
+def test_the_data_alone_is_that_of_the_events(lines: list[bytes], places: list[int]) -> None:
+    """However the bytes are cut, and whatever stands between the events."""
+    stream = b"".join(lines)
+    edges = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
+    chunks = [stream[start:end] for start, end in pairwise(edges)]
+    whole, data = SSEDecoder(), SSEDecoder()
+    expected = [event.data for chunk in chunks for event in whole.feed(chunk)]
+    assert expected == [one.decode("utf-8", "replace") for chunk in chunks for one in data.feed_data(chunk)]
