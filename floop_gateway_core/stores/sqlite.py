@@ -7,6 +7,7 @@ blocked, and a cancelled caller's transaction still runs to its end.
 """
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,7 @@ from floop_gateway_core.types import Microcredits
 __all__ = ["SQLiteStore"]
 
 T = TypeVar("T")
+RETRY_S = 0.01
 Connection = sqlite3.Connection
 
 
@@ -62,7 +64,7 @@ class SQLiteStore:
     def _connect(self) -> Connection:
         connection = sqlite3.connect(self.path, timeout=self._busy_s, isolation_level=None, cached_statements=256)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _turn_to_wal(connection, self._busy_s)
             connection.execute("PRAGMA synchronous=NORMAL")
             migrate(connection)
         except BaseException:
@@ -181,3 +183,16 @@ class SQLiteStore:
             if len(page) < ledger_rows.PAGE_RECORDS:
                 return
             after = (page[-1].started_at, page[-1].request_id)
+
+
+def _turn_to_wal(connection: Connection, busy_s: float) -> None:
+    """Turn a file to WAL; where several processes do so to a new file at once, SQLite itself does not wait its turn."""
+    deadline = time.monotonic() + busy_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(RETRY_S)
