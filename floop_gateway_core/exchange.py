@@ -20,7 +20,7 @@ from typing import assert_never
 import anyio
 from anyio.lowlevel import checkpoint
 
-from floop_gateway_core.body import drop_rest, may_have_body, read_body
+from floop_gateway_core.body import DROP_S, drop_rest, may_have_body, read_body
 from floop_gateway_core.clock import new_request_id
 from floop_gateway_core.engine.judge import off_the_loop
 from floop_gateway_core.engine.run import Run
@@ -83,7 +83,7 @@ class Exchange:
     async def __aenter__(self) -> Reply:
         limits = self._front.engine.limits
         # The engine ends the call at `total_s`; this is for a client that is too slow to take what there is.
-        scope = self._stack.enter_context(
+        scope = self._scope = self._stack.enter_context(
             anyio.CancelScope(deadline=anyio.current_time() + limits.total_s + SLOW_CLIENT_GRACE_S)
         )
         try:
@@ -175,6 +175,8 @@ class Exchange:
         )
         if not may_have_body(self._request):
             return Reply(refusal.status, headers, body)
+        # What is still coming has a time of its own, whatever the request has left.
+        self._scope.deadline = max(self._scope.deadline, anyio.current_time() + DROP_S + SLOW_CLIENT_GRACE_S)
         return Reply(refusal.status, headers, _then_drop(body, self._request))
 
     # -- the answer ------------------------------------------------------------------------------------------------

@@ -650,3 +650,21 @@ async def test_an_owed_settlement_that_breaks_hurts_nobody_else() -> None:
         ledger.settle = broken  # type: ignore[method-assign]
         answer = await b.ask(stream=True)
         assert (200, "end_turn", 0) == (answer.status, answer.last["finishReason"], len(b.gateway.engine.owed))
+
+
+async def test_a_body_that_takes_longer_than_the_request_may_is_refused_as_a_slow_body() -> None:
+    class Never:
+        reads = 0
+
+        async def read(self) -> bytes:
+            self.reads += 1
+            if self.reads == 1:
+                await anyio.sleep_forever()
+            await anyio.sleep(1.5)  # longer than the request has, and than it is given to end
+            return b""
+
+    async with bench(limits={"total_s": 0.2}, settings={"body_s": 60.0}) as b:
+        answer = await b.send(b.raw(Never(), headers=(("Content-Length", "9"),)))
+        assert (400, "INVALID_BODY") == (answer.status, answer.code)
+        record = await b.settled()
+        assert (400, "INVALID_BODY", "refused") == (record.status, record.code, record.ending)
