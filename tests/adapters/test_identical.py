@@ -121,7 +121,11 @@ def test_300_requests_get_the_same_bytes(world: World, measure: list[Got], serve
     _, key = world.project()
     with world.serving(server) as (address, _), httpx.Client(timeout=30) as client:
         for number, (method, path, headers, body) in enumerate(generated(key)):
-            answer = client.request(method, f"{address}{MOUNT}{path}", headers=headers, content=body)
+            ask = partial(client.request, method, f"{address}{MOUNT}{path}", headers=headers, content=body)
+            try:
+                answer = ask()
+            except httpx.TransportError:  # a server may close a kept connection as the next request is on its way
+                answer = ask()
             assert answer.headers["x-request-id"].startswith("req_")
             found = told(answer.status_code, answer.headers.items(), answer.content, method)
             assert (number, measure[number]) == (number, found)
