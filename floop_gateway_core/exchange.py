@@ -44,6 +44,7 @@ from floop_gateway_core.wire import keys
 from floop_gateway_core.wire.exchange import ClientDisconnected, GatewayRequest, Reply
 from floop_gateway_core.wire.frames import StreamFrames, render_json
 from floop_gateway_core.wire.parse import parse
+from floop_gateway_core.wire.sse import STREAM_HEADERS
 
 __all__ = ["Exchange"]
 
@@ -51,11 +52,6 @@ log = logging.getLogger("floop_gateway")
 
 ENDPOINTS: dict[str, Endpoint] = {"/chat": "chat", "/generate": "generate", "/embed": "embed"}
 SLOW_CLIENT_GRACE_S = 1.0
-STREAM_HEADERS = (
-    ("Content-Type", "text/event-stream"),
-    ("Cache-Control", "no-store, no-transform"),
-    ("X-Accel-Buffering", "no"),
-)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 async def route(request): return await event_stream(request, ticks(), heartbeat_s=15)
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
 
 from aiohttp import ClientConnectionError, web
@@ -11,7 +11,8 @@ from aiohttp import ClientConnectionError, web
 from floop_gateway_aiohttp.app import cancel_on_disconnect
 from floop_gateway_core import ClientDisconnected
 from floop_gateway_core.beside import Beside
-from floop_gateway_core.pieces.streaming import HEADERS, Source, framed, source_of
+from floop_gateway_core.pieces.streaming import Source, framed, source_of
+from floop_gateway_core.wire.sse import STREAM_HEADERS
 
 __all__ = ["event_stream"]
 
@@ -23,23 +24,23 @@ async def event_stream(
 
     A client that leaves cancels the source, also where the host has no `handler_cancellation`.
     """
-    response = web.StreamResponse(headers={**dict(HEADERS), **(headers or {})})
+    response = web.StreamResponse(headers={**dict(STREAM_HEADERS), **(headers or {})})
     source = source_of(events, request.headers.items())
     async with Beside(partial(cancel_on_disconnect, request)), framed(source, heartbeat_s) as frames:
         try:
-            await response.prepare(request)
+            await _to_client(response.prepare(request))
             if request.method != "HEAD":
                 async for frame in frames:
-                    await _write(response, frame)
-            await response.write_eof()
+                    await _to_client(response.write(frame))
+            await _to_client(response.write_eof())
         except ClientDisconnected:
             pass
     return response
 
 
-async def _write(response: web.StreamResponse, frame: bytes) -> None:
-    """Write, and tell a client that has gone apart from what the source may raise."""
+async def _to_client(sending: Awaitable[object]) -> None:
+    """Send, and tell a client that has gone apart from what the source may raise."""
     try:
-        await response.write(frame)
+        await sending
     except (OSError, ClientConnectionError):
         raise ClientDisconnected from None

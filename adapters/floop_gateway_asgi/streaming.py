@@ -15,7 +15,8 @@ from starlette.responses import Response
 
 from floop_gateway_asgi.app import Receive, Scope, Send
 from floop_gateway_core.beside import Beside
-from floop_gateway_core.pieces.streaming import HEADERS, Source, framed, source_of
+from floop_gateway_core.pieces.streaming import Source, framed, source_of
+from floop_gateway_core.wire.sse import STREAM_HEADERS
 
 __all__ = ["EventStreamResponse"]
 
@@ -38,7 +39,7 @@ class EventStreamResponse(Response):
         self._heartbeat_s = heartbeat_s
         self.background = None
         self.status_code = status_code
-        self.init_headers({**dict(HEADERS), **(headers or {})})
+        self.init_headers({**dict(STREAM_HEADERS), **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]

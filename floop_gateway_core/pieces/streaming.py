@@ -13,19 +13,12 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from floop_gateway_core.heartbeat import WithHeartbeats
-from floop_gateway_core.wire.exchange import Headers
 from floop_gateway_core.wire.sse import ServerSentEvent, SSEEncoder
 
-__all__ = ["HEADERS", "Event", "Events", "framed", "last_event_id", "source_of"]
+__all__ = ["Event", "Events", "framed", "last_event_id", "source_of"]
 
 MAX_SILENT_SOURCES = 1000
 _DONE = object()
-
-HEADERS: Headers = (
-    ("Content-Type", "text/event-stream"),
-    ("Cache-Control", "no-store, no-transform"),
-    ("X-Accel-Buffering", "no"),
-)
 
 Event: TypeAlias = ServerSentEvent | str
 Events: TypeAlias = AsyncIterable[Event] | Iterable[Event]

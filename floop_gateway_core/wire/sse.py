@@ -11,7 +11,13 @@ The decoder never keeps more than one event: a line or an event beyond `max_even
 import re
 from dataclasses import dataclass
 
-__all__ = ["SSEDecoder", "SSEEncoder", "SSEOverflow", "ServerSentEvent"]
+__all__ = ["STREAM_HEADERS", "SSEDecoder", "SSEEncoder", "SSEOverflow", "ServerSentEvent"]
+
+STREAM_HEADERS = (
+    ("Content-Type", "text/event-stream"),
+    ("Cache-Control", "no-store, no-transform"),
+    ("X-Accel-Buffering", "no"),
+)
 
 _BOM = b"\xef\xbb\xbf"
 _NEWLINE = re.compile(r"\r\n|\n|\r")

@@ -3,8 +3,7 @@
 import io
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 from wsgiref.util import setup_testing_defaults
@@ -17,7 +16,7 @@ from werkzeug.serving import make_server
 
 from floop_gateway_core import Gateway
 from floop_gateway_flask import FloopGateway, FloopGatewayMiddleware, wsgi_app
-from tests.serving import MOUNT, gateway_of, held, post, records, until
+from tests.serving import MOUNT, gateway_of, held, in_thread, post, records, until
 
 SLOW_ECHO = {
     "deployments": {"echo": {"provider": "echo", "microcredits_per_token": 1250, "words_per_second": 50.0}},
@@ -37,17 +36,8 @@ def bare_app(environ: WSGIEnvironment, start_response: Any) -> list[bytes]:
     return [b"the host's own"]
 
 
-@contextmanager
-def served(app: WSGIApplication) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join(10)
-        server.server_close()
+def served(app: WSGIApplication) -> AbstractContextManager[str]:
+    return in_thread(make_server("127.0.0.1", 0, app, threaded=True))
 
 
 def called(app: WSGIApplication, path: str, body: bytes, **environ: Any) -> tuple[str, dict[str, str], bytes]:

@@ -169,14 +169,19 @@ def test_a_strangers_upload_is_answered_not_reset(world: World, address: str) ->
     assert (401, "Bearer") == (answer.status_code, answer.headers["www-authenticate"])
 
 
+def one_byte_of_nine(key: str) -> bytes:
+    """Give a request whose body has only begun."""
+    head = f"POST {MOUNT}/chat HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 9\r\n\r\n"
+    return head.encode() + b"{"
+
+
 def test_a_body_that_never_comes_is_refused_in_time(world: World, server: tuple[str, str]) -> None:
     name, address = server
     if name == "waitress":
         pytest.skip("it calls no application before the body is there")
     project, key = world.project()
-    head = f"POST {MOUNT}/chat HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 9\r\n\r\n"
     with connected(address) as connection:
-        connection.sendall(head.encode() + b"{")
+        connection.sendall(one_byte_of_nine(key))
         answer = connection.recv(65536)
         assert b"400" in answer.split(b"\r\n")[0]
         if name == "gthread-preload":  # the connection cannot be used again, and is not left open
@@ -191,9 +196,8 @@ def test_a_client_that_leaves_within_its_body_leaves_one_record(world: World, se
     if name == "waitress":
         pytest.skip("it calls no application before the body is there")
     project, key = world.project()
-    head = f"POST {MOUNT}/chat HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 9\r\n\r\n"
     with connected(address) as connection:
-        connection.sendall(head.encode() + b"{")
+        connection.sendall(one_byte_of_nine(key))
         until(lambda: world.heard(project))
     until(lambda: world.records(project))
     assert [("client_gone", 499, 0)] == [
