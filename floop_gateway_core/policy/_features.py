@@ -24,6 +24,12 @@ CONTEXT = 800
 HEAD, TAIL = 280, 240
 """How far from its start and its end a text is taken to hold its instruction."""
 
+BRIEF = 40
+"""At most so many words before a blank line, or a colon at the end of a line, are an instruction of their own."""
+
+CHOICES = 14
+"""At most so many short segments at the end of a text are taken for choices and a slot for the answer."""
+
 _SMALL = frozenset({"ask_fact", "define", "how_many", "chitchat"})
 
 _SPACES = re.compile(r"[ \t]{2,}|\t")
@@ -43,6 +49,8 @@ _MANY = (0.0, 1.0, 1.5, 1.8, 2.0)
 
 def _unwrapped(text: str) -> str:
     """Take off quotation marks that stand around the whole of a text."""
+    if text[:3] in ('"""', "'''", "```") and len(text) > 6 and text.endswith(text[:3]):
+        return text[3:-3].strip()
     if len(text) < 2 or (text[0], text[-1]) not in _OUTER:
         return text
     inner = text.find(text[-1], 1, len(text) - 1)
@@ -76,8 +84,9 @@ def _instruction(found: list[Segment], size: int) -> tuple[list[Segment], list[S
         last -= 1
     kept = found[first:last]
     head: list[Segment] = []
-    named = commands = False
-    at = 0
+    named = commands = parted = False
+    at = words = 0
+    total = sum(segment.words for segment in kept)
     origin = kept[0].start if kept else 0
     for at, segment in enumerate(kept):
         if segment.start - origin > HEAD:
@@ -86,19 +95,23 @@ def _instruction(found: list[Segment], size: int) -> tuple[list[Segment], list[S
             continue
         head.append(segment)
         commands = commands or segment.commands
+        words += segment.words
         named = named or segment.task is not None or "material" in segment.concepts
-        if named and segment.sign and (segment.sign[0] in ':："“„«「『`' or "\n" in segment.sign):
+        parted = words <= BRIEF < total and ("\n\n" in segment.sign or segment.sign[:2] in (":\n", "：\n"))
+        if parted or (named and segment.sign and (segment.sign[0] in ':："“„«「『`' or "\n" in segment.sign)):
             at += 1
             break
     else:
         at = len(kept)
     rest = kept[at:]
     tail: list[Segment] = []
-    for segment in reversed(rest):
-        if segment.quoted or size - segment.end > TAIL or (tail and "\n" in segment.sign):
+    for segment in _before_options(rest):
+        if segment.quoted or size - segment.end > TAIL + 60 or (tail and "\n" in segment.sign):
             break
         tail.append(segment)
     tail.reverse()
+    if parted and tail and (tail[0] is rest[0] or "\n" not in rest[rest.index(tail[0]) - 1].sign):
+        tail = []  # the end of the material, and not a line of its own
     last_task, _ = _lead(tail)
     if rest and _lead(head)[0] in EASY and any(segment.before <= 9 and segment.task in EASY for segment in head):
         tail = []  # "translate this: prove that ..."
@@ -109,6 +122,23 @@ def _instruction(found: list[Segment], size: int) -> tuple[list[Segment], list[S
         head = []  # a text, and what to do with it at the end
     chosen = {id(segment) for segment in head} | {id(segment) for segment in tail}
     return head, tail, [segment for segment in kept if id(segment) not in chosen]
+
+
+def _before_options(rest: list[Segment]) -> list[Segment]:
+    """Return the segments from the last back, without the choices and the empty slot for an answer that end a text."""
+    last = len(rest)
+    while last and last > len(rest) - CHOICES and rest[last - 1].words <= 8 and not rest[last - 1].task:
+        last -= 1
+    if last and rest[last - 1].task and rest[last - 1].words <= 45:
+        return rest[last - 1 :: -1]
+    return rest[::-1]
+
+
+def _commanding(background: list[Segment]) -> list[Segment]:
+    """Return the segments of a system prompt from the first that names a task, as long as a head may be."""
+    first = next((number for number, segment in enumerate(background) if segment.task), 0)
+    start = background[first].start
+    return [segment for segment in background[first:] if segment.start - start <= HEAD]
 
 
 def _lead(part: list[Segment]) -> tuple[str | None, str | None]:
@@ -161,9 +191,10 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
     own, object_ = _lead(background)
     translates = any(segment.before <= 6 and segment.task in EASY for segment in background[:3]) and own in EASY
     asked = any(segment.commands for segment in head + tail)
-    if translates or (own and not asked and len(text) > 200):
-        body = [*head, *body, *tail]  # the system prompt commands, and the turn is what it commands about
-        head, tail = [], []
+    if translates or (own and not asked and (len(text) > 200 or _lead(head + tail)[0] is None)):
+        # The system prompt commands, and the turn is what it commands about.
+        body = [*head, *body, *tail]
+        head, tail, background = _commanding(background), [], []
     seen: dict[str, float] = {}
     lead, second = _lead(head)
     last, finally_ = _lead(tail)

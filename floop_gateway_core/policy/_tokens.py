@@ -14,16 +14,21 @@ nothing is remembered between calls but the table itself.
 """
 
 import json
-import re
 import sys
+from array import array
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from io import BytesIO
+from zipfile import ZipFile
 
 _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
 _ZERO_TO_ONE = bytes([1]) + bytes(255)
 _UNICODE = 0x110000
-_LETTERS_AND_SPACE = (1, 2, 4)  # as kinds; what is not Latin has kinds from 128
+UNIT = 1000
+_FOREIGN = 128  # the kinds of what is not Latin begin here
+# Places of the twelfth and later of one sign, and of blanks of changing kinds: what these cost was counted apart.
+DEEP, BLANKS = range(0x3C, 0x40), range(0x0C, 0x10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,6 @@ class Classes:
     far: bytes
     near: bytes
     unknown: tuple[int, ...]
-    scripts: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,68 +55,57 @@ class Costs:
     triples: list[int]
     places: list[int]
     hashes: list[int]
-    skew: tuple[float, ...]
     margin: tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """A text's costs in tokens, and the counts that tell one language from another; `foreign` by groups of scripts.
-
-    `alternating` counts the characters behind at least sixteen at which two signs took turns (`._._._`).
+    """A text's cost in tokens; `alternating` counts the characters behind at least sixteen at which two signs took
+    turns (`._._._`).
     """
 
     total: float
-    triples: float
-    length: int
-    lower: int
-    upper: int
-    spaces: int
-    hashes: float
-    foreign: tuple[int, ...]
     alternating: int
 
 
+class _Table:
+    """The archive that `tools/fit_estimate.py` writes: JSON for what is named, 16-bit figures for the rest."""
+
+    def __init__(self) -> None:
+        source = files("floop_gateway_core.policy").joinpath("tables/estimate.zip").read_bytes()
+        with ZipFile(BytesIO(source)) as archive:
+            self._files = {name: archive.read(name) for name in archive.namelist()}
+        self.about = json.loads(self._files["about.json"])
+
+    def bytes_of(self, name: str) -> bytes:
+        return self._files[name]
+
+    def figures(self, name: str) -> "array[int]":
+        found = array("H", self._files[name])
+        if sys.byteorder == "big":
+            found.byteswap()
+        return found
+
+    def costs(self, name: str, column: int) -> list[int]:
+        """Give a file's figures for one vocabulary: each row has one for each of them, in their order."""
+        return self.figures(name)[column :: len(self.about["vocabularies"])].tolist()
+
+
 @cache
-def _table() -> dict[str, object]:
-    source = files("floop_gateway_core.policy").joinpath("tables/estimate.json").read_text(encoding="utf-8")
-    table = json.loads(source)
-    assert isinstance(table, dict)
-    return table
+def _table() -> _Table:
+    return _Table()
 
 
 @cache
 def load_classes() -> Classes:
     """Read the table's map of characters; the first call takes tens of milliseconds."""
     table = _table()
-    free, groups, views, scripts = table["free"], table["groups"], table["views"], table["scripts"]
-    marks, packed = table["marks"], table["characters"]
-    assert isinstance(free, list)
-    assert isinstance(groups, dict)
-    assert isinstance(views, dict)
-    assert isinstance(scripts, list)
-    assert isinstance(marks, str)
-    assert isinstance(packed, str)
-    first, place = {}, 1
-    for name, count in groups.items():
-        first[name] = place
-        place += count
-    unknown, unknown_astral = free[first["NONE"]], free[first["NONE"] + 1]
-    classes = bytearray(range(128)) + bytes([unknown]) * (0x10000 - 128)
-    classes += bytes([unknown_astral]) * (_UNICODE - 0x10000)
-    for control in (*range(9), 11, 12, *range(14, 32), 127):
-        classes[control] = free[0]
-    names, group, at = dict(zip(marks, groups, strict=True)), "", 128
-    for mark, letters in re.findall(r"(\D)((?:\d*[a-z])+)", packed):
-        group = names[mark]
-        for count, letter in re.findall(r"(\d*)([a-z])", letters):
-            size = int(count or 1)
-            classes[at : at + size] = bytes([free[first[group] + ord(letter) - 97]]) * size
-            at += size
-    fold, kind, far, near = (bytes.fromhex(views[name]) for name in ("fold", "kind", "far", "near"))
+    unknown = table.about["unknown"]
+    known = table.bytes_of("characters")
+    fold, kind, far, near = (table.bytes_of("views")[at : at + 256] for at in range(0, 1024, 256))
     return Classes(
-        of_character=bytes(classes),
-        of_ascii=bytes(classes[:128]) + bytes(128),
+        of_character=known + bytes([unknown[1]]) * (_UNICODE - len(known)),
+        of_ascii=known[:128] + bytes(128),
         fold=fold,
         fold_low=bytes((f & 7) << 5 for f in fold),
         fold_high=bytes(f >> 3 for f in fold),
@@ -120,8 +113,7 @@ def load_classes() -> Classes:
         kind=kind,
         far=far,
         near=near,
-        unknown=tuple(free[first["NONE"] : first["NONE"] + groups["NONE"]]),
-        scripts=tuple(map(bytes, scripts)),
+        unknown=tuple(unknown),
     )
 
 
@@ -129,56 +121,28 @@ def load_classes() -> Classes:
 def load_costs(vocabulary: str) -> Costs:
     """Read one vocabulary's costs."""
     table = _table()
-    names, codes, default = table["vocabularies"], table["codes"], table["default"]
-    skew, margin = table["skew"], table["margin"]
-    assert isinstance(names, list)
-    assert isinstance(codes, str)
-    assert isinstance(default, list)
-    root, fixed, unit = table["root"], table["fixed"], table["unit"]
-    assert isinstance(skew, dict)
-    assert isinstance(margin, dict)
-    assert isinstance(root, float)
-    assert isinstance(fixed, float)
-    assert isinstance(unit, int)
-    column = names.index(vocabulary)
+    column = table.about["vocabularies"].index(vocabulary)
+    pairs, triples, places, hashes = (_cells_of(name, column) for name in ("pairs", "triples", "places", "hashes"))
+    default = table.costs("default", column)
+    pairs = [default[cell & 255] if cost < 0 else cost for cell, cost in enumerate(pairs)]
+    triples, places, hashes = ([max(0, cost) for cost in costs] for costs in (triples, places, hashes))
+    places[DEEP.start << 8 : DEEP.stop << 8] = table.costs("runs", column)
+    blanks = table.costs("blanks", column)
+    for row in BLANKS:
+        places[row << 8 : (row + 1) << 8] = map(max, places[row << 8 : (row + 1) << 8], blanks)
+    about = table.about
+    return Costs(pairs, triples, places, hashes, (about["margin"][vocabulary], about["root"], about["fixed"]))
 
-    def cells(name: str, rows: int, width: int, missing: list[int]) -> list[int]:
-        part = table[name]
-        assert isinstance(part, dict)
-        book, scale = part["codebook"], [costs[column] for costs in part.get("scale", ())]
-        wide = len(book) > len(codes)
-        words = (a + b for a in codes for b in codes) if wide else iter(codes)
-        value = {code: costs[column] for code, costs in zip(words, book, strict=False)}
-        step = re.compile(r"(\d*)(\D\D)" if wide else r"(\d*)(\D)")
-        out = missing * rows
-        for row, packed in part["cells"].items():
-            at = int(row, 16) * width
-            for gap, code in step.findall(packed):
-                at += int(gap or 0)
-                # Rounded half up, like every figure here, and the same on every machine: whole numbers only.
-                out[at] = (value[code] * scale[at & 255] * 2 + unit) // (2 * unit) if scale else value[code]
-                at += 1
-        return out
 
-    def with_runs(places: list[int]) -> list[int]:
-        """Raise what a character deep in a run costs: ordinary texts, which the cells are from, have few long runs."""
-        runs = table.get("runs", {})
-        assert isinstance(runs, dict)
-        for first, last, classes, words in runs.get("rules", ()):
-            for row in range(first, last):
-                for code, word in zip(bytes.fromhex(classes), words, strict=True):
-                    at = row << 8 | code
-                    places[at] = max(places[at], runs["codebook"][codes.index(word)][column])
-        return places
-
-    return Costs(
-        pairs=cells("pairs", 256, 256, [costs[column] for costs in default]),
-        triples=cells("triples", 32, 1024, [0] * 1024),
-        places=with_runs(cells("places", 64, 256, [0] * 256)),
-        hashes=cells("hashes", 256, 256, [0] * 256),
-        skew=tuple(skew[vocabulary]),
-        margin=(margin[vocabulary], root, fixed),
-    )
+def _cells_of(name: str, column: int) -> list[int]:
+    """Give each cell its codeword times the scale of its class, which the book's first 256 rows hold; -1 for none."""
+    book = _table().costs(f"{name}.book", column)
+    scale, words = book[:256], book[256:]
+    # Rounded half up and in whole numbers, so the same on every machine.
+    return [
+        (words[word] * scale[cell & 255] + UNIT // 2) // UNIT if word else -1
+        for cell, word in enumerate(_table().figures(f"{name}.cells"))
+    ]
 
 
 def classify(text: str) -> bytes:
@@ -233,28 +197,21 @@ def add_up(codes: bytes, costs: Costs) -> Sums:
     """Add up what the characters of these classes cost."""
     size = len(codes)
     if not size:
-        return Sums(0.0, 0.0, 0, 0, 0, 0, 0.0, (), 0)
+        return Sums(0.0, 0)
     classes = load_classes()
     before = b"\n" + codes[:-1]
     before_that = b"\n" + before[:-1]
     kinds = codes.translate(classes.kind)
     low = _number(codes.translate(classes.fold)) | _number(before.translate(classes.fold_low))
     high = _number(before.translate(classes.fold_high)) | _number(before_that.translate(classes.fold_far))
-    triple_cells = _cells(low.to_bytes(size, "little"), high.to_bytes(size, "little"))
-    triples = sum(map(costs.triples.__getitem__, triple_cells))
-    total = triples + sum(map(costs.pairs.__getitem__, _cells(codes, before)))
+    triples = _cells(low.to_bytes(size, "little"), high.to_bytes(size, "little"))
+    total = sum(map(costs.triples.__getitem__, triples))
+    total += sum(map(costs.pairs.__getitem__, _cells(codes, before)))
     total += sum(map(costs.places.__getitem__, _cells(codes, _places(codes, kinds))))
-    hashes = 0
-    foreign: tuple[int, ...] = ()
-    if max(kinds) >= 128:  # the kinds of what is not Latin
+    if max(kinds) >= _FOREIGN:
         hashed = _number(before_that.translate(classes.far)) ^ _number(before.translate(classes.near))
-        hashes = sum(map(costs.hashes.__getitem__, _cells(codes, hashed.to_bytes(size, "little"))))
-        foreign = tuple(size - len(kinds.translate(None, script)) for script in classes.scripts)
-    lower, upper, spaces = map(kinds.count, _LETTERS_AND_SPACE)
-    alternating = _alternating(codes, before, before_that)
-    return Sums(
-        (total + hashes) / 1000, triples / 1000, size, lower, upper, spaces, hashes / 1000, foreign, alternating
-    )
+        total += sum(map(costs.hashes.__getitem__, _cells(codes, hashed.to_bytes(size, "little"))))
+    return Sums(total / UNIT, _alternating(codes, before, before_that))
 
 
 def _alternating(codes: bytes, before: bytes, before_that: bytes) -> int:

@@ -15,7 +15,6 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import mul
 
 from floop_gateway_core.policy._tokens import Costs, Sums, add_up, classify, load_costs, weigh
 from floop_gateway_core.types import Message
@@ -39,10 +38,13 @@ _COMB = 20_000
 _SAMPLING_MARGIN = 1.08
 # No vocabulary has a token of more characters than this that a text could be made of.
 _LONGEST_TOKEN = 512
-_SKEW_LIMIT = 0.35
 # Two signs that take turns for long are no language, and each may be a token.
 _COST_OF_ALTERNATION = 0.85
 _NORMAL_FORM_SLACK = 0.998
+# Normal forms are made in pieces of so many characters; what meets at their seams can be so much shorter when it joins.
+_PIECE, _SEAMS = 500, 16 * (EXACT_CHARACTERS // 500)
+# The most bytes that NFKC makes of a character.
+_LONGEST_FORM = 33
 # Tokens of the chat format for each message, and for each request (its beginning and the answer's header).
 _CHAT: dict[str, tuple[int, int]] = {
     "o200k": (4, 3),
@@ -82,7 +84,7 @@ def estimate_tokens(text: str, vocabulary: str = "o200k") -> TokenEstimate:
     if not text:
         return TokenEstimate(0, 0)
     head = add_up(classify(text[:EXACT_CHARACTERS]), costs)
-    expected, held = _skewed(head, costs), _held(head)
+    expected, held = head.total, _held(head)
     rest = len(text) - EXACT_CHARACTERS
     if rest > 0:
         likely, safe = _rest(text, costs)
@@ -91,7 +93,7 @@ def estimate_tokens(text: str, vocabulary: str = "o200k") -> TokenEstimate:
     upper = math.ceil(held * margin + root * math.sqrt(held) + fixed)
     # Two bytes of the text for a token: a form that NFKC shortens is never shorter than half of its characters.
     if upper > len(text) // 2:
-        upper = min(upper, _byte_length(text, vocabulary))
+        upper = _bounded(upper, text, vocabulary)
     least = -(-len(text) // _LONGEST_TOKEN)
     return TokenEstimate(min(upper, max(least, round(expected))), max(upper, least))
 
@@ -138,36 +140,12 @@ def _costs(vocabulary: str) -> Costs:
     return load_costs(vocabulary)
 
 
-def _skewed(sums: Sums, costs: Costs) -> float:
-    """Correct a sum for what texts of its look have been off by: one language is dearer than its letters say."""
-    letters, strangers = sums.lower + sums.upper, sum(sums.foreign)
-    looks: list[float] = [0.0] * 7
-    if letters:
-        share, cost = letters / sums.length, (sums.triples + 1.25) / (letters + 5)
-        looks = [
-            share,
-            share * cost,
-            share * max(0.0, cost - 0.12),
-            share * max(0.0, cost - 0.2),
-            share * max(0.0, cost - 0.3),
-            share * min(0.4, sums.spaces / letters),
-            share * sums.upper / letters,
-        ]
-    if strangers:
-        cost = sums.hashes / (strangers + 5)
-        slopes = (1.0, cost, max(0.0, cost - 0.25), max(0.0, cost - 0.5))
-        looks += [count / sums.length * slope for count in sums.foreign for slope in slopes]
-    # Without strangers their part of the table has nothing to weigh: the shorter list decides.
-    skew = sum(map(mul, costs.skew, looks))
-    return sums.total * math.exp(min(_SKEW_LIMIT, max(-_SKEW_LIMIT, skew)))
-
-
 def _rest(text: str, costs: Costs) -> tuple[float, float]:
     """Return (expected, held) for what follows the beginning."""
     rest = len(text) - EXACT_CHARACTERS
     if rest <= _WINDOWS * _WINDOW:
         sums = add_up(classify(text[EXACT_CHARACTERS:]), costs)
-        return _skewed(sums, costs), _held(sums)
+        return sums.total, _held(sums)
     stride = rest / _WINDOWS
     windows = []
     for i in range(_WINDOWS):
@@ -179,7 +157,7 @@ def _rest(text: str, costs: Costs) -> tuple[float, float]:
     comb = classify(text[EXACT_CHARACTERS :: rest // _COMB | 1])
     density = weigh(comb) / weigh(sampled)
     factor = rest / len(sampled) * density
-    return _skewed(sums, costs) * factor, _held(sums) * factor * _SAMPLING_MARGIN
+    return sums.total * factor, _held(sums) * factor * _SAMPLING_MARGIN
 
 
 def _held(sums: Sums) -> float:
@@ -187,17 +165,33 @@ def _held(sums: Sums) -> float:
     return sums.total + sums.alternating * _COST_OF_ALTERNATION
 
 
-def _byte_length(text: str, vocabulary: str) -> int:
-    """Return what no token count exceeds; of `claude`'s normal form a sample decides where the text is long."""
+def _bounded(upper: int, text: str, vocabulary: str) -> int:
+    """Return `upper`, or the text's length in bytes where that is less: no token count exceeds it."""
     if text.isascii():
-        return len(text)
+        return min(upper, len(text))
+    plain = len(text.encode("utf-8", "surrogatepass"))
     if vocabulary != "claude":
-        return len(text.encode("utf-8", "surrogatepass"))
-    if len(text) <= EXACT_CHARACTERS:
-        return len(unicodedata.normalize("NFKC", text).encode("utf-8", "surrogatepass"))
-    stride = len(text) // _WINDOWS
-    sample = [text[i * stride : i * stride + _WINDOW] for i in range(_WINDOWS)]
-    plain = len("".join(sample).encode("utf-8", "surrogatepass"))
-    normal = sum(len(unicodedata.normalize("NFKC", part).encode("utf-8", "surrogatepass")) for part in sample)
-    shrinks = 1.0 if plain == normal else normal / plain * _NORMAL_FORM_SLACK
-    return max(_byte_length(text[:EXACT_CHARACTERS], vocabulary), int(_byte_length(text, "") * shrinks))
+        return min(upper, plain)
+    head, sampled_bound = text[:EXACT_CHARACTERS], 0
+    if len(text) > EXACT_CHARACTERS:  # a sample decides how much shorter the whole's form is
+        stride = len(text) // _WINDOWS
+        sample = [text[i * stride : i * stride + _WINDOW] for i in range(_WINDOWS)]
+        sampled = sum(len(part.encode("utf-8", "surrogatepass")) for part in sample)
+        normal = _normal_bytes(sample, upper * sampled // plain * 2)
+        sampled_bound = int(plain * (1.0 if normal == sampled else normal / sampled * _NORMAL_FORM_SLACK))
+        if sampled_bound >= min(upper, len(head) * _LONGEST_FORM):
+            return min(upper, sampled_bound)
+    elif _normal_bytes([text[i : i + _PIECE] for i in range(0, len(text), _PIECE)], upper + _SEAMS) > upper + _SEAMS:
+        return upper  # without normalising it all: what NFKC makes eighteen times longer would take as much longer
+    bound = len(unicodedata.normalize("NFKC", head).encode("utf-8", "surrogatepass"))
+    return min(upper, max(bound, sampled_bound))
+
+
+def _normal_bytes(parts: Sequence[str], enough: int) -> int:
+    """Add up the bytes of the parts' NFKC forms, and stop where they are more than `enough`."""
+    total = 0
+    for part in parts:
+        total += len(unicodedata.normalize("NFKC", part).encode("utf-8", "surrogatepass"))
+        if total > enough:
+            break
+    return total
