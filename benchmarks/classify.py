@@ -1,16 +1,20 @@
 """Measures the `auto` classifier, and prints one table.
 
-    python -m benchmarks.classify [DATA_FOLDER]
+    python -m benchmarks.classify [DATA_FOLDER ...]
 
-With a folder of data (`routes.jsonl`) it fits the weights anew for each fold, with whole groups of requests left out:
+With folders of data (`routes.jsonl`) it fits the weights anew for each fold, with whole sources of requests left out:
 a source, a style or a language that the weights have never seen. Without one it says so, and measures only what needs
-no labels of others. Speed is compared, in the same run, with LiteLLM's complexity router where that is installed; only
+no labels of others. Where a folder holds `outcomes.jsonl` (a line for each question: `benchmark`, `prompt`, and how well
+a `weak` and a `strong` model did, from 0 to 1), it prints how well the score says which questions need the strong one.
+Speed is compared, in the same run, with LiteLLM's complexity router where that is installed; only
 ratios mean something, since machines differ.
 """
 
 import argparse
 import importlib
+import json
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -21,7 +25,7 @@ from floop_gateway_core.policy._cues import cues
 from floop_gateway_core.policy._features import features
 from floop_gateway_core.policy.classify import classify
 from floop_gateway_core.types import Message
-from tools.fit_classify import KINDS, Example, fit, own_examples, routes, weights_of, wrapped_examples
+from tools.fit_classify import KINDS, Example, fit, own_examples, routes, source_of, weights_of, wrapped_examples
 
 ENGLISH = ("own:en:", "own:talk", "own:system")
 Change = Callable[[tuple[Message, ...]], Sequence[Message]]
@@ -64,14 +68,14 @@ HOSTILE = {
 }
 
 
-def fold_of(example: Example) -> str:
-    """Name the fold that holds an example: a family of sources, a style of English, or a bundle of languages."""
-    family, _, rest = example.group.partition(":")
-    if family not in ("own", "wrap"):
-        return family.removesuffix("desc")
-    if rest.startswith("en:") or rest in ("talk", "system", "system2"):
-        return f"own {rest}"
-    return f"{family} {sum(map(ord, rest)) % 5}"
+FOLDS = 12
+
+
+def fold_of(example: Example) -> int:
+    """Number the fold that holds an example: a source is never parted, nor a style or a language of our own."""
+    source = source_of(example.group)
+    name = example.group if source in ("own", "wrap") else re.split(r"[-_!]", source)[0].removesuffix("desc")
+    return sum(map(ord, name)) % FOLDS
 
 
 def left_out(examples: Sequence[Example]) -> list[int]:
@@ -113,9 +117,8 @@ def report(name: str, labels: Sequence[int], predicted: Sequence[int]) -> None:
     print(f"{name:34} {len(pairs):5} {same:7.1f} {100 * sum(scores) / len(scores):7.1f} {lost:>9} {dear:>9}")
 
 
-def measure_labels(folder: Path | None) -> None:
+def measure_labels(others: list[Example]) -> None:
     """Print how often the alias is the label, whole folds left out."""
-    others = routes(folder) if folder else []
     examples = own_examples() + wrapped_examples() + others
     labels = [KINDS.index(example.label) for example in examples]
     groups = [example.group for example in examples]
@@ -128,7 +131,13 @@ def measure_labels(folder: Path | None) -> None:
 
     print(f"{'fold left out':34} {'n':>5} {'same %':>7} {'F1 %':>7} {'hard→fast':>9} {'easy→dear':>9}")
     part("other people's requests", lambda group: not group.startswith(("own:", "wrap:")))
-    part("  without those with system prompts", lambda group: not group.startswith(("own:", "wrap:", "fabric")))
+    foreign = {example.group for example in others if example.language != "en"}
+    part("  groups that are not all English", foreign.__contains__)
+    collections = {example.group for example in others if source_of(example.group) == "evals"}
+    part(
+        "  without one collection, `evals`",
+        lambda group: not group.startswith(("own:", "wrap:")) and group not in collections,
+    )
     part("our own, English styles", lambda group: group.startswith(ENGLISH))
     part("our own, other languages", lambda group: group.startswith("own:") and not group.startswith(ENGLISH))
     part("easy tasks around hard texts", lambda group: group.startswith("wrap:"))
@@ -166,6 +175,36 @@ def measure_changes(examples: Sequence[Example]) -> None:
         total += sum(same) / len(same)
         print(f"  {name:32} {100 * sum(same) / len(same):6.1f} %")
     print(f"  {'mean':32} {100 * total / len(CHANGES):6.1f} %")
+
+
+def recovered(scores: Sequence[float], weak: Sequence[float], strong: Sequence[float]) -> float:
+    """Return RouteLLM's APGR: the gap between two models that is closed, averaged over how many go to the strong one.
+
+    Half is chance: ties share what they gain.
+    """
+    gains: dict[float, list[float]] = {}
+    for score, low, high in zip(scores, weak, strong, strict=True):
+        gains.setdefault(score, []).append(high - low)
+    total = closed = area = 0.0
+    for score in sorted(gains, reverse=True):
+        gain = sum(gains[score])
+        area += len(gains[score]) * (closed + gain / 2)
+        closed, total = closed + gain, total + gain
+    return area / (total * len(scores))
+
+
+def measure_outcomes(files: Sequence[Path]) -> None:
+    """Print how well the score orders questions by what a strong model wins over a weak one, beside their length."""
+    rows = [json.loads(line) for file in files for line in file.open(encoding="utf-8")]
+    print("\nscore against outcomes (APGR, .5 is chance)     n   score  length")
+    for name in sorted({row["benchmark"] for row in rows}):
+        mine = [row for row in rows if row["benchmark"] == name]
+        weak, strong = [row["weak"] for row in mine], [row["strong"] for row in mine]
+        scores = [classify([Message.of("user", row["prompt"])]).score for row in mine]
+        lengths = [float(len(row["prompt"])) for row in mine]
+        print(
+            f"  {name:43} {len(mine):5} {recovered(scores, weak, strong):7.3f} {recovered(lengths, weak, strong):7.3f}"
+        )
 
 
 def microseconds(call: Callable[[], object], rounds: int) -> float:
@@ -237,14 +276,17 @@ def measure_speed() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure the auto classifier.")
-    parser.add_argument("folder", type=Path, nargs="?", help="a folder of data with routes.jsonl")
+    parser.add_argument("folders", type=Path, nargs="*", help="folders of data with routes.jsonl")
     options = parser.parse_args(arguments)
-    folder: Path | None = options.folder
-    if folder is None or not (folder / "routes.jsonl").is_file():
-        print(f"There is no routes.jsonl in {folder}: only our own requests are measured.\n")
-        folder = None
-    measure_labels(folder)
-    measure_changes((routes(folder) if folder else []) + own_examples())
+    folders = [folder for folder in options.folders if (folder / "routes.jsonl").is_file()]
+    if not folders:
+        print("There is no folder with a routes.jsonl: only our own requests are measured.\n")
+    others = [example for folder in folders for example in routes(folder)]
+    measure_labels(others)
+    measure_changes(others + own_examples())
+    outcomes = [folder / "outcomes.jsonl" for folder in options.folders if (folder / "outcomes.jsonl").is_file()]
+    if outcomes:
+        measure_outcomes(outcomes)
     measure_speed()
     return 0
 

@@ -6,6 +6,7 @@
 
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -243,8 +244,8 @@ class Corpus:
                 tables[k] = new
         return tables
 
-    def tune(self, tables: list[Floats], column: int) -> list[Floats]:
-        """Scale each cell by what the texts it is used in are off by, again and again.
+    def tune(self, tables: list[Floats], column: int, free: Sequence[int]) -> list[Floats]:
+        """Scale each cell of the free tables by what the texts it is used in are off by, again and again.
 
         A language, or a kind of text, is dearer or cheaper than its characters say one by one; the cells that are its
         own take the difference. `SHRINK` and the number of rounds keep a cell that few texts use near where it was.
@@ -259,7 +260,8 @@ class Corpus:
             )
             off = np.clip(np.log((truth + 1) / (sums + 1)), -0.5, 0.5)
             each = self.importance / (sums + 3)
-            for k, (text, cell, _) in enumerate(self.used):
+            for k in free:
+                text, cell, _ = self.used[k]
                 weight = shares[k] * each[text]
                 blame = np.bincount(cell, weights=weight * off[text], minlength=SIZES[k])
                 tables[k] *= np.exp(blame / (np.bincount(cell, weights=weight, minlength=SIZES[k]) + SHRINK))

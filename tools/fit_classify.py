@@ -27,9 +27,9 @@ from floop_gateway_core.types import Message, Role
 PROMPTS = Path(__file__).parent / "prompts"
 TABLE = Path(__file__).parents[1] / "floop_gateway_core" / "policy" / "tables" / "classify.json"
 KINDS = ("fast", "smart", "reason")
-PENALTY = 5.0
-LABELS = {"fast": 1.4, "smart": 1.0, "reason": 1.0}
-SOURCE, GROUP = 150, 40  # larger ones count less for each request
+PENALTY = 10.0
+LABELS = {"fast": 1.6, "smart": 1.0, "reason": 1.0}
+SOURCE, GROUP = 100, 40  # larger ones count less for each request
 STEPS = 600
 HARD_TEXTS_PER_TEMPLATE = 4
 
@@ -41,6 +41,7 @@ class Example(NamedTuple):
     group: str
     system: str | None
     messages: tuple[Message, ...]
+    language: str = "en"
 
 
 def _message(role: str, text: str) -> Message:
@@ -84,7 +85,7 @@ def routes(folder: Path) -> list[Example]:
     for line in (folder / "routes.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         turns = tuple(_message(turn["role"], turn["content"]) for turn in row["messages"])
-        found.append(Example(row["label"], row["group"], None, turns))
+        found.append(Example(row["label"], row["group"], None, turns, row.get("lang", "en")))
     return found
 
 

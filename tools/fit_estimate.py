@@ -20,6 +20,7 @@ import multiprocessing
 import sys
 import zipfile
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,9 @@ from tools.estimate_model import (
 
 FOLDS = 3
 TARGET = Path(__file__).parent.parent / "floop_gateway_core" / "policy" / "tables" / "estimate.zip"
-# Name, codewords, least weight of a cell that is kept.
-SHAPES = (("pairs", 700, 1.0), ("triples", 400, 1.5), ("places", 600, 0.3), ("hashes", 400, 1.0))
+# Of each table, in the order in which they are written: its name, codewords, and the least weight of a cell that is kept.
+SHAPES = {0: ("pairs", 1000, 1.0), 1: ("triples", 500, 1.5), 3: ("hashes", 400, 1.0), 2: ("places", 600, 0.3)}
+DEEP_CELLS = np.arange(DEEP.start << 8, DEEP.stop << 8)
 ROOT, FIXED = 0.8, 1.0  # upper = sum * margin + ROOT * sqrt(sum) + FIXED
 SPENDS = 1.30  # the mean of upper / truth that the margin is chosen for
 RUN_FROM = 128  # a run is measured behind so many characters
@@ -205,9 +207,10 @@ def _column(column: int) -> list[Floats]:
     return _corpus.fit(column)
 
 
-def _tuned(task: tuple[int, list[Floats]]) -> list[Floats]:
+def _tuned(task: tuple[int, list[Floats], Sequence[int]]) -> list[Floats]:
     assert _corpus is not None
-    return _corpus.tune(task[1], task[0])
+    column, tables, free = task
+    return _corpus.tune(tables, column, free)
 
 
 class Fit:
@@ -224,8 +227,8 @@ class Fit:
         self.runs = run_costs(own, self.classes)
         self.truth = np.array([[row["counts"][v] for v in VOCABULARIES] for row in ordinary], float)
 
-    def learn(self, chosen: list[int]) -> tuple[list[Floats], list[Floats], Floats]:
-        """Return (tables, the weight of each cell, the default of each class), a process for each core."""
+    def learn(self, chosen: list[int]) -> tuple[dict[str, bytes], list[Floats]]:
+        """Return the table's files, and the tables as the library will read them; works on every core."""
         global _corpus
         _corpus = Corpus(
             [self.rows[i] for i in chosen] + self.hostile,
@@ -233,37 +236,38 @@ class Fit:
             [self.starts[i] for i in chosen] + self.hostile_starts,
         )
         columns = range(len(VOCABULARIES))
+        heavy = _corpus.weight_of_cells()
+        heavy[2][DEEP_CELLS] = 0  # these cells have their own figures
         with multiprocessing.get_context("fork").Pool() as pool:
+
+            def tuned(tables: list[Floats], free: Sequence[int]) -> list[Floats]:
+                tasks = [(v, [table[:, v] for table in tables], free) for v in columns]
+                found = pool.map(_tuned, tasks, chunksize=1)
+                return [np.stack([one[k] for one in found], axis=1) for k in range(4)]
+
             fitted = pool.map(_column, columns, chunksize=1)
             tables = [np.stack([found[k] for found in fitted], axis=1) for k in range(4)]
-            tables, default = with_defaults(
-                tables, _heard([self.cells[i] for i in chosen]), self.hostile_cells, self.hostile_starts
-            )
-            tasks = [(v, [table[:, v] for table in tables]) for v in columns]
-            tuned = pool.map(_tuned, tasks, chunksize=1)
-        tables = [np.stack([found[k] for found in tuned], axis=1) for k in range(4)]
-        return tables, _corpus.weight_of_cells(), default
-
-    def pack(self, tables: list[Floats], heavy: list[Floats], default: Floats) -> tuple[dict[str, bytes], list[Floats]]:
-        """Return the table's files, and the tables as the library will read them."""
-        files = {"default": _cells_bytes(default * UNIT)}
-        read_back: list[Floats] = []
-        deep = np.array([row << 8 | code for row in DEEP for code in range(256)])
-        for k, shape in enumerate(SHAPES):
-            flat = np.tile(default, (256, 1)) if k == 0 else np.zeros_like(tables[k])
-            weight = heavy[k].copy()
-            if k == 2:
-                weight[deep] = 0  # these cells have their own figures
-            book, codes, table = quantise(tables[k], weight, flat, shape)
-            files |= {f"{shape[0]}.book": _cells_bytes(book * UNIT), f"{shape[0]}.cells": _cells_bytes(codes)}
-            read_back.append(table)
+            heard = _heard([self.cells[i] for i in chosen])
+            tables, default = with_defaults(tables, heard, self.hostile_cells, self.hostile_starts)
+            tables = tuned(tables, range(4))
+            files = {"default": _cells_bytes(default * UNIT)}
+            left = list(SHAPES)
+            while left:  # what one table loses to its codebook, those that are still free make up for
+                k = left.pop(0)
+                name = SHAPES[k][0]
+                flat = np.tile(default, (256, 1)) if k == 0 else np.zeros_like(tables[k])
+                book, codes, read_back = quantise(tables[k], heavy[k], flat, SHAPES[k])
+                files |= {f"{name}.book": _cells_bytes(book * UNIT), f"{name}.cells": _cells_bytes(codes)}
+                if k == 2:
+                    read_back[DEEP_CELLS] = tables[k][DEEP_CELLS]
+                tables[k] = read_back
+                if left:
+                    tables = tuned(tables, left)
         one, two = self.runs
-        read_back[2][deep] = tables[2][deep]
-        read_back = with_runs(read_back, self.classes, one, two)
-        read_back[2][deep] = np.round(read_back[2][deep] * UNIT) / UNIT
-        files["runs"] = _cells_bytes(read_back[2][deep] * UNIT)
-        files["blanks"] = _cells_bytes(two * UNIT)
-        return files, read_back
+        tables = with_runs(tables, self.classes, one, two)
+        tables[2][DEEP_CELLS] = np.round(tables[2][DEEP_CELLS] * UNIT) / UNIT
+        files |= {"runs": _cells_bytes(tables[2][DEEP_CELLS] * UNIT), "blanks": _cells_bytes(two * UNIT)}
+        return files, tables
 
 
 def _cells_bytes(values: Any) -> bytes:
@@ -300,7 +304,7 @@ def main() -> int:
     fit = Fit(ordinary, own)
     expected = np.zeros((len(ordinary), 8))
     for fold in range(FOLDS):
-        _, tables = fit.pack(*fit.learn([i for i, row in enumerate(ordinary) if fold_of(row) != fold]))
+        _, tables = fit.learn([i for i, row in enumerate(ordinary) if fold_of(row) != fold])
         for i, row in enumerate(ordinary):
             if fold_of(row) == fold:
                 expected[i] = sum(tables[k][fit.cells[i][k]].sum(0) for k in range(4))
@@ -308,7 +312,7 @@ def main() -> int:
     margin = (np.floor(100 * (SPENDS - beside) / (expected / fit.truth).mean(0)) / 100).tolist()
     upper = np.ceil(expected * margin + ROOT * np.sqrt(expected) + FIXED)
     report(ordinary, np.round(expected), upper, fit.truth)
-    files, _ = fit.pack(*fit.learn(list(range(len(ordinary)))))
+    files, _ = fit.learn(list(range(len(ordinary))))
     about = {
         "about": "Costs of characters in thousandths of a token, by tools/fit_estimate.py; policy/_tokens.py reads them.",
         "vocabularies": VOCABULARIES, "margin": dict(zip(VOCABULARIES, margin, strict=True)), "root": ROOT, "fixed": FIXED,

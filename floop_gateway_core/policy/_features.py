@@ -3,16 +3,15 @@
 Decides nothing. It must never hold or return the text itself, and its work must not grow with the text: it reads
 `WINDOW` characters of the last user turn (head and tail), `CONTEXT` of the system prompt and of the turn before.
 
-Theory. A request is an *instruction* and, often, *material* that the instruction is about. Segments at the head and at
-the tail of the window that are not quoted, not fenced and not mere politeness hold the instruction; all others are
-material, whose concepts count apart (`body.*`). Where the last turn commands nothing, the system prompt may
-(`sysonly.*`).
+Theory. A request is an *instruction* and, often, *material* that the instruction is about (`_parts`). What the
+instruction names (`in.*`, `lead.*`, `tail.*`) and what the material is about (`body.*`) are different things to see.
 """
 
 import re
 from collections.abc import Sequence
 
-from floop_gateway_core.policy._cues import EASY, TASKS, VERBS, Segment, segments
+from floop_gateway_core.policy._cues import EASY, TASKS, Segment, segments
+from floop_gateway_core.policy._parts import commanded, lead, part
 from floop_gateway_core.types import Message
 
 WINDOW = 2_400
@@ -20,15 +19,6 @@ WINDOW = 2_400
 
 CONTEXT = 800
 """Characters read of the system prompt, and of the user turn before the last."""
-
-HEAD, TAIL = 280, 240
-"""How far from its start and its end a text is taken to hold its instruction."""
-
-BRIEF = 40
-"""At most so many words before a blank line, or a colon at the end of a line, are an instruction of their own."""
-
-CHOICES = 14
-"""At most so many short segments at the end of a text are taken for choices and a slot for the answer."""
 
 _SMALL = frozenset({"ask_fact", "define", "how_many", "chitchat"})
 
@@ -71,85 +61,6 @@ def _window(text: str) -> str:
     return _unwrapped(text).lower().replace("\u0307", "")  # the dot that lower() leaves of a Turkish capital
 
 
-def _instruction(found: list[Segment], size: int) -> tuple[list[Segment], list[Segment], list[Segment]]:
-    """Part the segments into the head's, the tail's and the material between, politeness left out.
-
-    The head ends where it announces material (a colon, a blank line, a quotation) after it has named a task or the
-    material. A long text whose head commands nothing, but whose last lines do, is material up to there.
-    """
-    first, last = 0, len(found)
-    while first < last and found[first].polite:
-        first += 1
-    while last > first and found[last - 1].polite:
-        last -= 1
-    kept = found[first:last]
-    head: list[Segment] = []
-    named = commands = parted = False
-    at = words = 0
-    total = sum(segment.words for segment in kept)
-    origin = kept[0].start if kept else 0
-    for at, segment in enumerate(kept):
-        if segment.start - origin > HEAD:
-            break
-        if segment.quoted:
-            continue
-        head.append(segment)
-        commands = commands or segment.commands
-        words += segment.words
-        named = named or segment.task is not None or "material" in segment.concepts
-        parted = words <= BRIEF < total and ("\n\n" in segment.sign or segment.sign[:2] in (":\n", "：\n"))
-        if parted or (named and segment.sign and (segment.sign[0] in ':："“„«「『`' or "\n" in segment.sign)):
-            at += 1
-            break
-    else:
-        at = len(kept)
-    rest = kept[at:]
-    tail: list[Segment] = []
-    for segment in _before_options(rest):
-        if segment.quoted or size - segment.end > TAIL + 60 or (tail and "\n" in segment.sign):
-            break
-        tail.append(segment)
-    tail.reverse()
-    if parted and tail and (tail[0] is rest[0] or "\n" not in rest[rest.index(tail[0]) - 1].sign):
-        tail = []  # the end of the material, and not a line of its own
-    last_task, _ = _lead(tail)
-    if rest and _lead(head)[0] in EASY and any(segment.before <= 9 and segment.task in EASY for segment in head):
-        tail = []  # "translate this: prove that ..."
-    elif last_task is not None and (
-        (not commands and sum(segment.words for segment in kept) > 50)
-        or (last_task in EASY - {"extract"} and sum(segment.words for segment in tail) <= 15 and at < len(kept))
-    ):
-        head = []  # a text, and what to do with it at the end
-    chosen = {id(segment) for segment in head} | {id(segment) for segment in tail}
-    return head, tail, [segment for segment in kept if id(segment) not in chosen]
-
-
-def _before_options(rest: list[Segment]) -> list[Segment]:
-    """Return the segments from the last back, without the choices and the empty slot for an answer that end a text."""
-    last = len(rest)
-    while last and last > len(rest) - CHOICES and rest[last - 1].words <= 8 and not rest[last - 1].task:
-        last -= 1
-    if last and rest[last - 1].task and rest[last - 1].words <= 45:
-        return rest[last - 1 :: -1]
-    return rest[::-1]
-
-
-def _commanding(background: list[Segment]) -> list[Segment]:
-    """Return the segments of a system prompt from the first that names a task, as long as a head may be."""
-    first = next((number for number, segment in enumerate(background) if segment.task), 0)
-    start = background[first].start
-    return [segment for segment in background[first:] if segment.start - start <= HEAD]
-
-
-def _lead(part: list[Segment]) -> tuple[str | None, str | None]:
-    """The first task that a part names (a thing to be made only if there is no other), and the next other one."""
-    named = [concept for segment in part if segment.task for concept in segment.concepts if concept in TASKS]
-    if not named:
-        return None, None
-    first = next((concept for concept in named if concept in VERBS), named[0])
-    return first, next((concept for concept in named if concept != first), None)
-
-
 def _weigh(part: list[Segment]) -> dict[str, float]:
     """How much of a part each concept is: its first mention counts 1, many in a long part no more than in a short."""
     counts: dict[str, int] = {}
@@ -183,26 +94,26 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
     full, before = _turns(messages)
     text = _window(full)
     found = segments(text)
-    head, tail, body = _instruction(found, len(text))
+    parts = part(found, len(text))
     prompts = "\n".join(
         message.text[:CONTEXT] for message in messages[:3] if message.role == "system" and message.content
     )
     background = segments(_window((system or "")[:CONTEXT] + "\n" + prompts[:CONTEXT])) if system or prompts else []
-    own, object_ = _lead(background)
-    translates = any(segment.before <= 6 and segment.task in EASY for segment in background[:3]) and own in EASY
-    asked = any(segment.commands for segment in head + tail)
-    if translates or (own and not asked and (len(text) > 200 or _lead(head + tail)[0] is None)):
-        # The system prompt commands, and the turn is what it commands about.
-        body = [*head, *body, *tail]
-        head, tail, background = _commanding(background), [], []
     seen: dict[str, float] = {}
-    lead, second = _lead(head)
-    last, finally_ = _lead(tail)
-    if lead:
-        seen["lead." + lead] = 1.0
+    if background:
+        anew = commanded(parts, background, len(text))
+        if anew is None:
+            seen.update(_background(background))
+        else:
+            parts = anew
+    head, tail, body = parts
+    first, second = lead(head)
+    last, finally_ = lead(tail)
+    if first:
+        seen["lead." + first] = 1.0
         if second:
             seen["then." + second] = 1.0
-            if lead == "make":
+            if first == "make":
                 seen["make." + second] = 1.0
     if last:
         seen["tail." + last] = 1.0
@@ -213,21 +124,13 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
         seen["in." + concept] = weight
     for concept, weight in _weigh(body).items():
         seen["body." + concept] = weight
-    place = "sys." if lead or last else "sysonly."
-    if own:
-        seen[place + "lead." + own] = 1.0
-        if object_:
-            seen[place + "then." + object_] = 1.0
-    for concept, weight in _weigh(background).items():
-        if concept in TASKS:
-            seen[place + concept] = weight
     size = sum(segment.words + segment.numbers for segment in head + tail + body)
-    if before and not lead and not last and size < 12:
+    if before and not first and not last and size < 12:
         for concept in _weigh(segments(_window(before[:CONTEXT]))):
             if concept in TASKS:
                 seen["prev." + concept] = 1.0
-    easy = (lead in EASY and asked) or last in EASY or (place == "sysonly." and own in EASY)
-    if "code" in inside and not easy and lead not in _SMALL:
+    easy = (first in EASY and parts.asked) or last in EASY
+    if "code" in inside and not easy and first not in _SMALL:
         seen["work_on_code"] = 1.0
     if easy and body:
         seen["easy_about"] = 1.0
@@ -236,11 +139,20 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
     seen.update(_shape(full, text, head, tail, body, inside, size))
     if not (head or tail or body):
         seen["only_polite"] = 1.0
-    elif not lead and not last:
+    elif not first and not last:
         seen["no_task"] = 1.0
         if size < 12:
             seen["no_task_short"] = 1.0
     return seen
+
+
+def _background(background: list[Segment]) -> dict[str, float]:
+    """Describe a system prompt beside which the turn has a task of its own."""
+    own, second = lead(background)
+    seen = {"sys.lead." + own: 1.0} if own else {}
+    if second:
+        seen["sys.then." + second] = 1.0
+    return seen | {"sys." + concept: weight for concept, weight in _weigh(background).items() if concept in TASKS}
 
 
 def _shape(

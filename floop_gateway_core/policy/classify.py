@@ -29,13 +29,14 @@ REASONS = 5
 """At most so many features are named as reasons."""
 
 DIFFICULTY = {
-    "length": 1.0,
-    "numbers": 0.35,
+    "length": 1.3,
+    "numbers": 0.9,
     "numbers_body": 0.15,
-    "clauses": 0.4,
-    "signs": 0.3,
-    "in.math": 0.25,
+    "clauses": 0.6,
+    "in.math": 0.5,
     "body.math": 0.15,
+    "in.solve": 0.4,
+    "body.solve": 0.4,
     "in.prove": 0.3,
     "in.expertise": 0.4,
     "body.expertise": 0.3,
@@ -44,16 +45,19 @@ DIFFICULTY = {
     "in.deep": 0.3,
     "in.logic": 0.15,
     "in.steps": 0.15,
+    "in.make": 0.2,
     "listed": 0.15,
+    "in.define": -0.3,
+    "lead.explain": -0.2,
     "in.short_answer": -0.2,
     "in.chitchat": -0.4,
 }
 """What makes a request harder within its kind, as a part of the score. Set by hand."""
 
-_EVEN = 2.0
+_EVEN = 2.5
 """The difficulty that stands in the middle of a band: about fifty words with a number or two."""
 
-_LEAN = 0.25
+_LEAN = 0.1
 """How much it counts, beside difficulty, which neighbouring kind came close."""
 
 _CLEAR = 3.0

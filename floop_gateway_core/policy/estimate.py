@@ -37,7 +37,7 @@ _COMB = 20_000
 # Windows and comb are samples: what they may miss, as a share of their estimate.
 _SAMPLING_MARGIN = 1.08
 # No vocabulary has a token of more characters than this that a text could be made of.
-_LONGEST_TOKEN = 512
+_LONGEST_TOKEN = 1024
 # Two signs that take turns for long are no language, and each may be a token.
 _COST_OF_ALTERNATION = 0.85
 _NORMAL_FORM_SLACK = 0.998
