@@ -18,6 +18,7 @@ from floop_gateway_core.calls import Answer, CallEvent, CallOptions, Calls, Mess
 from floop_gateway_core.clock import Clock, system_clock
 from floop_gateway_core.config import VOCABULARY_OF, ConfigError, DeploymentSettings, Settings
 from floop_gateway_core.engine.deployment import Classifier, Deployment, Engine, Plan, UpstreamLimits
+from floop_gateway_core.engine.judge import prepare
 from floop_gateway_core.engine.lifecycle import Listener
 from floop_gateway_core.engine.settle import settle_owed
 from floop_gateway_core.exchange import Exchange
@@ -220,8 +221,9 @@ class Gateway:
         return new.key
 
     async def start(self) -> None:
-        """Open the store now, so that a mistake shows at start-up; without it, the first request does."""
+        """Open the store now, so that a mistake shows at start-up, and read the tables; else the first request does."""
         await self.store.setup()
+        await prepare(self.engine)
 
     async def aclose(self) -> None:
         """Close this event loop's upstream connections, and the store."""

@@ -24,7 +24,9 @@ from floop_gateway_core import (
     Texts,
     UnauthorizedError,
     UnavailableError,
+    estimate_tokens,
 )
+from floop_gateway_core.policy import _tokens
 from floop_gateway_core.stores.base import StoreUnavailable
 from floop_gateway_core.testing import Break, Reply, Status
 from tests.engine.kit import Bench, bench, eventually
@@ -209,3 +211,13 @@ def test_a_gateway_of_ones_own_settings_needs_no_server() -> None:
             return (await gateway.chat(new.key, [Message.of("user", "Good morning")])).content
 
     assert "Good morning" == anyio.run(ask)
+
+
+async def test_a_started_gateway_has_read_the_tables_that_its_first_request_needs() -> None:
+    _tokens.load_costs.cache_clear()
+    async with Gateway(Settings(store="memory://")) as gateway:
+        read = _tokens.load_costs.cache_info().currsize
+        vocabularies = {deployment.vocabulary for deployment in gateway.engine.deployments.values()}
+        for name in vocabularies:
+            estimate_tokens("Hello", name)
+        assert read == _tokens.load_costs.cache_info().currsize == len(vocabularies)
