@@ -122,10 +122,8 @@ def load_costs(vocabulary: str) -> Costs:
     """Read one vocabulary's costs."""
     table = _table()
     column = table.about["vocabularies"].index(vocabulary)
-    pairs, triples, places, hashes = (_cells_of(name, column) for name in ("pairs", "triples", "places", "hashes"))
-    default = table.costs("default", column)
-    pairs = [default[cell & 255] if cost < 0 else cost for cell, cost in enumerate(pairs)]
-    triples, places, hashes = ([max(0, cost) for cost in costs] for costs in (triples, places, hashes))
+    pairs = _cells_of("pairs", column, table.costs("default", column))
+    triples, places, hashes = (_cells_of(name, column, [0] * 256) for name in ("triples", "places", "hashes"))
     places[DEEP.start << 8 : DEEP.stop << 8] = table.costs("runs", column)
     blanks = table.costs("blanks", column)
     for row in BLANKS:
@@ -134,13 +132,13 @@ def load_costs(vocabulary: str) -> Costs:
     return Costs(pairs, triples, places, hashes, (about["margin"][vocabulary], about["root"], about["fixed"]))
 
 
-def _cells_of(name: str, column: int) -> list[int]:
-    """Give each cell its codeword times the scale of its class, which the book's first 256 rows hold; -1 for none."""
+def _cells_of(name: str, column: int, default: list[int]) -> list[int]:
+    """Give each cell its codeword times the scale of its class, which the book's first 256 rows hold, or the default."""
     book = _table().costs(f"{name}.book", column)
     scale, words = book[:256], book[256:]
     # Rounded half up and in whole numbers, so the same on every machine.
     return [
-        (words[word] * scale[cell & 255] + UNIT // 2) // UNIT if word else -1
+        (words[word] * scale[cell & 255] + UNIT // 2) // UNIT if word else default[cell & 255]
         for cell, word in enumerate(_table().figures(f"{name}.cells"))
     ]
 
