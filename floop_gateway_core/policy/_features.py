@@ -27,8 +27,8 @@ _OPTION = re.compile(r"(?:^|\n|\s)[\(（]?([a-hａ-ｈ])[\)）.．:：、]\s?(?=
 _MARKED = re.compile(r"[bｂ][)）.．:：、]")  # no second option without this
 _LISTED = re.compile(r"\n\s{0,4}(?:\d{1,2}[.)、]|[-*•])\s")
 _SOURCE = re.compile(
-    r"^\s{0,8}(?:def |class |async def |function |func |fn |import |from \w+ import|#include|public |private |/\*\*|//"
-    r"|<\?php|package |using |const |let |var |select .{1,80} from )",
+    r"^\s{0,8}(?:def |class |async (?:def|function) |function |func |fn |import |from \w+ import|#include|public |private "
+    r"|/\*\*|//|<\?php|package |using |const |let |var |select .{1,80} from )",
     re.MULTILINE,
 )
 
@@ -134,6 +134,9 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
         seen["work_on_code"] = 1.0
     if easy and body:
         seen["easy_about"] = 1.0
+    signs = sum(segment.marks for segment in body)
+    if not easy and signs >= 6 and signs * 3 >= sum(segment.words for segment in body):
+        seen["on_source"] = 1.0
     if _SOURCE.match(text) and not easy:
         seen["source_first"] = 1.0
     seen.update(_shape(full, text, head, tail, body, inside, size))

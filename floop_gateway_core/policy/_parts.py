@@ -22,7 +22,10 @@ LONG_TURN = 200
 CHOICES, CHOICE = 14, 8
 """At most so many segments, each of so many words, at the end of a text are choices and a slot for the answer."""
 
-_QUOTES_AND_COLONS = ':："“„«「『`'
+APART = 20
+"""At most so many words of a line that stands apart from a text are an instruction about it."""
+
+_COLONS, _ASKS, _QUOTES = ":：", "?？؟", '"“„«「『`'
 
 
 class Parts(NamedTuple):
@@ -45,30 +48,16 @@ def lead(part: list[Segment]) -> tuple[str | None, str | None]:
         return None, None
     first = next((concept for concept in named if concept in VERBS), named[0])
     at = named.index(first) + 1
-    if first == "make" and at < len(named) and named[at] in EASY:
-        first = named[at]  # "write a summary", "make it shorter"
+    if first in ("make", "fixcode") and at < len(named) and named[at] in EASY:
+        first = named[at]  # "write a summary", "make it shorter", "fix the spelling"
     return first, next((concept for concept in named if concept != first), None)
 
 
 def part(found: list[Segment], size: int) -> Parts:
-    """Part a text of `size` characters; politeness around it is left out.
-
-    A text whose head commands nothing, but whose last line does, is material up to there.
-    """
+    """Part a text of `size` characters; politeness around it is left out."""
     kept = _without_politeness(found)
     total = sum(segment.words for segment in kept)
-    head, rest, parted = _head(kept, total)
-    tail = _tail(rest, size)
-    if parted and tail and (tail[0] is rest[0] or "\n" not in rest[rest.index(tail[0]) - 1].sign):
-        tail = []  # the end of the material, and not a line of its own
-    task, _ = lead(tail)
-    if rest and lead(head)[0] in EASY and any(segment.before <= 9 and segment.task in EASY for segment in head):
-        tail = []  # "translate this: prove that ..."
-    elif task is not None and (
-        (total > 50 and not any(segment.commands for segment in head))
-        or (task in EASY - {"extract"} and sum(segment.words for segment in tail) <= 15 and rest)
-    ):
-        head = []  # a text, and what to do with it at the end
+    head, tail = _lines_apart(kept, total) or _head_and_tail(kept, total, size)
     chosen = {id(segment) for segment in head + tail}
     return Parts(head, tail, [segment for segment in kept if id(segment) not in chosen])
 
@@ -97,6 +86,75 @@ def _without_politeness(found: list[Segment]) -> list[Segment]:
     return found[first:last]
 
 
+def _lines_apart(kept: list[Segment], total: int) -> tuple[list[Segment], list[Segment]] | None:
+    """Return the short lines before and after a text that ask for something easy: they are the instruction, and all of it.
+
+    "Which dates come up in this?", a blank line, and an exam sheet.
+    """
+    if total < BRIEF or len(kept) < 3:
+        return None
+    first, last = _first_line(kept), _last_line(kept)
+    ahead, behind = (sum(segment.words for segment in line) for line in (first, last))
+    sign = first[-1].sign
+    apart = (
+        ahead <= APART
+        and not any(segment.numbers or segment.quoted for segment in first)
+        and ("\n\n" in sign or (sign[:1] in _COLONS and ahead > 1) or (sign[:1] in _ASKS and "\n" in sign))
+    )
+    named = _tasks(first)
+    easy = apart and named <= EASY and bool(named or sign[:1] in _COLONS + _ASKS)
+    signs = sum(segment.marks for segment in last)
+    if 1 <= behind <= APART and signs < behind and not any(segment.quoted for segment in last):
+        points = any({"material", "short_answer"} & set(segment.concepts) for segment in last)
+        if _tasks(last) <= EASY | {"chitchat"} and (_tasks(last) & EASY or points):
+            if easy:
+                return first, last
+            if total >= 3 * behind and not (apart and named):
+                return [], last
+    return (first, []) if easy and total - ahead >= 25 else None
+
+
+def _tasks(line: list[Segment]) -> set[str]:
+    return {concept for segment in line for concept in segment.concepts if concept in TASKS}
+
+
+def _first_line(kept: list[Segment]) -> list[Segment]:
+    """Return the segments, three at most, up to the first line's end, a colon or a question mark."""
+    for end in range(1, 4):
+        sign = kept[end - 1].sign
+        if "\n" in sign or sign[:1] in _COLONS + _ASKS:
+            break
+    return kept[:end]
+
+
+def _last_line(kept: list[Segment]) -> list[Segment]:
+    """Return the segments behind the last blank line; none where there is no blank line."""
+    at = len(kept) - 1
+    while at and "\n\n" not in kept[at - 1].sign:
+        at -= 1
+    return kept[at:] if at else []
+
+
+def _head_and_tail(kept: list[Segment], total: int, size: int) -> tuple[list[Segment], list[Segment]]:
+    """Return what of a text's beginning and of its end is instruction.
+
+    A text whose head commands nothing, but whose last line does, is material up to there.
+    """
+    head, rest, parted = _head(kept, total)
+    tail = _tail(rest, size)
+    if parted and tail and (tail[0] is rest[0] or "\n" not in rest[rest.index(tail[0]) - 1].sign):
+        tail = []  # the end of the material, and not a line of its own
+    task, _ = lead(tail)
+    if rest and lead(head)[0] in EASY and any(segment.before <= 9 and segment.task in EASY for segment in head):
+        tail = []  # "translate this: prove that ..."
+    elif task is not None and (
+        (total > 50 and not any(segment.commands for segment in head))
+        or (task in EASY - {"extract"} and sum(segment.words for segment in tail) <= 15 and rest)
+    ):
+        head = []  # a text, and what to do with it at the end
+    return head, tail
+
+
 def _head(kept: list[Segment], total: int) -> tuple[list[Segment], list[Segment], bool]:
     """Return the head, what follows it, and whether a line's end parts them."""
     head: list[Segment] = []
@@ -110,7 +168,7 @@ def _head(kept: list[Segment], total: int) -> tuple[list[Segment], list[Segment]
         words += segment.words
         named = named or segment.task is not None or "material" in segment.concepts
         parted = words <= BRIEF < total and ("\n\n" in segment.sign or segment.sign[:2] in (":\n", "：\n"))
-        if parted or (named and segment.sign and (segment.sign[0] in _QUOTES_AND_COLONS or "\n" in segment.sign)):
+        if parted or (named and segment.sign and (segment.sign[0] in _COLONS + _QUOTES or "\n" in segment.sign)):
             return head, kept[at + 1 :], parted
     return head, [], False
 

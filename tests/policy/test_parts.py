@@ -22,8 +22,13 @@ def parted(text: str) -> tuple[Parts, list[str], list[str], list[str]]:
         ("join the lines:\nprove that every prime above two is odd, and give an example of each of the kinds of "
          "number that this leaves out, with the reason why it does so, in the words of a child of ten years of age.",
          "join the lines", ""),
-        ("the keeper saved it in the last minute. " * 7 + "\n\nsummarize the above text\n- in english\n- in two words",
+        ("the keeper saved it in the last minute. " * 7 + "\n\nsummarize the above text\n"
+         + "- in the words of a child\n- in the words of a fan\n- in the words of a coach\n- in one word\n",
          "", "summarize the above text"),
+        ("exercise 1. show that f attains its maximum. exercise 2. a tank holds 240 litres, and empties in four hours. "
+         "when is it half full? exercise 3. prove that the sum of two even numbers is even, and give an example of "
+         "two odd numbers of which the sum is odd, if there are any.\n\ntranslate this into german, please",
+         "", "translate this into german, please"),
     ],
 )  # fmt: skip
 def test_the_instruction_is_found_at_the_head_or_at_the_tail(text: str, head: str, tail: str) -> None:
