@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from floop_gateway_core.policy._tokens import BLANKS, DEEP, UNIT
+from floop_gateway_core.policy._tokens import DEEP, LINE_ENDS, UNIT
 from tools.estimate_model import (
     SIZES,
     VOCABULARIES,
@@ -160,7 +160,7 @@ def with_runs(tables: list[Floats], classes: Classes, one: Floats, two: Floats) 
         many = members[code] > 1  # such a run may be of different characters of the class
         for row in DEEP:
             places[row << 8 | code] = np.maximum(places[row << 8 | code] if many else 0, rest)
-        for row in BLANKS:
+        for row in LINE_ENDS:
             places[row << 8 | code] = np.maximum(places[row << 8 | code], two[code])
     return [tables[0], tables[1], places, tables[3]]
 
@@ -266,7 +266,7 @@ class Fit:
         one, two = self.runs
         tables = with_runs(tables, self.classes, one, two)
         tables[2][DEEP_CELLS] = np.round(tables[2][DEEP_CELLS] * UNIT) / UNIT
-        files |= {"runs": _cells_bytes(tables[2][DEEP_CELLS] * UNIT), "blanks": _cells_bytes(two * UNIT)}
+        files |= {"runs": _cells_bytes(tables[2][DEEP_CELLS] * UNIT), "line_ends": _cells_bytes(two * UNIT)}
         return files, tables
 
 

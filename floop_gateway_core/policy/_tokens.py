@@ -27,13 +27,13 @@ _ZERO_TO_ONE = bytes([1]) + bytes(255)
 _UNICODE = 0x110000
 UNIT = 1000
 _FOREIGN = 128  # the kinds of what is not Latin begin here
-# Places of the twelfth and later of one sign, and of blanks of changing kinds: what these cost was counted apart.
-DEEP, BLANKS = range(0x3C, 0x40), range(0x0C, 0x10)
+# Places of the twelfth and later of one sign, and of line ends of two kinds in turn: what these cost was counted apart.
+DEEP, LINE_ENDS = range(0x3C, 0x40), range(0x0C, 0x10)
 
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """What the cells see of a character; each member but `of_character` maps a class to a byte."""
+    """What the cells see of a character: `of_…` map characters to classes, the others but `unknown` classes to bytes."""
 
     of_character: bytes
     of_ascii: bytes
@@ -49,7 +49,7 @@ class Classes:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """One vocabulary's costs, in thousandths of a token, by cell."""
+    """One vocabulary's costs, in thousandths of a token, by cell; and `upper`'s (factor, root, fixed)."""
 
     pairs: list[int]
     triples: list[int]
@@ -69,7 +69,7 @@ class Sums:
 
 
 class _Table:
-    """The archive that `tools/fit_estimate.py` writes: JSON for what is named, 16-bit figures for the rest."""
+    """The archive that `tools/fit_estimate.py` writes: JSON, a byte for each class, two for each cost."""
 
     def __init__(self) -> None:
         source = files("floop_gateway_core.policy").joinpath("tables/estimate.zip").read_bytes()
@@ -98,7 +98,7 @@ def _table() -> _Table:
 
 @cache
 def load_classes() -> Classes:
-    """Read the table's map of characters; the first call takes tens of milliseconds."""
+    """Read the table's map of characters; the first call takes some ten milliseconds."""
     table = _table()
     unknown = table.about["unknown"]
     known = table.bytes_of("characters")
@@ -119,15 +119,15 @@ def load_classes() -> Classes:
 
 @cache
 def load_costs(vocabulary: str) -> Costs:
-    """Read one vocabulary's costs."""
+    """Read one vocabulary's costs; the first call takes some twenty milliseconds."""
     table = _table()
     column = table.about["vocabularies"].index(vocabulary)
     pairs = _cells_of("pairs", column, table.costs("default", column))
     triples, places, hashes = (_cells_of(name, column, [0] * 256) for name in ("triples", "places", "hashes"))
     places[DEEP.start << 8 : DEEP.stop << 8] = table.costs("runs", column)
-    blanks = table.costs("blanks", column)
-    for row in BLANKS:
-        places[row << 8 : (row + 1) << 8] = map(max, places[row << 8 : (row + 1) << 8], blanks)
+    line_ends = table.costs("line_ends", column)
+    for row in LINE_ENDS:
+        places[row << 8 : (row + 1) << 8] = map(max, places[row << 8 : (row + 1) << 8], line_ends)
     about = table.about
     return Costs(pairs, triples, places, hashes, (about["margin"][vocabulary], about["root"], about["fixed"]))
 
@@ -143,7 +143,7 @@ def _cells_of(name: str, column: int, default: list[int]) -> list[int]:
     ]
 
 
-def classify(text: str) -> bytes:
+def classes_of(text: str) -> bytes:
     """Return the class of each character."""
     classes = load_classes()
     if text.isascii():
@@ -231,7 +231,7 @@ _ROUGH = ((b"etaoinshrdlucm", 0.2), (b"pfgybvwkjqxz", 0.35), (b"ABCDEFGHIJKLMNOP
 _ROUGH_MARK, _ROUGH_FOREIGN, _ROUGH_UNKNOWN = 0.5, 0.8, 3.0
 
 
-def weigh(codes: bytes) -> float:
+def rough_cost(codes: bytes) -> float:
     """Return a rough mean cost of the characters of these classes: cheap, to compare two samples of a text."""
     size = len(codes)
     total, left = 0.0, codes

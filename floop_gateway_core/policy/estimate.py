@@ -3,7 +3,7 @@
 `expected` stands in for usage that a provider does not report, and for the input cap; `upper` sizes holds. It must
 never raise on a string, depend on a clock, on chance or on an earlier call, take time that grows faster than the text,
 or put `upper` above the text's length in UTF-8 bytes, which bounds every byte-level vocabulary (`claude` normalises to
-NFKC first: there it is that form's length).
+NFKC first: there it is that form's length, by a sample beyond `EXACT_CHARACTERS`).
 
 Theory. Texts up to `EXACT_CHARACTERS` are summed whole (`_tokens`); `upper` is the sum with a margin, so appending
 never lowers it. Of a longer text the beginning is summed whole and the rest by windows spread evenly over it. Windows
@@ -13,10 +13,11 @@ than the windows do, the windows' sum is scaled. `upper` is at least that of the
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from floop_gateway_core.policy._tokens import Costs, Sums, add_up, classify, load_costs, weigh
+from floop_gateway_core.policy._tokens import Costs, Sums, add_up, classes_of, load_costs, rough_cost
 from floop_gateway_core.types import Message
 
 __all__ = [
@@ -33,16 +34,17 @@ VOCABULARIES: tuple[str, ...] = ("o200k", "cl100k", "claude", "llama3", "gemma3"
 
 EXACT_CHARACTERS = 20_000
 _WINDOWS, _WINDOW = 192, 125
-_COMB = 20_000
+_COMB, _BLOCKS = 20_000, 64
 # Windows and comb are samples: what they may miss, as a share of their estimate.
 _SAMPLING_MARGIN = 1.08
 # No vocabulary has a token of more characters than this that a text could be made of.
 _LONGEST_TOKEN = 1024
-# Two signs that take turns for long are no language, and each may be a token.
+# Two signs that take turns for long are no language: each may be a token, and is held so much dearer than it is expected.
 _COST_OF_ALTERNATION = 0.85
+# What joins at the edges of a sample's windows is counted apart there.
 _NORMAL_FORM_SLACK = 0.998
-# Normal forms are made in pieces of so many characters; what meets at their seams can be so much shorter when it joins.
-_PIECE, _SEAMS = 500, 16 * (EXACT_CHARACTERS // 500)
+# Normal forms are made in pieces of so many characters, cut before the next one that joins nothing, if it is near.
+_PIECE, _SEAM, _FIRST_MARK = 500, 16, "\u0300"
 # The most bytes that NFKC makes of a character.
 _LONGEST_FORM = 33
 # Tokens of the chat format for each message, and for each request (its beginning and the answer's header).
@@ -57,6 +59,7 @@ _CHAT: dict[str, tuple[int, int]] = {
     "deepseek_v3": (2, 2),
 }
 _CHAT_SLACK = (3, 8)
+_MESSAGES = 200  # more of them are estimated as one text
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def estimate_tokens(text: str, vocabulary: str = "o200k") -> TokenEstimate:
     costs = _costs(vocabulary)
     if not text:
         return TokenEstimate(0, 0)
-    head = add_up(classify(text[:EXACT_CHARACTERS]), costs)
+    head = add_up(classes_of(text[:EXACT_CHARACTERS]), costs)
     expected, held = head.total, _held(head)
     rest = len(text) - EXACT_CHARACTERS
     if rest > 0:
@@ -91,11 +94,12 @@ def estimate_tokens(text: str, vocabulary: str = "o200k") -> TokenEstimate:
         expected, held = expected + likely, held + safe
     margin, root, fixed = costs.margin
     upper = math.ceil(held * margin + root * math.sqrt(held) + fixed)
-    # Two bytes of the text for a token: a form that NFKC shortens is never shorter than half of its characters.
+    # No form has fewer bytes than half of the text's characters, NFKC's neither: nothing to bound below that.
     if upper > len(text) // 2:
         upper = _bounded(upper, text, vocabulary)
     least = -(-len(text) // _LONGEST_TOKEN)
-    return TokenEstimate(min(upper, max(least, round(expected))), max(upper, least))
+    upper = max(upper, least)
+    return TokenEstimate(min(upper, max(least, round(expected))), upper)
 
 
 def estimate_messages(
@@ -108,8 +112,8 @@ def estimate_messages(
         texts.append(system)
     each, once = _CHAT[vocabulary]
     expected, upper = each * len(texts) + once, (each + _CHAT_SLACK[0]) * len(texts) + once + _CHAT_SLACK[1]
-    if sum(map(len, texts)) > EXACT_CHARACTERS:
-        texts = ["".join(texts)]  # one sample for all, so that many long messages take no longer than one
+    if len(texts) > _MESSAGES or sum(map(len, texts)) > EXACT_CHARACTERS:
+        texts = ["".join(texts)]  # so that many messages take no longer than one
     for text in texts:
         estimate = estimate_tokens(text, vocabulary)
         expected, upper = expected + estimate.expected, upper + estimate.upper
@@ -126,8 +130,8 @@ def fits(text: str, limit_tokens: int, vocabulary: str = "o200k") -> bool:
     """
     _costs(vocabulary)
     length = len(text)
-    # NFKC can make one character eighteen; without it, four bytes are the most.
-    if length * (54 if vocabulary == "claude" and not text.isascii() else 4) <= limit_tokens:
+    # Four bytes are the most, but for NFKC.
+    if length * (_LONGEST_FORM if vocabulary == "claude" and not text.isascii() else 4) <= limit_tokens:
         return True
     if length > limit_tokens * _LONGEST_TOKEN:
         return False
@@ -144,20 +148,38 @@ def _rest(text: str, costs: Costs) -> tuple[float, float]:
     """Return (expected, held) for what follows the beginning."""
     rest = len(text) - EXACT_CHARACTERS
     if rest <= _WINDOWS * _WINDOW:
-        sums = add_up(classify(text[EXACT_CHARACTERS:]), costs)
+        sums = add_up(classes_of(text[EXACT_CHARACTERS:]), costs)
         return sums.total, _held(sums)
-    stride = rest / _WINDOWS
-    windows = []
-    for i in range(_WINDOWS):
-        # The golden ratio spreads the windows over their strides: no period of the text can hide from them.
-        start = EXACT_CHARACTERS + int(i * stride + (i * 0.618034 % 1.0) * (stride - _WINDOW))
-        windows.append(text[start : start + _WINDOW])
-    sampled = classify("".join(windows))
+    sampled = classes_of("".join(_windows(text, EXACT_CHARACTERS)))
     sums = add_up(sampled, costs)
-    comb = classify(text[EXACT_CHARACTERS :: rest // _COMB | 1])
-    density = weigh(comb) / weigh(sampled)
-    factor = rest / len(sampled) * density
-    return sums.total * factor, _held(sums) * factor * _SAMPLING_MARGIN
+    density = rough_cost(classes_of(_comb(text, EXACT_CHARACTERS))) / rough_cost(sampled)
+    factor = rest / len(sampled)
+    # A sample may be dearer than the whole by chance; that is no reason to hold less.
+    return sums.total * factor * density, _held(sums) * factor * max(1.0, density) * _SAMPLING_MARGIN
+
+
+def _spread(size: int, start: int, parts: int, width: int) -> Iterator[int]:
+    """Yield where each of so many spans of a width begins, one in each part of a text from `start` to its end.
+
+    The golden ratio spreads them over their parts: no period of the text can hide from them.
+    """
+    stride = (size - start) / parts
+    for i in range(parts):
+        yield start + int(i * stride + (i * 0.618034 % 1.0) * (stride - width))
+
+
+def _windows(text: str, start: int) -> list[str]:
+    return [text[at : at + _WINDOW] for at in _spread(len(text), start, _WINDOWS, _WINDOW)]
+
+
+def _comb(text: str, start: int) -> str:
+    """Take a character here and there of the whole of a text from `start`; each block begins at a column of its own."""
+    size = (len(text) - start) / _BLOCKS
+    step = int(size * _BLOCKS) // _COMB | 1
+    edges = [start + int(i * size) for i in range(_BLOCKS + 1)]
+    return "".join(
+        text[low + int(i * 0.618034 % 1.0 * step) : high : step] for i, (low, high) in enumerate(pairwise(edges))
+    )
 
 
 def _held(sums: Sums) -> float:
@@ -174,20 +196,29 @@ def _bounded(upper: int, text: str, vocabulary: str) -> int:
         return min(upper, plain)
     head, sampled_bound = text[:EXACT_CHARACTERS], 0
     if len(text) > EXACT_CHARACTERS:  # a sample decides how much shorter the whole's form is
-        stride = len(text) // _WINDOWS
-        sample = [text[i * stride : i * stride + _WINDOW] for i in range(_WINDOWS)]
+        sample = _windows(text, 0)
         sampled = sum(len(part.encode("utf-8", "surrogatepass")) for part in sample)
         normal = _normal_bytes(sample, upper * sampled // plain * 2)
         sampled_bound = int(plain * (1.0 if normal == sampled else normal / sampled * _NORMAL_FORM_SLACK))
         if sampled_bound >= min(upper, len(head) * _LONGEST_FORM):
             return min(upper, sampled_bound)
-    elif _normal_bytes([text[i : i + _PIECE] for i in range(0, len(text), _PIECE)], upper + _SEAMS) > upper + _SEAMS:
-        return upper  # without normalising it all: what NFKC makes eighteen times longer would take as much longer
-    bound = len(unicodedata.normalize("NFKC", head).encode("utf-8", "surrogatepass"))
-    return min(upper, max(bound, sampled_bound))
+    return min(upper, max(_normal_bytes(_pieces(head), upper), sampled_bound))
 
 
-def _normal_bytes(parts: Sequence[str], enough: int) -> int:
+def _pieces(text: str) -> Iterator[str]:
+    """Cut a text where NFKC joins nothing: a run of combining marks, which it sorts slowly, is cut anywhere."""
+    at = 0
+    while at < len(text):
+        end = at + _PIECE
+        for seam in range(end, min(end + _SEAM, len(text))):
+            if text[seam] < _FIRST_MARK:
+                end = seam
+                break
+        yield text[at:end]
+        at = end
+
+
+def _normal_bytes(parts: Iterable[str], enough: int) -> int:
     """Add up the bytes of the parts' NFKC forms, and stop where they are more than `enough`."""
     total = 0
     for part in parts:

@@ -8,6 +8,7 @@ import sys
 import unicodedata
 import zipfile
 from importlib.resources import files
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -271,6 +272,50 @@ def test_no_run_of_a_printable_sign_is_free(vocabulary: str) -> None:
 
 
 def test_what_takes_turns_counts_only_behind_a_long_alternation() -> None:
-    assert 0 == _tokens.add_up(_tokens.classify("a good day, and a long one"), _tokens.load_costs("o200k")).alternating
-    assert 100 - 18 <= _tokens.add_up(_tokens.classify("._" * 50), _tokens.load_costs("o200k")).alternating <= 100 - 15
-    assert 0 == _tokens.add_up(_tokens.classify("." * 100), _tokens.load_costs("o200k")).alternating
+    assert (
+        0 == _tokens.add_up(_tokens.classes_of("a good day, and a long one"), _tokens.load_costs("o200k")).alternating
+    )
+    assert (
+        100 - 18 <= _tokens.add_up(_tokens.classes_of("._" * 50), _tokens.load_costs("o200k")).alternating <= 100 - 15
+    )
+    assert 0 == _tokens.add_up(_tokens.classes_of("." * 100), _tokens.load_costs("o200k")).alternating
+
+
+@pytest.mark.parametrize("unit", ["12345678 12345678901234\n\n", "".join(map(chr, range(0xE000, 0xE018))) + " "])
+def test_no_period_of_a_long_text_hides_from_the_sample(unit: str) -> None:
+    text = unit * (300_000 // len(unit))
+    share = estimate_tokens(text[:EXACT_CHARACTERS]).expected / EXACT_CHARACTERS
+    for turn in range(len(unit)):
+        found = estimate_tokens(text[turn:])
+        assert found.expected == pytest.approx(share * len(text), rel=0.15)
+        assert found.upper >= share * len(text)
+
+
+def test_long_runs_of_combining_marks_are_normalised_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFKC sorts a run of marks by insertion, in the square of its length."""
+    lengths: list[int] = []
+
+    def measured(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
+        lengths.append(len(text))
+        return normalize(form, text)
+
+    normalize = unicodedata.normalize
+    monkeypatch.setattr(unicodedata, "normalize", measured)
+    for text in ("a" + "\u0301\u0316" * 9_000, "\u0316\u0301" * 100_000):
+        estimate_tokens(text, "claude")
+    assert lengths
+    assert max(lengths) <= 520
+
+
+def test_many_tiny_messages_are_estimated_as_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[int] = []
+    real = _tokens._cells
+
+    def count(low: bytes, high: bytes) -> memoryview:
+        looked_up.append(len(low))
+        return real(low, high)
+
+    monkeypatch.setattr(_tokens, "_cells", count)
+    chat = estimate_messages([Message.of("user", "x")] * 10_000)
+    assert chat.expected >= 4 * 10_000
+    assert len(looked_up) <= 4
