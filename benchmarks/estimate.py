@@ -70,7 +70,7 @@ def load_tiktoken(vocabulary: str) -> Callable[[str], int] | None:
 
 def read(folder: Path) -> list[Row]:
     rows = [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.open(encoding="utf-8")]
-    return [row for row in rows if "counts" in row and row["kind"] not in ("hostile", "characters")]
+    return [row for row in rows if "counts" in row and row["kind"] not in ("hostile", "characters", "runs")]
 
 
 def accuracy(rows: Sequence[Row]) -> None:
@@ -95,7 +95,7 @@ def accuracy(rows: Sequence[Row]) -> None:
     print("mean of the kinds".ljust(24), *(f"{100 * mean([mean(e[n]) for e in errors.values()]):8.1f}" for n in names))
     print(
         "95th percentile >= 100".ljust(24),
-        *(f"{100 * sorted(large[n])[int(0.95 * len(large[n]))]:8.1f}" for n in names),
+        *(f"{100 * sorted(large[n])[int(0.95 * len(large[n]))]:8.1f}" if large[n] else "-".rjust(8) for n in names),
     )
     print("upper >= truth, %".ljust(24), *(f"{100 * mean([float(r >= 1) for r in ratios[n]]):8.1f}" for n in names))
     print("upper / truth".ljust(24), *(f"{mean(ratios[n]):8.2f}" for n in names))

@@ -26,8 +26,10 @@ import math
 import os
 import random
 import re
+import struct
 import sys
 import unicodedata
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from html import unescape
@@ -164,7 +166,7 @@ def strip_html(source: str) -> str:
     return re.sub(r"\s*\n\s*", "\n", unescape(re.sub(r"<[^>]*>", "", source))).strip()
 
 
-def read_texts(path: Path) -> Iterator[tuple[str, str]]:
+def read_texts(path: Path, place: str) -> Iterator[tuple[str, str]]:
     """Yield (extension, text) of a file: an HTML page counts as markup and as prose."""
     name, raw = path.name, b""
     try:
@@ -179,7 +181,7 @@ def read_texts(path: Path) -> Iterator[tuple[str, str]]:
         raw = path.read_bytes()
         if name.endswith(".gz"):
             name, raw = name[:-3], gzip.decompress(raw)
-    except (OSError, EOFError, ValueError, AssertionError, LookupError):
+    except (OSError, EOFError, ValueError, AssertionError, LookupError, struct.error, zlib.error):
         return
     if b"\0" in raw[:4000] or len(raw) > MAX_FILE_BYTES:
         return
@@ -188,14 +190,14 @@ def read_texts(path: Path) -> Iterator[tuple[str, str]]:
     except UnicodeDecodeError:
         return
     extension = name.rsplit(".", 1)[-1].lower()
-    if "/man/" in str(path):
+    if "/man/" in place:
         yield "man", strip_roff(text)
-    elif "fortunes" in str(path):
+    elif "fortunes" in place:
         yield "fortunes", text
     elif extension in ("html", "htm"):
         yield "html", text
         yield "txt", strip_html(text)
-    elif "/i18n/" in str(path) and extension == "json":
+    elif "/i18n/" in place and extension == "json":
         try:
             messages = json.loads(text)
         except ValueError:
@@ -209,38 +211,39 @@ def read_texts(path: Path) -> Iterator[tuple[str, str]]:
         yield extension, text
 
 
-def language_of(path: Path) -> str:
-    """Return the code of a file's language, where a page says it or its folder does."""
+def language_of(path: Path, place: str) -> str:
+    """Return the code of a file's language, where a page says it or its place under the root does."""
     if path.suffix in (".html", ".htm"):
         with path.open("rb") as file:
             found = re.search(rb'<html[^>]*\slang="([\w-]+)"', file.read(1000))
         if found:
             return found[1].decode()
-    named = re.search(r"/(?:man|locale|LC_MESSAGES|help|resource|i18n)/([\w-]+)", str(path))
+    named = re.search(r"/(?:man|locale|LC_MESSAGES|help|resource|i18n)/([\w-]+)", place)
     return named[1] if named else ""
 
 
 def slices(root: Path, per_sub: int) -> Iterator[tuple[str, str, str, str]]:
     """Yield (id, kind, sub, text), at most `per_sub` characters of each kind and folder."""
     files = sorted((p for p in root.rglob("*") if p.is_file() and not p.is_symlink()), key=lambda p: str(p))
-    ranked = sorted(files, key=lambda p: hashlib.sha256(str(p).encode()).digest())
+    ranked = sorted(files, key=lambda p: hashlib.sha256(p.relative_to(root).as_posix().encode()).digest())
     taken: Counter[tuple[str, str]] = Counter()
     for path in ranked:
+        place = "/" + path.relative_to(root).as_posix()
         suffix = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
-        manual = any(folder in str(path) for folder in ("/man/", "fortunes", "/dict/"))
+        manual = any(folder in place for folder in ("/man/", "fortunes", "/dict/"))
         if not manual and suffix not in KINDS:
             continue
-        language = language_of(path)
+        language = language_of(path, place)
         sub = f"{suffix}:{language}" if language else suffix
         if taken["file", sub] > per_sub:
             continue
-        for extension, text in read_texts(path):
+        for extension, text in read_texts(path, place):
             kind = KINDS.get(extension, "prose")
             if ".min." in path.name or (kind == "code" and len(text) / (text.count("\n") + 1) > 300):
                 kind = "minified"
             if kind == "prose":
                 kind = script_kind(text)
-            chance = random.Random(hashlib.sha256(str(path).encode()).digest())
+            chance = random.Random(hashlib.sha256(place.encode()).digest())
             for part in range(1 + (len(text) > 8000) + (len(text) > 40_000)):
                 length = int(math.exp(chance.uniform(math.log(200), math.log(5000))))
                 begin = 0 if part == 0 and chance.random() < 0.5 else chance.randrange(max(1, len(text) - length))
@@ -249,7 +252,7 @@ def slices(root: Path, per_sub: int) -> Iterator[tuple[str, str, str, str]]:
                     continue
                 taken[kind, sub] += len(piece)
                 taken["file", sub] += len(piece) // 2
-                yield f"{path.relative_to(root)}#{part}", kind, sub, piece
+                yield f"{place[1:]}#{part}", kind, sub, piece
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """Cuts a text into segments, and names the concepts that the words of each stand for.
 
-Decides nothing. It must never backtrack without bound: the expression that cuts has no nested repetition, and each
+Decides nothing. It must never backtrack without bound: the expression that cuts has no ambiguous repetition, and each
 token costs a few look-ups in dictionaries.
 
 Theory. The table `tables/cues.json` lists, for each concept, its cues in many languages: whole words, `stems*`, phrases,
@@ -116,7 +116,7 @@ def cues() -> Cues:
 class Segment:
     """A sentence, a line or a quoted span of the window, with the concepts met in it, in order."""
 
-    __slots__ = ("before", "concepts", "end", "marks", "numbers", "quoted", "sign", "start", "task", "words")
+    __slots__ = ("before", "concepts", "end", "fenced", "marks", "numbers", "quoted", "sign", "start", "task", "words")
 
     def __init__(
         self, span: tuple[int, int], concepts: list[str], counts: tuple[int, int, int, int], sign: str
@@ -124,9 +124,9 @@ class Segment:
         self.start, self.end = span
         self.concepts = concepts
         self.words, self.numbers, self.marks, self.before = counts
-        # `before` is the number of the word that named the first concept, from 1; 0 in glued scripts
+        # `before` is the number of the word that named the first concept, from 1; 0 where none did
         self.sign = sign  # what ended it
-        self.quoted = False
+        self.quoted = self.fenced = False
         self.task: str | None = None  # the first task named
         for concept in concepts:
             if concept in TASKS:
@@ -177,11 +177,15 @@ def segments(text: str) -> list[Segment]:
         elif kind == 3:
             numbers += 1
         elif kind == 2:
-            words += _glued_cues(text, match.start(2), match.end(), glued, seen)
+            first = _glued_cues(text, match.start(2), match.end(), glued, seen)
+            if not before and seen:
+                before = words + (first - match.start(2)) // 2 + 1
+            words += (match.end() - match.start(2) + 1) // 2  # about two characters make a word
         else:  # 5, 6, 7: a segment ends
             sign = match[kind or 0]
             if words or numbers or marks:
                 found.append(Segment((start, match.start()), seen, (words, numbers, marks, before), sign))
+                found[-1].fenced = fenced
                 found[-1].quoted = fenced or opened >= 0
                 seen = []
                 words = numbers = marks = before = 0
@@ -194,25 +198,27 @@ def segments(text: str) -> list[Segment]:
             start = match.end()
     if words or numbers or marks:
         found.append(Segment((start, len(text)), seen, (words, numbers, marks, before), ""))
-        found[-1].quoted = fenced
+        found[-1].fenced = found[-1].quoted = fenced
     if opened >= 0:  # never closed: an apostrophe, an inch, or a cut; nothing is known to be quoted
         for segment in found[opened:]:
-            segment.quoted = False
+            segment.quoted = segment.fenced
     return found
 
 
 def _glued_cues(text: str, start: int, end: int, glued: Lookup, seen: list[str]) -> int:
-    """Look up every position of a run without spaces; the longest cue wins. Return about how many words it has."""
-    at = start
+    """Look up every position of a run without spaces; the longest cue wins. Return where the first one begins."""
+    at, first = start, end
     while at < end:
         for item, concept in glued.get(text[at : at + 2], ()):
             if text.startswith(item, at):
                 seen.append(concept)
+                first = min(first, at)
                 at += len(item)
                 break
         else:
             single = glued.get(text[at])
             if single is not None:
                 seen.append(single[0][1])
+                first = min(first, at)
             at += 1
-    return (end - start + 1) // 2
+    return first

@@ -82,7 +82,7 @@ def _turns(messages: Sequence[Message]) -> tuple[str, str]:
     for message in reversed(messages):
         if message.role == "user" and message.content:
             text = message.text
-            if text and not text.isspace():
+            if text and not (text[:WINDOW].isspace() and text[-WINDOW:].isspace()):
                 found.append(text)
                 if len(found) == 2:
                     break
@@ -108,7 +108,7 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
             parts = anew
     head, tail, body = parts
     first, second = lead(head)
-    last, finally_ = lead(tail)
+    last, later = lead(tail)
     if first:
         seen["lead." + first] = 1.0
         if second:
@@ -117,8 +117,8 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
                 seen["make." + second] = 1.0
     if last:
         seen["tail." + last] = 1.0
-        if last == "make" and finally_:
-            seen["make." + finally_] = 1.0
+        if last == "make" and later:
+            seen["make." + later] = 1.0
     inside = _weigh(head + tail)
     for concept, weight in inside.items():
         seen["in." + concept] = weight
@@ -142,10 +142,8 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
     seen.update(_shape(full, text, head, tail, body, inside, size))
     if not (head or tail or body):
         seen["only_polite"] = 1.0
-    elif not first and not last:
-        seen["no_task"] = 1.0
-        if size < 12:
-            seen["no_task_short"] = 1.0
+    elif not first and not last and size < 12:
+        seen["no_task_short"] = 1.0
     return seen
 
 
@@ -209,8 +207,6 @@ def _shape(
         shape["count_fact"] = 1.0
     if "code" in every and "make" in every:
         shape["make_code"] = 1.0
-    if "code" in every and "fixcode" in every:
-        shape["fix_code"] = 1.0
     if "longform" in every and "make" in every:
         shape["make_text"] = 1.0
     if "plan" in every and "constraint" in every:

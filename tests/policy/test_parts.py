@@ -57,9 +57,11 @@ def test_a_system_prompt_that_commands_makes_the_turn_its_material() -> None:
     assert len(anew.body) == len(parts.head + parts.body + parts.tail)
 
 
-def test_a_turn_with_a_task_of_its_own_is_not_the_material_of_a_system_prompt() -> None:
+@pytest.mark.parametrize(
+    "turn", ["translate this into german: good morning.", "请把下面的文字翻译成英文：" + "早上好。" * 60]
+)
+def test_a_turn_with_a_task_of_its_own_is_not_the_material_of_a_system_prompt(turn: str) -> None:
     system = segments("you are an assistant in an office. you write and explain code.")
-    turn = "translate this into german: good morning."
     assert commanded(part(segments(turn), len(turn)), system, len(turn)) is None
 
 
@@ -79,3 +81,8 @@ def test_a_thing_to_be_made_gives_way_to_an_easy_task(text: str, first: str) -> 
 def test_nothing_has_no_parts() -> None:
     assert part([], 0) == Parts([], [], [])
     assert lead([]) == (None, None)
+
+
+def test_a_stray_quotation_mark_leaves_a_fence_alone() -> None:
+    found = segments('it is a 5" screen\n```\nprove that x\n```\ndone')
+    assert [segment.quoted for segment in found] == [False, False, True, False]
