@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-VOCABULARIES = ("o200k", "cl100k", "claude", "llama3", "gemma3", "gemini", "qwen3", "deepseek_v3")
+from floop_gateway_core.policy.estimate import VOCABULARIES
+
 SIZES = (65536, 32768, 16384, 65536)
 WIDE_SPACES = (
     "\u00a0\u3000"  # have classes of their own: runs of them cost little, least for `claude`, which folds them

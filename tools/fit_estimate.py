@@ -9,8 +9,8 @@ The same rows give the same table. Needs numpy; the library itself does not.
 Theory: a text's tokens are the sum, over its characters, of the tokens that start there. The fit spreads each
 character's mean over four tables that the estimator looks up: the pair of characters' classes, the triple of folded
 letters, the place in a run, and (not Latin) a hash of three classes. Then it scales the cells until whole texts come
-out right, which tells one language from another. Every cost is at least zero, which makes the sum monotone. Leaving
-groups and languages out in turn gives the margin that `upper` needs.
+out right, which tells one language from another. Every cost is at least zero, which makes the sum monotone. `upper`'s
+margin is what a mean of upper / truth of `SPENDS` allows; leaving groups and languages out in turn shows what it covers.
 """
 
 import argparse
@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 
 from floop_gateway_core.policy._tokens import DEEP, LINE_ENDS, UNIT
+from floop_gateway_core.policy.estimate import VOCABULARIES
 from tools.estimate_model import (
     SIZES,
-    VOCABULARIES,
     Bytes,
     Classes,
     Corpus,

@@ -1,4 +1,4 @@
-# ruff: noqa: E501
+# ruff: noqa: E501, SIM905
 """Make texts of the kinds that nobody publishes: keys, logs, tables, numbers, rules, chat, and hostile ones.
 
 They are seeded: the same at every run. Every word in them is this file's own.

@@ -52,7 +52,7 @@ DIFFICULTY = {
     "in.short_answer": -0.2,
     "in.chitchat": -0.4,
 }
-"""What makes a request harder within its kind, as a part of the score. Set by hand."""
+"""What pulls a request up within its kind, and how much. Set by hand, with an eye on outcomes of weak and strong models."""
 
 _EVEN = 2.5
 """The difficulty that stands in the middle of a band: about fifty words with a number or two."""
