@@ -47,6 +47,20 @@ HOSTILE = {
 }
 
 
+@pytest.fixture
+def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many cells each look-up in a table had."""
+    counts: list[int] = []
+    real = _tokens._cells
+
+    def count(low: bytes, high: bytes) -> memoryview:
+        counts.append(len(low))
+        return real(low, high)
+
+    monkeypatch.setattr(_tokens, "_cells", count)
+    return counts
+
+
 def byte_length(text: str, vocabulary: str) -> int:
     if vocabulary == "claude":
         text = unicodedata.normalize("NFKC", text)
@@ -112,15 +126,7 @@ def test_ten_million_characters_are_no_trouble(vocabulary: str) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_doubling_hostile_text_doubles_the_cells_looked_up(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_up: list[int] = []
-    real = _tokens._cells
-
-    def count(low: bytes, high: bytes) -> memoryview:
-        looked_up.append(len(low))
-        return real(low, high)
-
-    monkeypatch.setattr(_tokens, "_cells", count)
+def test_doubling_hostile_text_doubles_the_cells_looked_up(name: str, looked_up: list[int]) -> None:
     text = HOSTILE[name]
     estimate_tokens(text)
     once = sum(looked_up)
@@ -307,15 +313,7 @@ def test_long_runs_of_combining_marks_are_normalised_in_pieces(monkeypatch: pyte
     assert max(lengths) <= 520
 
 
-def test_many_tiny_messages_are_estimated_as_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_up: list[int] = []
-    real = _tokens._cells
-
-    def count(low: bytes, high: bytes) -> memoryview:
-        looked_up.append(len(low))
-        return real(low, high)
-
-    monkeypatch.setattr(_tokens, "_cells", count)
+def test_many_tiny_messages_are_estimated_as_one_text(looked_up: list[int]) -> None:
     chat = estimate_messages([Message.of("user", "x")] * 10_000)
     assert chat.expected >= 4 * 10_000
     assert len(looked_up) <= 4
