@@ -25,6 +25,9 @@ CHOICES, CHOICE = 14, 8
 APART = 20
 """At most so many words of a line that stands apart from a text are an instruction about it."""
 
+MATERIAL = 25
+"""At least so many words behind a line that stands apart are what it is about."""
+
 _COLONS, _ASKS, _QUOTES = ":：", "?？؟", '"“„«「『`'
 
 
@@ -87,7 +90,7 @@ def _without_politeness(found: list[Segment]) -> list[Segment]:
 
 
 def _lines_apart(kept: list[Segment], total: int) -> tuple[list[Segment], list[Segment]] | None:
-    """Return the short lines before and after a text that ask for something easy: they are the instruction, and all of it.
+    """Return the short lines before and after a text where they are all of its instruction, which is an easy one.
 
     "Which dates come up in this?", a blank line, and an exam sheet.
     """
@@ -110,8 +113,8 @@ def _lines_apart(kept: list[Segment], total: int) -> tuple[list[Segment], list[S
             if easy:
                 return first, last
             if total >= 3 * behind and not (apart and named):
-                return [], last
-    return (first, []) if easy and total - ahead >= 25 else None
+                return [], last  # the text is by far the longer, and nothing is asked ahead of it
+    return (first, []) if easy and total - ahead >= MATERIAL else None
 
 
 def _tasks(line: list[Segment]) -> set[str]:
@@ -149,7 +152,7 @@ def _head_and_tail(kept: list[Segment], total: int, size: int) -> tuple[list[Seg
         tail = []  # "translate this: prove that ..."
     elif task is not None and (
         (total > 50 and not any(segment.commands for segment in head))
-        or (task in EASY - {"extract"} and sum(segment.words for segment in tail) <= 15 and rest)
+        or (task in EASY - {"extract"} and sum(segment.words for segment in tail) <= 15)
     ):
         head = []  # a text, and what to do with it at the end
     return head, tail
