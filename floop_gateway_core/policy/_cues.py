@@ -136,7 +136,14 @@ class Segment:
     @property
     def polite(self) -> bool:
         """Whether it only greets, thanks or asks nicely."""
-        return self.words <= 7 and "greet" in self.concepts and (self.task or "chitchat") == "chitchat"
+        return (
+            self.words <= 7
+            and "greet" in self.concepts
+            and (self.task or "chitchat") == "chitchat"
+            and not self.numbers
+            and (self.before <= 2 or self.words <= 4)
+            and ":" not in self.sign
+        )
 
     @property
     def commands(self) -> bool:

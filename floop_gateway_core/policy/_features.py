@@ -203,7 +203,7 @@ def _shape(
             shape["story_sum"] = 1.0
         if "solve" in every or "math" in every:
             shape["hard_sum"] = 1.0
-    elif numbers == 0 and others == 0 and "how_many" in every and size < 14:
+    elif numbers <= 1 and others == 0 and "how_many" in every and size < 12:
         shape["count_fact"] = 1.0
     if "code" in every and "make" in every:
         shape["make_code"] = 1.0

@@ -105,7 +105,7 @@ def _lines_apart(kept: list[Segment], total: int) -> tuple[list[Segment], list[S
         and ("\n\n" in sign or (sign[:1] in _COLONS and ahead > 1) or (sign[:1] in _ASKS and "\n" in sign))
     )
     named = _tasks(first)
-    easy = apart and named <= EASY and bool(named or sign[:1] in _COLONS + _ASKS)
+    easy = apart and bool(named) and named <= EASY
     signs = sum(segment.marks for segment in last)
     if 1 <= behind <= APART and signs < behind and not any(segment.quoted for segment in last):
         points = any({"material", "short_answer"} & set(segment.concepts) for segment in last)
