@@ -15,9 +15,8 @@ import numpy.typing as npt
 from floop_gateway_core.policy.estimate import VOCABULARIES
 
 SIZES = (65536, 32768, 16384, 65536)
-WIDE_SPACES = (
-    "\u00a0\u3000"  # have classes of their own: runs of them cost little, least for `claude`, which folds them
-)
+# These have classes of their own: runs of them cost little, least for `claude`, which folds them.
+WIDE_SPACES = "\u00a0\u3000"
 PRIOR = 6  # the weight of "costs nothing" in each cell
 RARE = 0.1
 ROUNDS, SHRINK = 16, 0.1
@@ -198,8 +197,12 @@ def weigh(rows: list[Row]) -> npt.NDArray[np.float32]:
 
 def rarity(row: Row) -> float:
     """Weigh languages: those with a code of two letters are the ones that are written most; and what nobody writes."""
-    language = row["sub"].partition(":")[2]
-    return RARE if row["kind"] == "hostile" or len(language.replace("_", "-").partition("-")[0]) == 3 else 1.0
+    return RARE if row["kind"] == "hostile" or len(language_of(row)) == 3 else 1.0
+
+
+def language_of(row: Row) -> str:
+    """Return the code of a row's language without its variant; nothing where none is known."""
+    return str(row["sub"]).partition(":")[2].replace("_", "-").partition("-")[0]
 
 
 def forced_zero() -> tuple[Ints, Ints]:
@@ -211,7 +214,7 @@ def forced_zero() -> tuple[Ints, Ints]:
 
 
 class Corpus:
-    """The cells of some texts, joined, and each text's distinct cells with their counts."""
+    """The cells of some texts, joined, how heavy each cell is, and each text's distinct cells with their counts."""
 
     def __init__(self, rows: list[Row], cells: list[tuple[Ints, Ints, Ints, Ints]], starts: list[Bytes]) -> None:
         kinds = Counter(row["kind"] for row in rows)
@@ -223,20 +226,20 @@ class Corpus:
         self.totals = np.array([[row["counts"][v] for v in VOCABULARIES] for row in rows], float)
         self.starts = np.concatenate(starts)
         self.cells = [np.concatenate([cell[k] for cell in cells]) for k in range(4)]
+        self.heavy = [
+            np.bincount(cell, weights=self.weights, minlength=size).astype(np.float64)
+            for cell, size in zip(self.cells, SIZES, strict=True)
+        ]
         text = np.repeat(np.arange(len(rows), dtype=np.int64), [row["chars"] for row in rows])
         self.used = []
         for cell, size in zip(self.cells, SIZES, strict=True):
             keys, counts = np.unique(text * size + cell, return_counts=True)
             self.used.append(((keys // size).astype(np.int32), (keys % size).astype(np.int32), counts))
 
-    def weight_of_cells(self) -> list[Floats]:
-        pairs = zip(self.cells, SIZES, strict=True)
-        return [np.bincount(cell, weights=self.weights, minlength=size).astype(np.float64) for cell, size in pairs]
-
     def fit(self, column: int) -> list[Floats]:
         """Backfit one vocabulary's tables in turn to the tokens that start at each character, clipping at zero."""
         tables = [np.zeros(size) for size in SIZES]
-        heavy = [weight + PRIOR for weight in self.weight_of_cells()]
+        heavy = [weight + PRIOR for weight in self.heavy]
         zero_pairs, zero_triples = forced_zero()
         heavy[0][zero_pairs] = heavy[1][zero_triples] = heavy[3][0] = 1e12
         rest = self.starts[:, column].astype(np.float32)

@@ -38,6 +38,7 @@ from tools.estimate_model import (
     Row,
     cluster,
     labels,
+    language_of,
 )  # fmt: skip
 
 FOLDS = 3
@@ -56,7 +57,7 @@ def fold_of(row: Row) -> int:
     """Which third a row is left out with: its whole group, a language for translations, a text for made ones."""
     key = row["id"] if row["group"] == "synthetic" else row["group"]
     if key in ("udhr", "mediawiki"):
-        key = row["sub"].partition(":")[2].replace("_", "-").partition("-")[0]
+        key = language_of(row)
     return hashlib.sha256(key.encode()).digest()[0] % FOLDS
 
 
@@ -236,7 +237,7 @@ class Fit:
             [self.starts[i] for i in chosen] + self.hostile_starts,
         )
         columns = range(len(VOCABULARIES))
-        heavy = _corpus.weight_of_cells()
+        heavy = [weight.copy() for weight in _corpus.heavy]
         heavy[2][DEEP_CELLS] = 0  # these cells have their own figures
         with multiprocessing.get_context("fork").Pool() as pool:
 

@@ -108,8 +108,9 @@ def _lines_apart(kept: list[Segment], total: int) -> tuple[list[Segment], list[S
     easy = apart and bool(named) and named <= EASY
     signs = sum(segment.marks for segment in last)
     if 1 <= behind <= APART and signs < behind and not any(segment.quoted for segment in last):
+        tasks = _tasks(last)
         points = any({"material", "short_answer"} & set(segment.concepts) for segment in last)
-        if _tasks(last) <= EASY | {"chitchat"} and (_tasks(last) & EASY or points):
+        if tasks <= EASY | {"chitchat"} and (tasks & EASY or points):
             if easy:
                 return first, last
             if total >= 3 * behind and not (apart and named):

@@ -35,6 +35,8 @@ VOCABULARIES: tuple[str, ...] = ("o200k", "cl100k", "claude", "llama3", "gemma3"
 EXACT_CHARACTERS = 20_000
 _WINDOWS, _WINDOW = 192, 125
 _COMB, _BLOCKS = 20_000, 64
+# The golden ratio spreads samples over their strides: no period of a text can hide from them.
+_GOLDEN = 0.618034
 # Windows and comb are samples: what they may miss, as a share of their estimate.
 _SAMPLING_MARGIN = 1.08
 # No vocabulary has a token of more characters than this that a text could be made of.
@@ -158,27 +160,20 @@ def _rest(text: str, costs: Costs) -> tuple[float, float]:
     return sums.total * factor * density, _held(sums) * factor * max(1.0, density) * _SAMPLING_MARGIN
 
 
-def _spread(size: int, start: int, parts: int, width: int) -> Iterator[int]:
-    """Yield where each of so many spans of a width begins, one in each part of a text from `start` to its end.
-
-    The golden ratio spreads them over their parts: no period of the text can hide from them.
-    """
-    stride = (size - start) / parts
-    for i in range(parts):
-        yield start + int(i * stride + (i * 0.618034 % 1.0) * (stride - width))
-
-
 def _windows(text: str, start: int) -> list[str]:
-    return [text[at : at + _WINDOW] for at in _spread(len(text), start, _WINDOWS, _WINDOW)]
+    """Cut windows out of a text from `start` to its end, one at a place of its own in each stride."""
+    stride = (len(text) - start) / _WINDOWS
+    places = (start + int(i * stride + (i * _GOLDEN % 1.0) * (stride - _WINDOW)) for i in range(_WINDOWS))
+    return [text[at : at + _WINDOW] for at in places]
 
 
 def _comb(text: str, start: int) -> str:
     """Take a character here and there of the whole of a text from `start`; each block begins at a column of its own."""
-    size = (len(text) - start) / _BLOCKS
-    step = int(size * _BLOCKS) // _COMB | 1
-    edges = [start + int(i * size) for i in range(_BLOCKS + 1)]
+    rest = len(text) - start
+    step = rest // _COMB | 1
+    edges = [start + i * rest // _BLOCKS for i in range(_BLOCKS + 1)]
     return "".join(
-        text[low + int(i * 0.618034 % 1.0 * step) : high : step] for i, (low, high) in enumerate(pairwise(edges))
+        text[low + int(i * _GOLDEN % 1.0 * step) : high : step] for i, (low, high) in enumerate(pairwise(edges))
     )
 
 
