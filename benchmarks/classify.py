@@ -21,9 +21,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from floop_gateway_core.policy._cues import cues
-from floop_gateway_core.policy._features import features
-from floop_gateway_core.policy.classify import classify
+from floop_gateway_core.policy.auto.classify import classify
+from floop_gateway_core.policy.auto.cues import cues
+from floop_gateway_core.policy.auto.features import features
 from floop_gateway_core.types import Message
 from tools.fit_classify import KINDS, Example, fit, own_examples, routes, source_of, weights_of, wrapped_examples
 
@@ -262,7 +262,7 @@ def measure_speed() -> None:
         print(f"  hostile, {name:22} {taken:9.1f} µs, {taken / at_500k:.2f} × (bar 3)")
     code = (
         "import time, floop_gateway_core.types; start = time.perf_counter()\n"
-        "import floop_gateway_core.policy.classify\nprint(1000 * (time.perf_counter() - start))"
+        "import floop_gateway_core.policy.auto.classify\nprint(1000 * (time.perf_counter() - start))"
     )
     runs = [
         float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout) for _ in range(5)

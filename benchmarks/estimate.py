@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from floop_gateway_core.policy.estimate import VOCABULARIES, TokenEstimate, estimate_tokens
+from floop_gateway_core.policy.tokens.estimate import VOCABULARIES, TokenEstimate, estimate_tokens
 
 LONG = 500_000
 Count = Callable[[str], object]

@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from floop_gateway_core.wire.frames import StreamFrames
+from floop_gateway_core.dialects.native.frames import StreamFrames
 from floop_gateway_core.wire.sse import SSEDecoder
 
 FRAMES = 64

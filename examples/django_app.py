@@ -18,7 +18,7 @@ from django.http import HttpResponse
 from django.urls import path
 
 from floop_gateway_core import Gateway, Microcredits, Settings
-from floop_gateway_core.bridge import Bridge
+from floop_gateway_core.hosting.bridge import Bridge
 from floop_gateway_flask import FloopGatewayMiddleware
 
 urlpatterns = [path("", lambda request: HttpResponse("the host's own page\n"))]

@@ -14,7 +14,7 @@ from functools import partial
 from flask import Flask
 
 from floop_gateway_core import Gateway, Microcredits, Settings
-from floop_gateway_core.bridge import Bridge
+from floop_gateway_core.hosting.bridge import Bridge
 from floop_gateway_flask import FloopGateway
 
 

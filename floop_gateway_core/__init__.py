@@ -1,21 +1,25 @@
 """floop-gateway: the LLM gateway that you mount inside the Python web app you already have.
 
-Everything public is importable from here and resolved at its first use, so importing a single piece loads that piece.
+Everything public is importable from here and resolved at its first use, so importing a single piece loads only that piece.
 """
 
 from importlib import import_module
+from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from floop_gateway_core.admin import Admin as Admin
+    from floop_gateway_core.admin import AdminError as AdminError
     from floop_gateway_core.admin import KeyRotated as KeyRotated
+    from floop_gateway_core.admin import NewKey as NewKey
+    from floop_gateway_core.admin import ProjectStatus as ProjectStatus
     from floop_gateway_core.bridge import Bridge as Bridge
-    from floop_gateway_core.calls import Answer as Answer
     from floop_gateway_core.config import ConfigError as ConfigError
     from floop_gateway_core.config import Settings as Settings
     from floop_gateway_core.errors import CATALOGUE as CATALOGUE
     from floop_gateway_core.errors import BudgetExceededError as BudgetExceededError
     from floop_gateway_core.errors import ErrorCode as ErrorCode
+    from floop_gateway_core.errors import FieldError as FieldError
     from floop_gateway_core.errors import GatewayError as GatewayError
     from floop_gateway_core.errors import InsufficientCreditsError as InsufficientCreditsError
     from floop_gateway_core.errors import InvalidRequestError as InvalidRequestError
@@ -25,81 +29,108 @@ if TYPE_CHECKING:
     from floop_gateway_core.errors import UnauthorizedError as UnauthorizedError
     from floop_gateway_core.errors import UnavailableError as UnavailableError
     from floop_gateway_core.gateway import Gateway as Gateway
-    from floop_gateway_core.pieces.breaker import Breaker as Breaker
-    from floop_gateway_core.pieces.breaker import BreakerOpen as BreakerOpen
-    from floop_gateway_core.pieces.credits import Credits as Credits
-    from floop_gateway_core.pieces.limiting import RequestLimiter as RequestLimiter
+    from floop_gateway_core.in_process import Answer as Answer
+    from floop_gateway_core.policy.auto.classify import Classification as Classification
+    from floop_gateway_core.policy.auto.classify import Thresholds as Thresholds
+    from floop_gateway_core.policy.auto.classify import classify as classify
     from floop_gateway_core.policy.breaker import CircuitBreaker as CircuitBreaker
-    from floop_gateway_core.policy.classify import Classification as Classification
-    from floop_gateway_core.policy.classify import classify as classify
-    from floop_gateway_core.policy.estimate import TokenEstimate as TokenEstimate
-    from floop_gateway_core.policy.estimate import estimate_messages as estimate_messages
-    from floop_gateway_core.policy.estimate import estimate_tokens as estimate_tokens
-    from floop_gateway_core.policy.estimate import fits as fits
     from floop_gateway_core.policy.pricing import Prices as Prices
-    from floop_gateway_core.policy.route import Routes as Routes
-    from floop_gateway_core.policy.window import Decision as Decision
-    from floop_gateway_core.policy.window import RateLimiter as RateLimiter
+    from floop_gateway_core.policy.rate_window import RateDecision as RateDecision
+    from floop_gateway_core.policy.rate_window import RateLimiter as RateLimiter
+    from floop_gateway_core.policy.routes import Routes as Routes
+    from floop_gateway_core.policy.tokens.estimate import TokenEstimate as TokenEstimate
+    from floop_gateway_core.policy.tokens.estimate import estimate_messages as estimate_messages
+    from floop_gateway_core.policy.tokens.estimate import estimate_tokens as estimate_tokens
+    from floop_gateway_core.policy.tokens.estimate import fits as fits
+    from floop_gateway_core.stores.base import NoSuchProject as NoSuchProject
+    from floop_gateway_core.stores.base import ProjectExists as ProjectExists
+    from floop_gateway_core.stores.base import Store as Store
+    from floop_gateway_core.stores.base import StoreUnavailable as StoreUnavailable
     from floop_gateway_core.stores.memory import MemoryStore as MemoryStore
     from floop_gateway_core.stores.sqlite import SQLiteStore as SQLiteStore
+    from floop_gateway_core.toolkit.breaker import Breaker as Breaker
+    from floop_gateway_core.toolkit.breaker import BreakerOpen as BreakerOpen
+    from floop_gateway_core.toolkit.credits import Credits as Credits
+    from floop_gateway_core.toolkit.limiting import RequestLimiter as RequestLimiter
+    from floop_gateway_core.types import Bill as Bill
     from floop_gateway_core.types import Completed as Completed
+    from floop_gateway_core.types import Failed as Failed
     from floop_gateway_core.types import Message as Message
     from floop_gateway_core.types import Microcredits as Microcredits
+    from floop_gateway_core.types import Project as Project
+    from floop_gateway_core.types import ProjectSettings as ProjectSettings
     from floop_gateway_core.types import TextPart as TextPart
     from floop_gateway_core.types import Texts as Texts
     from floop_gateway_core.types import Usage as Usage
-    from floop_gateway_core.wire.exchange import BodyReader as BodyReader
-    from floop_gateway_core.wire.exchange import ClientDisconnected as ClientDisconnected
-    from floop_gateway_core.wire.exchange import GatewayRequest as GatewayRequest
-    from floop_gateway_core.wire.exchange import Reply as Reply
+    from floop_gateway_core.types import UsageRecord as UsageRecord
+    from floop_gateway_core.wire.messages import BodyReader as BodyReader
+    from floop_gateway_core.wire.messages import ClientDisconnected as ClientDisconnected
+    from floop_gateway_core.wire.messages import GatewayRequest as GatewayRequest
+    from floop_gateway_core.wire.messages import Reply as Reply
     from floop_gateway_core.wire.sse import ServerSentEvent as ServerSentEvent
     from floop_gateway_core.wire.sse import SSEDecoder as SSEDecoder
     from floop_gateway_core.wire.sse import SSEEncoder as SSEEncoder
 
-_WHERE = {
-    "admin": ("Admin", "KeyRotated"),
+_EXPORTS = {
+    "admin": ("Admin", "AdminError", "KeyRotated", "NewKey", "ProjectStatus"),
     "bridge": ("Bridge",),
-    "calls": ("Answer",),
     "config": ("ConfigError", "Settings"),
     "errors": (
         "CATALOGUE",
-        "ErrorCode",
-        "GatewayError",
-        "Refusal",
         "BudgetExceededError",
+        "ErrorCode",
+        "FieldError",
+        "GatewayError",
         "InsufficientCreditsError",
         "InvalidRequestError",
         "ProviderError",
         "RateLimitedError",
+        "Refusal",
         "UnauthorizedError",
         "UnavailableError",
     ),
     "gateway": ("Gateway",),
-    "pieces.breaker": ("Breaker", "BreakerOpen"),
-    "pieces.credits": ("Credits",),
-    "pieces.limiting": ("RequestLimiter",),
+    "in_process": ("Answer",),
+    "policy.auto.classify": ("Classification", "Thresholds", "classify"),
     "policy.breaker": ("CircuitBreaker",),
-    "policy.classify": ("Classification", "classify"),
-    "policy.estimate": ("TokenEstimate", "estimate_messages", "estimate_tokens", "fits"),
     "policy.pricing": ("Prices",),
-    "policy.route": ("Routes",),
-    "policy.window": ("Decision", "RateLimiter"),
+    "policy.rate_window": ("RateDecision", "RateLimiter"),
+    "policy.routes": ("Routes",),
+    "policy.tokens.estimate": ("TokenEstimate", "estimate_messages", "estimate_tokens", "fits"),
+    "stores.base": ("NoSuchProject", "ProjectExists", "Store", "StoreUnavailable"),
     "stores.memory": ("MemoryStore",),
     "stores.sqlite": ("SQLiteStore",),
-    "types": ("Completed", "Message", "Microcredits", "TextPart", "Texts", "Usage"),
-    "wire.exchange": ("BodyReader", "ClientDisconnected", "GatewayRequest", "Reply"),
+    "toolkit.breaker": ("Breaker", "BreakerOpen"),
+    "toolkit.credits": ("Credits",),
+    "toolkit.limiting": ("RequestLimiter",),
+    "types": (
+        "Bill",
+        "Completed",
+        "Failed",
+        "Message",
+        "Microcredits",
+        "Project",
+        "ProjectSettings",
+        "TextPart",
+        "Texts",
+        "Usage",
+        "UsageRecord",
+    ),
+    "wire.messages": ("BodyReader", "ClientDisconnected", "GatewayRequest", "Reply"),
     "wire.sse": ("SSEDecoder", "SSEEncoder", "ServerSentEvent"),
 }
-_HOME = {name: module for module, names in _WHERE.items() for name in names}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
-__version__ = "0.1.0"
-__all__ = sorted(_HOME)
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name == "__version__":
+        value: object = _version("floop-gateway")
+    elif name in _MODULE_OF:
+        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 

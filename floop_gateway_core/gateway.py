@@ -14,26 +14,27 @@ import anyio
 import httpx
 
 from floop_gateway_core.admin import Admin, KeyRotatedHook
-from floop_gateway_core.calls import Answer, CallEvent, CallOptions, Calls, MessageLike
 from floop_gateway_core.clock import Clock, system_clock
-from floop_gateway_core.config import VOCABULARY_OF, ConfigError, DeploymentSettings, Settings
-from floop_gateway_core.engine.deployment import Classifier, Deployment, Engine, Plan, UpstreamLimits
-from floop_gateway_core.engine.judge import prepare
-from floop_gateway_core.engine.lifecycle import Listener
-from floop_gateway_core.engine.settle import settle_owed
-from floop_gateway_core.exchange import Exchange
-from floop_gateway_core.front import Front
+from floop_gateway_core.config.settings import VOCABULARY_OF, ConfigError, DeploymentSettings, Settings
+from floop_gateway_core.engine.assess import prepare
+from floop_gateway_core.engine.gate import Gate
+from floop_gateway_core.engine.routing import Classifier, Deployment, Engine, Plan, UpstreamLimits
+from floop_gateway_core.engine.settle import retry_pending_settlements
+from floop_gateway_core.http.exchange import Exchange
+from floop_gateway_core.in_process import Answer, CallEvent, CallOptions, Calls, MessageLike
+from floop_gateway_core.observability.events import Listener
 from floop_gateway_core.policy.breaker import BreakerState, CircuitBreaker
-from floop_gateway_core.policy.route import Routes
+from floop_gateway_core.policy.routes import Routes
 from floop_gateway_core.providers.anthropic import AnthropicCodec
 from floop_gateway_core.providers.base import Codec, Provider
-from floop_gateway_core.providers.driver import Clients, HttpProvider
 from floop_gateway_core.providers.echo import EchoProvider
 from floop_gateway_core.providers.gemini import GeminiCodec
+from floop_gateway_core.providers.http.driver import HttpProvider, HttpSenders
 from floop_gateway_core.providers.openai import OpenAICodec
-from floop_gateway_core.stores.base import Admitted, LedgerStore, Project, RateStore, Store
-from floop_gateway_core.stores.opening import open_store
-from floop_gateway_core.wire.exchange import GatewayRequest
+from floop_gateway_core.stores.base import Admitted, LedgerStore, RateStore, Store
+from floop_gateway_core.stores.registry import open_store
+from floop_gateway_core.types import Project
+from floop_gateway_core.wire.messages import GatewayRequest
 
 __all__ = ["Gateway"]
 
@@ -69,7 +70,7 @@ class Gateway:
         self.store = store or open_store(settings.store)
         self.admin = Admin(settings, self.store, clock=clock, on_key_rotated=on_key_rotated)
         self._rate = rate
-        self._clients = Clients(http, connect_s=settings.upstream.connect_s)
+        self._clients = HttpSenders(http, connect_s=settings.upstream.connect_s)
         deployments = {
             name: self._deployment(name, one, (providers or {}).get(name), environ)
             for name, one in settings.deployments.items()
@@ -91,7 +92,7 @@ class Gateway:
             clock=clock,
             listeners=(*listeners, *filter(None, [settings.hooks.load("lifecycle")])),
         )
-        self._front = Front(self.engine, self._authenticate, self.plan_of, settings.body_bytes, settings.body_s)
+        self._front = Gate(self.engine, self._authenticate, self.plan_of, settings.body_bytes, settings.body_s)
         self._calls = Calls(self._front)
 
     @classmethod
@@ -228,7 +229,7 @@ class Gateway:
     async def aclose(self) -> None:
         """Close this event loop's upstream connections, and the store."""
         try:
-            await settle_owed(self.engine)
+            await retry_pending_settlements(self.engine)
         finally:
             await self._clients.aclose()
             await self.store.aclose()

@@ -13,8 +13,7 @@ import httpx
 import uvicorn
 
 from floop_gateway_core import Gateway, MemoryStore, Settings
-from floop_gateway_core.stores.base import UsageRecord
-from floop_gateway_core.types import Microcredits
+from floop_gateway_core.types import Microcredits, UsageRecord
 
 MOUNT = "/api/v1/ai"
 RICH = Microcredits(10**12)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from floop_gateway_core.policy.estimate import VOCABULARIES
+from floop_gateway_core.policy.tokens.estimate import VOCABULARIES
 
 SIZES = (65536, 32768, 16384, 65536)
 # These have classes of their own: runs of them cost little, least for `claude`, which folds them.

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast, get_args
 
-from floop_gateway_core.policy._features import features
+from floop_gateway_core.policy.auto.features import features
 from floop_gateway_core.types import Message, Role
 
 PROMPTS = Path(__file__).parent / "prompts"

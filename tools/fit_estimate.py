@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from floop_gateway_core.policy._tokens import DEEP, LINE_ENDS, UNIT
-from floop_gateway_core.policy.estimate import VOCABULARIES
+from floop_gateway_core.policy.tokens.estimate import VOCABULARIES
+from floop_gateway_core.policy.tokens.tables import DEEP, LINE_ENDS, UNIT
 from tools.estimate_model import (
     SIZES,
     Bytes,

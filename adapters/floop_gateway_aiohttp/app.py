@@ -15,7 +15,7 @@ from floop_gateway_core import ClientDisconnected, Gateway, GatewayRequest, Repl
 __all__ = ["setup", "sub_app"]
 
 PREFIX = "/api/v1/ai"
-LOOK_S = 0.1
+POLL_INTERVAL_S = 0.1
 CLIENT_GONE = 499
 
 
@@ -85,7 +85,7 @@ async def _write(response: web.StreamResponse, reply: Reply, request: web.Reques
 
 async def cancel_on_disconnect(request: web.Request, scope: anyio.CancelScope) -> None:
     while (transport := request.transport) is not None and not transport.is_closing():  # noqa: ASYNC110 - no event is there
-        await anyio.sleep(LOOK_S)
+        await anyio.sleep(POLL_INTERVAL_S)
     scope.cancel()
 
 

@@ -10,8 +10,8 @@ from aiohttp import ClientConnectionError, web
 
 from floop_gateway_aiohttp.app import cancel_on_disconnect
 from floop_gateway_core import ClientDisconnected
-from floop_gateway_core.beside import Beside
-from floop_gateway_core.pieces.streaming import Source, framed, source_of
+from floop_gateway_core.concurrency.background import BackgroundTask
+from floop_gateway_core.hosting.event_stream import Source, framed, source_of
 from floop_gateway_core.wire.sse import STREAM_HEADERS
 
 __all__ = ["event_stream"]
@@ -26,7 +26,7 @@ async def event_stream(
     """
     response = web.StreamResponse(headers={**dict(STREAM_HEADERS), **(headers or {})})
     source = source_of(events, request.headers.items())
-    async with Beside(partial(cancel_on_disconnect, request)), framed(source, heartbeat_s) as frames:
+    async with BackgroundTask(partial(cancel_on_disconnect, request)), framed(source, heartbeat_s) as frames:
         try:
             await _to_client(response.prepare(request))
             if request.method != "HEAD":

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import anyio
 
 from floop_gateway_core import ClientDisconnected, Gateway, GatewayRequest, Reply
-from floop_gateway_core.beside import Beside
+from floop_gateway_core.concurrency.background import BackgroundTask
 
 __all__ = ["ASGIApp", "FloopGateway", "FloopGatewayMiddleware"]
 
@@ -42,7 +42,7 @@ class FloopGateway:
             body,
         )
         whole = False
-        async with Beside(body.cancel_on_disconnect), self.gateway.open(request) as reply:
+        async with BackgroundTask(body.cancel_on_disconnect), self.gateway.open(request) as reply:
             await _write(reply, send)
             whole = True
         if not whole and not body.disconnected:

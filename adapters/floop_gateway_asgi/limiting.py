@@ -7,7 +7,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from floop_gateway_asgi.app import ASGIApp, Receive, Scope, Send
-from floop_gateway_core import Decision, Refusal, RequestLimiter
+from floop_gateway_core import RateDecision, Refusal, RequestLimiter
 from floop_gateway_core.policy.rate_headers import rate_headers
 
 __all__ = ["RateLimitMiddleware", "client_address"]
@@ -44,7 +44,7 @@ class RateLimitMiddleware:
             return
         verdict = await self._limiter.hit(caller)
         app = self._app if verdict.refusal is None else self._refused(verdict.refusal)
-        around: list[tuple[str, Decision]] | None = scope.get(WINDOWS)
+        around: list[tuple[str, RateDecision]] | None = scope.get(WINDOWS)
         if around is not None:  # another limiter stands around this one, and says what both have found
             around += verdict.windows
             await app(scope, receive, send)

@@ -14,8 +14,8 @@ import anyio
 from starlette.responses import Response
 
 from floop_gateway_asgi.app import Receive, Scope, Send
-from floop_gateway_core.beside import Beside
-from floop_gateway_core.pieces.streaming import Source, framed, source_of
+from floop_gateway_core.concurrency.background import BackgroundTask
+from floop_gateway_core.hosting.event_stream import Source, framed, source_of
 from floop_gateway_core.wire.sse import STREAM_HEADERS
 
 __all__ = ["EventStreamResponse"]
@@ -44,7 +44,7 @@ class EventStreamResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         source = source_of(self._events, asked)
-        async with Beside(partial(_cancel_on_disconnect, receive)), framed(source, self._heartbeat_s) as frames:
+        async with BackgroundTask(partial(_cancel_on_disconnect, receive)), framed(source, self._heartbeat_s) as frames:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if scope["method"] != "HEAD":
                 async for frame in frames:

@@ -5,8 +5,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from floop_gateway_core import Gateway, GatewayRequest
-from floop_gateway_core.bridge import Bridge, Chunks
-from floop_gateway_core.threaded_body import ThreadedBody
+from floop_gateway_core.hosting.bridge import BlockingBody, Bridge
+from floop_gateway_core.hosting.threaded_body import ThreadedBody
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -39,7 +39,7 @@ def wsgi_app(gateway: Gateway) -> "WSGIApplication":
     return application
 
 
-def _without_content(body: Chunks) -> Iterable[bytes]:
+def _without_content(body: BlockingBody) -> Iterable[bytes]:
     """Go on to the end, where the rest of the request has been read: the next one may come on the same connection."""
     try:
         for _ in body:
@@ -48,7 +48,7 @@ def _without_content(body: Chunks) -> Iterable[bytes]:
         body.close()
 
 
-def _close(body: bytes | Chunks) -> None:
+def _close(body: bytes | BlockingBody) -> None:
     if not isinstance(body, bytes):
         body.close()
 

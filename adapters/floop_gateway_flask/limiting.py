@@ -16,9 +16,9 @@ from flask import Flask, Response, current_app, g, make_response, request
 from flask.typing import ResponseReturnValue
 
 from floop_gateway_core import Refusal, RequestLimiter
-from floop_gateway_core.bridge import run
-from floop_gateway_core.pieces.limiting import Verdict
+from floop_gateway_core.hosting.bridge import run
 from floop_gateway_core.policy.rate_headers import rate_headers
+from floop_gateway_core.toolkit.limiting import LimitResult
 
 __all__ = ["RateLimit", "remote_address"]
 
@@ -63,17 +63,17 @@ class RateLimit:
 
     def _before(self) -> ResponseReturnValue | None:
         """Count the request, once however often this limiter stands around it; give what refuses it."""
-        verdicts: dict[RateLimit, Verdict] = g.setdefault(VERDICTS, {})
+        verdicts: dict[RateLimit, LimitResult] = g.setdefault(VERDICTS, {})
         if self not in verdicts:
             caller = self._key()
-            verdicts[self] = Verdict() if caller is None else run(self._limiter.hit, caller)
+            verdicts[self] = LimitResult() if caller is None else run(self._limiter.hit, caller)
         refusal = verdicts[self].refusal
         return None if refusal is None else self._refused(refusal)
 
 
 def _with_headers(response: Response) -> Response:
     """Say what all limiters around the request have found."""
-    verdicts: dict[RateLimit, Verdict] = g.get(VERDICTS, {})
+    verdicts: dict[RateLimit, LimitResult] = g.get(VERDICTS, {})
     windows = [window for verdict in verdicts.values() for window in verdict.windows]
     for name, value in rate_headers(windows) if windows else ():
         response.headers[name] = value

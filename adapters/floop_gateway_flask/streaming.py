@@ -18,12 +18,12 @@ from functools import partial
 from flask import Response, request
 
 from floop_gateway_core import ServerSentEvent, SSEEncoder
-from floop_gateway_core.pieces.streaming import Event, last_event_id
+from floop_gateway_core.hosting.event_stream import Event, last_event_id
 from floop_gateway_core.wire.sse import STREAM_HEADERS
 
 __all__ = ["event_stream"]
 
-AHEAD = 16
+READ_AHEAD = 16
 
 
 def event_stream(
@@ -58,7 +58,7 @@ class _Beating(_Plain):
     def __init__(self, source: Iterable[Event], every_s: float) -> None:
         super().__init__(source)
         self._every_s = every_s
-        self._ahead: queue.Queue[ServerSentEvent | str | BaseException | None] = queue.Queue(AHEAD)
+        self._ahead: queue.Queue[ServerSentEvent | str | BaseException | None] = queue.Queue(READ_AHEAD)
         self._left = threading.Event()
         self._reader: threading.Thread | None = None
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from floop_gateway_core.admin import Admin, AdminError, NewKey
 from floop_gateway_core.cli.output import credits, print_fields, print_json, print_table
 from floop_gateway_core.config import Settings
+from floop_gateway_core.dialects.native.parse import parse
 from floop_gateway_core.errors import Refusal
-from floop_gateway_core.policy.classify import classify
+from floop_gateway_core.policy.auto.classify import classify
 from floop_gateway_core.policy.ledger import Account
-from floop_gateway_core.stores.base import Project, ProjectSettings, Store
-from floop_gateway_core.stores.opening import open_store
-from floop_gateway_core.types import Message, TextPart
-from floop_gateway_core.wire.parse import parse
+from floop_gateway_core.stores.base import Store
+from floop_gateway_core.stores.registry import open_store
+from floop_gateway_core.types import Message, Project, ProjectSettings, TextPart
 
 Args = argparse.Namespace
 

@@ -8,14 +8,14 @@ from contextlib import AbstractAsyncContextManager
 
 import anyio
 
-from floop_gateway_core.engine.itinerary import Stop
 from floop_gateway_core.engine.meter import Meter
-from floop_gateway_core.policy.retry import Fault
+from floop_gateway_core.engine.schedule import PlannedAttempt
+from floop_gateway_core.policy.retry import FaultKind
 from floop_gateway_core.providers.base import Delta, Stream, UpstreamCall, UpstreamFault
 
 __all__ = ["Attempt"]
 
-NEARLY = 0.9
+TIMEOUT_TOLERANCE = 0.9
 """A wait of nearly its whole limit is the upstream's failure, though the request's own time was over a little earlier."""
 
 
@@ -26,7 +26,7 @@ class Attempt:
     clock of `anyio.current_time`.
     """
 
-    def __init__(self, stop: Stop, meter: Meter, call: UpstreamCall, *, deadline: float) -> None:
+    def __init__(self, stop: PlannedAttempt, meter: Meter, call: UpstreamCall, *, deadline: float) -> None:
         self.stop = stop
         self.meter = meter
         self.deployment = stop.deployment
@@ -72,9 +72,9 @@ class Attempt:
         return min(self._waits_from + self._limit_s, self._deadline)
 
     def _timed_out(self) -> UpstreamFault:
-        if anyio.current_time() - self._waits_from < self._limit_s * NEARLY:
-            return UpstreamFault(Fault.OUT_OF_TIME, "the request's time is over")
-        return UpstreamFault(Fault.TRANSIENT, "no event came in time")
+        if anyio.current_time() - self._waits_from < self._limit_s * TIMEOUT_TOLERANCE:
+            return UpstreamFault(FaultKind.OUT_OF_TIME, "the request's time is over")
+        return UpstreamFault(FaultKind.TRANSIENT, "no event came in time")
 
     async def aclose(self) -> None:
         """Release the connection where the answer was read to its end, else close it."""

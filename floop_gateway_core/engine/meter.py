@@ -6,7 +6,7 @@ estimate; output is the greater of its last cumulative report and the estimate o
 that runs past its grant beyond doubt is stopped, so what is kept is bounded.
 """
 
-from floop_gateway_core.policy.estimate import estimate_tokens
+from floop_gateway_core.policy.tokens.estimate import estimate_tokens
 from floop_gateway_core.providers.base import Delta
 from floop_gateway_core.types import Usage
 
@@ -37,7 +37,7 @@ class Meter:
         return sum(map(len, self._produced))
 
     @property
-    def covered(self) -> bool:
+    def usage_is_complete(self) -> bool:
         return self._covers
 
     def add(self, delta: Delta) -> None:
@@ -48,10 +48,10 @@ class Meter:
             self._thinking_room -= _bytes(thinking)
             self._covers = False
         if delta.usage is not None:
-            self._report, self._covers = delta.usage, delta.usage_covers
+            self._report, self._covers = delta.usage, delta.usage_is_complete
 
     @property
-    def overran(self) -> bool:
+    def exceeded_grant(self) -> bool:
         """Whether the upstream has gone past its grant beyond doubt."""
         return self._text_room < 0 or self._thinking_room < 0
 

@@ -13,12 +13,12 @@ import logging
 
 import anyio
 
-from floop_gateway_core.engine.deployment import Engine
-from floop_gateway_core.engine.lifecycle import Settled as SettledEvent
-from floop_gateway_core.engine.lifecycle import tell
+from floop_gateway_core.engine.routing import Engine
+from floop_gateway_core.observability.events import Settled as SettledEvent
+from floop_gateway_core.observability.events import notify
 from floop_gateway_core.stores.base import LedgerStore, Settled, Settlement, StoreUnavailable
 
-__all__ = ["settle", "settle_owed"]
+__all__ = ["retry_pending_settlements", "settle"]
 
 log = logging.getLogger("floop_gateway")
 
@@ -37,13 +37,13 @@ async def settle(engine: Engine, settlement: Settlement) -> Settled:
     except TimeoutError:
         log.error("request %s could not be settled yet: the store does not answer", settlement.record.request_id)
         raise StoreUnavailable("no settlement in time") from None
-    tell(engine.listeners, SettledEvent(settlement.record))
+    notify(engine.listeners, SettledEvent(settlement.record))
     if engine.owed:
-        await settle_owed(engine)
+        await retry_pending_settlements(engine)
     return settled
 
 
-async def settle_owed(engine: Engine) -> None:
+async def retry_pending_settlements(engine: Engine) -> None:
     """Try what is owed once more, and stop at the first that the store does not take."""
     with anyio.move_on_after(engine.limits.settle_s, shield=True):
         while engine.owed:
@@ -56,7 +56,7 @@ async def settle_owed(engine: Engine) -> None:
                 log.exception("request %s cannot be settled: its hold will expire", settlement.record.request_id)
             if engine.owed and engine.owed[0] is settlement:  # another request may have been at it too
                 engine.owed.popleft()
-                tell(engine.listeners, SettledEvent(settlement.record))
+                notify(engine.listeners, SettledEvent(settlement.record))
 
 
 async def _until_answered(ledger: LedgerStore, settlement: Settlement) -> Settled:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.policy.budget import DayBudget, seconds_to_midnight
 from floop_gateway_core.policy.ledger import Account
-from floop_gateway_core.policy.pricing import WorstCase, dearest, format_credits
-from floop_gateway_core.policy.window import Decision
+from floop_gateway_core.policy.pricing import CostLine, format_credits, max_cost
+from floop_gateway_core.policy.rate_window import RateDecision
 from floop_gateway_core.types import Microcredits
 
-__all__ = ["PRECEDENCE", "Ask", "Grant", "grant", "refuse_rate", "refuse_size"]
+__all__ = ["PRECEDENCE", "Grant", "HoldEstimate", "grant", "rate_refusal", "size_refusal"]
 
 PRECEDENCE = (
     ErrorCode.NOT_FOUND,
@@ -39,7 +39,7 @@ HELD_RETRY_AFTER_S = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class HoldEstimate:
     """What a request may come to, on the dearest deployment of its route.
 
     `fixed_tokens` is the input's upper bound and the thinking allowance; `costs` has one line for each deployment.
@@ -47,7 +47,7 @@ class Ask:
 
     fixed_tokens: int
     output_tokens: int
-    costs: tuple[WorstCase, ...]
+    costs: tuple[CostLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Grant:
     held_microcredits: Microcredits
 
 
-def refuse_rate(decision: Decision) -> Refusal | None:
+def rate_refusal(decision: RateDecision) -> Refusal | None:
     """Refuse what the moving window does not allow."""
     if decision.allowed:
         return None
@@ -71,7 +71,7 @@ def refuse_rate(decision: Decision) -> Refusal | None:
     )
 
 
-def refuse_size(expected_tokens: int, limit_tokens: int) -> Refusal | None:
+def size_refusal(expected_tokens: int, limit_tokens: int) -> Refusal | None:
     """Refuse an input beyond the plan's context limit, judged by the estimate."""
     if expected_tokens <= limit_tokens:
         return None
@@ -81,10 +81,10 @@ def refuse_size(expected_tokens: int, limit_tokens: int) -> Refusal | None:
     )
 
 
-def grant(ask: Ask, budget: DayBudget, account: Account, now: float) -> Grant | Refusal:
+def grant(ask: HoldEstimate, budget: DayBudget, account: Account, now: float) -> Grant | Refusal:
     """Grant as much output as both the day's budget and the account can bear, or refuse: budget first.
 
-    >>> ask = Ask(10, 100, (WorstCase(0, 0),))
+    >>> ask = HoldEstimate(10, 100, (CostLine(0, 0),))
     >>> grant(ask, DayBudget(limit=50), Account(), now=0.0)
     Grant(output_tokens=40, held_tokens=50, held_microcredits=0)
     """
@@ -93,8 +93,8 @@ def grant(ask: Ask, budget: DayBudget, account: Account, now: float) -> Grant | 
         return _refuse_budget(ask.fixed_tokens + 1, budget, now)
     output = min((line.affordable(account.available, output) for line in ask.costs), default=output)
     if output < 1:
-        return _refuse_credits(dearest(ask.costs, 1), account)
-    return Grant(output, ask.fixed_tokens + output, dearest(ask.costs, output))
+        return _refuse_credits(max_cost(ask.costs, 1), account)
+    return Grant(output, ask.fixed_tokens + output, max_cost(ask.costs, output))
 
 
 def _refuse_budget(needed: int, budget: DayBudget, now: float) -> Refusal:

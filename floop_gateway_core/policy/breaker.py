@@ -24,7 +24,7 @@ BreakerState = Literal["closed", "open", "half_open"]
 class Permit:
     """One admitted call; `era` numbers the breaker's transitions."""
 
-    era: int
+    generation: int
     probe: bool
 
 
@@ -55,7 +55,7 @@ class CircuitBreaker:
         self._era = 0
 
     @property
-    def era(self) -> int:
+    def generation(self) -> int:
         """The number of transitions so far: whoever compares it before and after sees one."""
         return self._era
 
@@ -80,21 +80,21 @@ class CircuitBreaker:
                 return None
 
     def success(self, permit: Permit | None) -> None:
-        if permit is None or permit.era != self._era:
+        if permit is None or permit.generation != self._era:
             return
         self._recent.clear()
         if permit.probe:
             self._turn(opened_at=None)
 
     def failure(self, permit: Permit | None, now: float) -> None:
-        if permit is None or permit.era != self._era:
+        if permit is None or permit.generation != self._era:
             return
         self._recent.append(now)
         if permit.probe or (len(self._recent) == self.failures and now - self._recent[0] < self.window_s):
             self._turn(opened_at=now)
 
     def cancel(self, permit: Permit | None) -> None:
-        if permit is not None and permit.era == self._era and permit.probe:
+        if permit is not None and permit.generation == self._era and permit.probe:
             self._probing = False
 
     def _turn(self, opened_at: float | None) -> None:

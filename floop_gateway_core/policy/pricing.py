@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from floop_gateway_core.money import format_credits, parse_credits, parse_rate
 from floop_gateway_core.types import Microcredits, Usage
 
-__all__ = ["Prices", "WorstCase", "format_credits", "parse_credits", "parse_rate"]
+__all__ = ["CostLine", "Prices", "format_credits", "parse_credits", "parse_rate"]
 
 RATE_SCALE = 10**6
 
@@ -44,16 +44,16 @@ class Prices:
         )
         return Microcredits(-(-total // RATE_SCALE))
 
-    def worst_case(self, input_tokens: int, thinking_tokens: int) -> "WorstCase":
+    def cost_line(self, input_tokens: int, thinking_tokens: int) -> "CostLine":
         """Give the dearest that an answer can cost, as a line over its granted output tokens."""
         dearest_output = max(self.output, self.reasoning)
-        return WorstCase(
+        return CostLine(
             input_tokens * max(self.input, self.cached_input) + thinking_tokens * dearest_output, dearest_output
         )
 
 
 @dataclass(frozen=True, slots=True)
-class WorstCase:
+class CostLine:
     """`fixed + per_output * output`, in millionths of a micro-credit; convex over a route by taking the maximum."""
 
     fixed: int
@@ -65,7 +65,7 @@ class WorstCase:
     def affordable(self, available: Microcredits, wanted: int) -> int:
         """Give the most output tokens, up to `wanted`, whose cost is at most `available`; below 0 where none are.
 
-        >>> WorstCase(parse_rate(10), parse_rate(2)).affordable(Microcredits(15), wanted=100)
+        >>> CostLine(parse_rate(10), parse_rate(2)).affordable(Microcredits(15), wanted=100)
         2
         """
         left = available * RATE_SCALE - self.fixed
@@ -74,6 +74,6 @@ class WorstCase:
         return wanted if self.per_output == 0 else min(wanted, left // self.per_output)
 
 
-def dearest(lines: Iterable[WorstCase], output_tokens: int) -> Microcredits:
+def max_cost(lines: Iterable[CostLine], output_tokens: int) -> Microcredits:
     """Give the cost of the dearest line at this output: what a hold sets aside for a whole route."""
     return max((line.cost(output_tokens) for line in lines), default=Microcredits(0))

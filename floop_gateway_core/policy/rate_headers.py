@@ -7,25 +7,25 @@ structured fields (`RateLimit-Policy` and `RateLimit`, as the IETF's draft has t
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from floop_gateway_core.policy.window import Decision
+from floop_gateway_core.policy.rate_window import RateDecision
 
-__all__ = ["Header", "decisive", "rate_headers"]
+__all__ = ["Header", "most_restrictive", "rate_headers"]
 
 Header: TypeAlias = tuple[str, str]
 
 
-def decisive(decisions: Sequence[Decision]) -> Decision:
+def most_restrictive(decisions: Sequence[RateDecision]) -> RateDecision:
     """Give the decision that a client should go by."""
     return max(decisions, key=lambda one: (not one.allowed, one.retry_after_s, -one.remaining))
 
 
-def rate_headers(windows: Sequence[tuple[str, Decision]]) -> tuple[Header, ...]:
+def rate_headers(windows: Sequence[tuple[str, RateDecision]]) -> tuple[Header, ...]:
     """Give the headers for one or more named windows; `reset` is seconds until the oldest counted request leaves.
 
-    >>> rate_headers([("rpm", Decision(True, limit=10, remaining=7, retry_after_s=0, reset_s=30))])[-2:]
+    >>> rate_headers([("rpm", RateDecision(True, limit=10, remaining=7, retry_after_s=0, reset_s=30))])[-2:]
     (('RateLimit-Policy', '"rpm";q=10;w=60'), ('RateLimit', '"rpm";r=7;t=30'))
     """
-    first = decisive([decision for _, decision in windows])
+    first = most_restrictive([decision for _, decision in windows])
     return (
         ("X-RateLimit-Limit", str(first.limit)),
         ("X-RateLimit-Remaining", str(first.remaining)),

@@ -2,24 +2,25 @@
 
 One budget of attempts for a request and its whole route. A deployment gets a second attempt if the budget then still
 holds one for each deployment that remains; the last one takes what is left (three attempts: A A A, A A B or A B C).
-Between attempts on one deployment the wait is full-jitter back-off, never less than the upstream's `Retry-After`; where
-that says more than `PATIENCE_S` and another deployment remains, that one is next. A wait that would outlast the request's
-deadline ends it at once (contract: Providers).
+Between attempts on one deployment the wait is full-jitter back-off, never less than the upstream's `Retry-After`. If
+that is more than `MAX_RETRY_AFTER_S` and another deployment remains, that one is next. A wait that would outlast the
+request's deadline ends it
+immediately (contract: Providers).
 """
 
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-__all__ = ["Again", "Fault", "GiveUp", "NextDeployment", "Step", "backoff_s", "next_step"]
+__all__ = ["Failover", "FaultKind", "GiveUp", "RetrySame", "Step", "backoff_s", "next_step"]
 
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 8.0
-PATIENCE_S = 2.0
+MAX_RETRY_AFTER_S = 2.0
 TRIES_BEFORE_FAILOVER = 2
 
 
-class Fault(Enum):
+class FaultKind(Enum):
     """How an attempt failed, as the contract's table tells them apart."""
 
     TRANSIENT = "transient"  # connect, read, time-out, 408, 5xx, 529, broken or truncated: again, next, counts
@@ -32,23 +33,23 @@ class Fault(Enum):
     @property
     def counts(self) -> bool:
         """Whether the breaker counts it against the deployment."""
-        return self in (Fault.TRANSIENT, Fault.UNUSABLE)
+        return self in (FaultKind.TRANSIENT, FaultKind.UNUSABLE)
 
     @property
     def final(self) -> bool:
         """Whether no attempt anywhere could do better."""
-        return self in (Fault.REJECTED, Fault.CONTEXT_LENGTH, Fault.OUT_OF_TIME)
+        return self in (FaultKind.REJECTED, FaultKind.CONTEXT_LENGTH, FaultKind.OUT_OF_TIME)
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class RetrySame:
     """The same deployment, after `delay_s`."""
 
     delay_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class NextDeployment:
+class Failover:
     """The next deployment, at once."""
 
 
@@ -57,7 +58,7 @@ class GiveUp:
     """No attempt is left, or none would help."""
 
 
-Step: TypeAlias = Again | NextDeployment | GiveUp
+Step: TypeAlias = RetrySame | Failover | GiveUp
 
 
 def backoff_s(tries: int, jitter: float) -> float:
@@ -70,7 +71,7 @@ def backoff_s(tries: int, jitter: float) -> float:
 
 
 def next_step(
-    fault: Fault,
+    fault: FaultKind,
     *,
     attempts_left: int,
     tries_here: int,
@@ -82,17 +83,19 @@ def next_step(
 ) -> Step:
     """Decide after a failure. `deployments_left` counts those behind this one; `again` is the upstream's own word.
 
-    >>> next_step(Fault.TRANSIENT, attempts_left=2, tries_here=1, deployments_left=0, time_left_s=9.0, jitter=0.5)
-    Again(delay_s=0.25)
+    >>> next_step(FaultKind.TRANSIENT, attempts_left=2, tries_here=1, deployments_left=0, time_left_s=9.0, jitter=0.5)
+    RetrySame(delay_s=0.25)
     """
     if fault.final or attempts_left < 1 or time_left_s <= 0:
         return GiveUp()
-    elsewhere: Step = NextDeployment() if deployments_left else GiveUp()
-    if fault is Fault.UNUSABLE or again is False:
+    elsewhere: Step = Failover() if deployments_left else GiveUp()
+    if fault is FaultKind.UNUSABLE or again is False:
         return elsewhere
     if deployments_left and (
-        tries_here >= TRIES_BEFORE_FAILOVER or attempts_left <= deployments_left or (retry_after_s or 0) > PATIENCE_S
+        tries_here >= TRIES_BEFORE_FAILOVER
+        or attempts_left <= deployments_left
+        or (retry_after_s or 0) > MAX_RETRY_AFTER_S
     ):
         return elsewhere
     delay_s = max(backoff_s(tries_here, jitter), retry_after_s or 0.0)
-    return Again(delay_s) if delay_s < time_left_s else elsewhere
+    return RetrySame(delay_s) if delay_s < time_left_s else elsewhere

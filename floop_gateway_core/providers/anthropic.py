@@ -14,8 +14,8 @@ import msgspec
 
 from floop_gateway_core.providers.base import Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
 from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, request, system_text, turns
-from floop_gateway_core.providers.faults import band_fault, http_fault
-from floop_gateway_core.providers.reading import StreamDecoder, broken, count, read, report
+from floop_gateway_core.providers.faults import http_fault, stream_error_fault
+from floop_gateway_core.providers.reading import StreamDecoder, count, malformed_reply, read, report
 from floop_gateway_core.types import FinishReason
 
 __all__ = ["AnthropicCodec"]
@@ -145,13 +145,13 @@ class _Reader:
         if read_event is None:
             named = read(_NAMED, data)
             if named is None or named.type in _KNOWN:
-                raise broken("an event is malformed")
+                raise malformed_reply("an event is malformed")
             return
         kind = read_event.type
         if kind == "content_block_delta":
             self._add(read_event.delta, delta)
         elif read_event.error or kind == "error":
-            raise band_fault(read_event.error)
+            raise stream_error_fault(read_event.error)
         elif kind == "content_block_start":
             self._add(read_event.content_block, delta)
         elif kind == "message_start":
@@ -163,7 +163,7 @@ class _Reader:
             self._count(read_event.usage, delta)
         elif kind == "message_stop":
             if self._finish is None:
-                raise broken("the message stopped without a reason")
+                raise malformed_reply("the message stopped without a reason")
             delta.finish = self._finish
 
     def _count(self, usage: _Usage | None, delta: Delta) -> None:
@@ -185,7 +185,7 @@ class _Reader:
         given = self._input + self._cache_written + self._cache_read
         if given:
             delta.usage = report(given, self._output, self._cache_read, None)
-            delta.usage_covers = not self._uncounted
+            delta.usage_is_complete = not self._uncounted
 
     def _add(self, block: _Block | None, delta: Delta) -> None:
         if block is None:
@@ -196,7 +196,7 @@ class _Reader:
             delta.thinking.append(block.thinking)
         if block.text or block.thinking:
             self._uncounted = True
-            delta.usage_covers = False
+            delta.usage_is_complete = False
 
     def end(self, delta: Delta) -> None:
         """The body's end is never the terminal event."""

@@ -12,14 +12,14 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from floop_gateway_core.policy.retry import Fault
+from floop_gateway_core.policy.retry import FaultKind
 from floop_gateway_core.types import FinishReason, Message, Usage
 
 __all__ = [
     "Codec",
     "Decoder",
     "Delta",
-    "Fault",
+    "FaultKind",
     "Provider",
     "Stream",
     "UpstreamCall",
@@ -32,7 +32,7 @@ class UpstreamFault(Exception):
     """An attempt failed. `reason` is ours, short, and safe to log: never the upstream's words, a key or a prompt."""
 
     def __init__(
-        self, fault: Fault, reason: str, *, retry_after_s: float | None = None, again: bool | None = None
+        self, fault: FaultKind, reason: str, *, retry_after_s: float | None = None, again: bool | None = None
     ) -> None:
         super().__init__(f"{fault.value}: {reason}")
         self.fault = fault
@@ -76,7 +76,7 @@ class Delta:
     """What one chunk of the upstream added. Mutable and one for each chunk, not each event: this is the hot path.
 
     `events` counts the upstream's events, preamble included. `usage` is cumulative, the last report in the chunk.
-    `usage_covers` says whether that report came after all text and thinking so far. `finish` is the reason of the
+    `usage_is_complete` says whether that report came after all text and thinking so far. `finish` is the reason of the
     terminal event: once it is set, nothing more is read.
     """
 
@@ -84,7 +84,7 @@ class Delta:
     texts: list[str] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
     usage: Usage | None = None
-    usage_covers: bool = False
+    usage_is_complete: bool = False
     finish: FinishReason | None = None
 
 

@@ -62,14 +62,14 @@ class _Echo:
     async def next(self) -> Delta:
         if self._sent >= len(self._words):
             await checkpoint()
-            return Delta(events=1, usage=self._usage(), usage_covers=True, finish=self._cut)
+            return Delta(events=1, usage=self._usage(), usage_is_complete=True, finish=self._cut)
         if self._pause_s:
             await anyio.sleep(self._pause_s)
         else:
             await checkpoint()
         texts = self._words[self._sent : self._sent + (1 if self._pause_s else WORDS_AT_ONCE)]
         self._sent += len(texts)
-        return Delta(events=len(texts), texts=texts, usage=self._usage(), usage_covers=True)
+        return Delta(events=len(texts), texts=texts, usage=self._usage(), usage_is_complete=True)
 
     def _usage(self) -> Usage:
         return Usage(self._input_tokens, self._sent)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from floop_gateway_core.providers.base import Fault, UpstreamCall, UpstreamFault, UpstreamRequest
+from floop_gateway_core.providers.base import FaultKind, UpstreamCall, UpstreamFault, UpstreamRequest
 
 __all__ = ["FILLER", "ceiling", "clamped", "endpoint", "request", "system_text", "turns"]
 
@@ -45,7 +45,7 @@ def request(
     for _, value in auth:
         # An HTTP library would refuse it too, and quote it in its exception.
         if not (value.isascii() and value.isprintable()):
-            raise UpstreamFault(Fault.UNUSABLE, "the key cannot be sent in a header")
+            raise UpstreamFault(FaultKind.UNUSABLE, "the key cannot be sent in a header")
     return UpstreamRequest(url, (*_HEADERS, *auth), msgspec.json.encode(_merged(body, allowed)))
 
 

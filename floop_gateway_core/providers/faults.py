@@ -1,4 +1,4 @@
-"""What an upstream's error means: which `Fault`, how long to wait, whether to come again.
+"""What an upstream's error means: which `FaultKind`, how long to wait, whether to come again.
 
 It decides by the contract's table (Providers) from the status, and reads the body only where the table asks for it: an
 exhausted quota among the 429s, an input beyond the model's context among the 400s. An error that comes in band (an
@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-from floop_gateway_core.providers.base import Fault, UpstreamFault
+from floop_gateway_core.providers.base import FaultKind, UpstreamFault
 from floop_gateway_core.providers.reading import loads
 
-__all__ = ["band_fault", "http_fault", "retry_after_s"]
+__all__ = ["http_fault", "retry_after_s", "stream_error_fault"]
 
 _BODY_MAX = 64 * 1024
 """An error body longer than this is not read: its status alone counts."""
@@ -107,7 +107,7 @@ def http_fault(status: int, headers: Mapping[str, str], body: bytes, now: float)
     return _fault(status, error, f"status {status}", wait_s, again)
 
 
-def band_fault(error: object) -> UpstreamFault:
+def stream_error_fault(error: object) -> UpstreamFault:
     """Say what the `error` member of an event means: an object, or the message alone."""
     facts = _read_error(error, None)
     status = _implied_status(facts)
@@ -148,29 +148,29 @@ def _fault(status: int, error: _Error, reason: str, wait_s: float | None, again:
     return UpstreamFault(fault, f"{reason}: {why}" if why else reason, retry_after_s=wait_s, again=again)
 
 
-def _judge(status: int, error: _Error, again: bool | None) -> tuple[Fault, str]:
+def _judge(status: int, error: _Error, again: bool | None) -> tuple[FaultKind, str]:
     """The contract's table, and what it leaves open: other 4xx are the request's fault, redirects the deployment's."""
     match status:
         case 429:
-            return (Fault.UNUSABLE, "the quota is exhausted") if _exhausted(error) else (Fault.RATE_LIMITED, "")
+            return (FaultKind.UNUSABLE, "the quota is exhausted") if _exhausted(error) else (FaultKind.RATE_LIMITED, "")
         case 400 if _too_long(error):
-            return Fault.CONTEXT_LENGTH, "the input is too long for the model"
+            return FaultKind.CONTEXT_LENGTH, "the input is too long for the model"
         case 400 if _exhausted(error):
-            return Fault.UNUSABLE, "the quota is exhausted"
+            return FaultKind.UNUSABLE, "the quota is exhausted"
         case 400 if "api_key_invalid" in error.names:
-            return Fault.UNUSABLE, "the key is not valid"
+            return FaultKind.UNUSABLE, "the key is not valid"
         case 401 | 402 | 403 | 404 | 405 | 410:
-            return Fault.UNUSABLE, ""
+            return FaultKind.UNUSABLE, ""
         case 408 | 425 | 499:
-            return Fault.TRANSIENT, ""
+            return FaultKind.TRANSIENT, ""
         case 409 if again or "aborted" in error.names:
-            return Fault.TRANSIENT, ""
+            return FaultKind.TRANSIENT, ""
         case _ if 400 <= status < 500:
-            return Fault.REJECTED, ""
+            return FaultKind.REJECTED, ""
         case _ if 300 <= status < 400:
-            return Fault.UNUSABLE, "a redirect is not followed"
+            return FaultKind.UNUSABLE, "a redirect is not followed"
         case _:
-            return Fault.TRANSIENT, ""
+            return FaultKind.TRANSIENT, ""
 
 
 def _exhausted(error: _Error) -> bool:

@@ -15,8 +15,8 @@ import msgspec
 
 from floop_gateway_core.providers.base import Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
 from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, request, system_text, turns
-from floop_gateway_core.providers.faults import band_fault, http_fault
-from floop_gateway_core.providers.reading import StreamDecoder, broken, count, read, report
+from floop_gateway_core.providers.faults import http_fault, stream_error_fault
+from floop_gateway_core.providers.reading import StreamDecoder, count, malformed_reply, read, report
 from floop_gateway_core.types import FinishReason, Usage
 
 __all__ = ["GeminiCodec"]
@@ -128,9 +128,9 @@ class _Reader:
             return
         chunk = read(_CHUNK, data)
         if chunk is None:
-            raise broken("an event is malformed")
+            raise malformed_reply("an event is malformed")
         if chunk.error:
-            raise band_fault(chunk.error)
+            raise stream_error_fault(chunk.error)
         if chunk.candidates:
             self._candidate(chunk.candidates[0], delta)
         feedback = chunk.prompt_feedback
@@ -152,14 +152,14 @@ class _Reader:
                 else:
                     delta.texts.append(part.text)
                     self._written = True
-                delta.usage_covers = False
+                delta.usage_is_complete = False
 
     def _usage(self, usage: _Usage, delta: Delta) -> None:
         """Take a report. One that counts no candidates although a text has come covers it not (seen in mid-stream)."""
         made = _report(usage)
         if made is not None:
             delta.usage = made
-            delta.usage_covers = not (self._written and count(usage.candidates_token_count) is None)
+            delta.usage_is_complete = not (self._written and count(usage.candidates_token_count) is None)
 
     def end(self, delta: Delta) -> None:
         delta.finish = self._finish

@@ -15,8 +15,8 @@ import msgspec
 
 from floop_gateway_core.providers.base import Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
 from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, request, system_text
-from floop_gateway_core.providers.faults import band_fault, http_fault
-from floop_gateway_core.providers.reading import StreamDecoder, broken, count, read, report
+from floop_gateway_core.providers.faults import http_fault, stream_error_fault
+from floop_gateway_core.providers.reading import StreamDecoder, count, malformed_reply, read, report
 from floop_gateway_core.types import FinishReason, Usage
 
 __all__ = ["OpenAICodec"]
@@ -134,27 +134,27 @@ class _Reader:
     def event(self, data: bytes, delta: Delta) -> None:
         if data == b"[DONE]":
             if self._finish is None:
-                raise broken("the stream was done before it finished")
+                raise malformed_reply("the stream was done before it finished")
             delta.finish = "refusal" if self._refused and self._finish == "end_turn" else self._finish
             return
         chunk = read(_CHUNK, data)
         if chunk is None:
             if not data.strip():
                 return  # a heartbeat
-            raise broken("an event is malformed")
+            raise malformed_reply("an event is malformed")
         if chunk.error:
-            raise band_fault(chunk.error)
+            raise stream_error_fault(chunk.error)
         if chunk.choices:
             self._choice(chunk.choices[0], delta)
         if chunk.usage is not None:
             usage = _usage(chunk.usage)
             if usage is not None:
-                delta.usage, delta.usage_covers = usage, True
+                delta.usage, delta.usage_is_complete = usage, True
 
     def _choice(self, choice: _Choice, delta: Delta) -> None:
         if choice.finish_reason:
             if choice.finish_reason in _FAILED:
-                raise broken("the upstream gave up on its answer")
+                raise malformed_reply("the upstream gave up on its answer")
             self._finish = _FINISH.get(choice.finish_reason, "end_turn")
         added = choice.delta
         if added is None:
@@ -162,18 +162,18 @@ class _Reader:
         thought = added.reasoning_content or added.reasoning  # never both: some servers send one text under both names
         if thought:
             delta.thinking.append(thought)
-            delta.usage_covers = False
+            delta.usage_is_complete = False
         content = added.content
         if content:
             if type(content) is str:
                 delta.texts.append(content)
             else:
                 _parts(content, delta)
-            delta.usage_covers = False
+            delta.usage_is_complete = False
         if added.refusal:
             self._refused = True
             delta.texts.append(added.refusal)
-            delta.usage_covers = False
+            delta.usage_is_complete = False
 
     def end(self, delta: Delta) -> None:
         """The body's end is never the terminal event."""

@@ -16,11 +16,11 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from floop_gateway_core.providers.base import Delta, Fault, UpstreamFault
+from floop_gateway_core.providers.base import Delta, FaultKind, UpstreamFault
 from floop_gateway_core.types import Usage
 from floop_gateway_core.wire.sse import SSEDecoder, SSEOverflow
 
-__all__ = ["COUNT_MAX", "StreamDecoder", "broken", "count", "loads", "read", "report"]
+__all__ = ["COUNT_MAX", "StreamDecoder", "count", "loads", "malformed_reply", "read", "report"]
 
 T = TypeVar("T")
 
@@ -28,9 +28,9 @@ COUNT_MAX = 10**9
 """No answer has more tokens than this: a counter beyond it is garbage, and so is one below zero."""
 
 
-def broken(reason: str) -> UpstreamFault:
+def malformed_reply(reason: str) -> UpstreamFault:
     """Give the fault of a reply that cannot be read to its end (contract: Providers, "broken or truncated replies")."""
-    return UpstreamFault(Fault.TRANSIENT, reason)
+    return UpstreamFault(FaultKind.TRANSIENT, reason)
 
 
 def loads(data: str | bytes) -> object:
@@ -111,7 +111,7 @@ class StreamDecoder:
         except SSEOverflow:
             events = None
         if events is None:
-            self._fault = broken("an event is longer than the gateway holds")
+            self._fault = malformed_reply("an event is longer than the gateway holds")
             raise self._fault
         take = self._reader.event
         try:
@@ -136,6 +136,6 @@ class StreamDecoder:
             raise self._fault
         self._reader.end(delta)
         if delta.finish is None:
-            raise broken("the stream ended without its terminal event")
+            raise malformed_reply("the stream ended without its terminal event")
         self._finished = True
         return delta

@@ -14,35 +14,28 @@ A store that cannot answer raises `StoreUnavailable`, which the client sees as 5
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
-from floop_gateway_core.errors import ErrorCode, Refusal
-from floop_gateway_core.policy.admission import Ask, Grant
+from floop_gateway_core.errors import Refusal
+from floop_gateway_core.policy.admission import Grant, HoldEstimate
 from floop_gateway_core.policy.ledger import Account, Hold
-from floop_gateway_core.policy.window import Decision
-from floop_gateway_core.types import Endpoint, FinishReason, Microcredits, RequestId
+from floop_gateway_core.policy.rate_window import RateDecision
+from floop_gateway_core.types import Microcredits, Project, ProjectSettings, UsageRecord
 
 __all__ = [
-    "Ending",
     "HoldRequest",
-    "KeyedWindow",
     "LedgerStore",
     "NoSuchProject",
-    "Project",
     "ProjectExists",
-    "ProjectSettings",
     "ProjectStore",
     "RateStore",
     "Settled",
     "Settlement",
     "Store",
     "StoreUnavailable",
-    "UsageRecord",
+    "WindowLimit",
     "WindowStore",
 ]
-
-Ending = Literal["complete", "upstream_error", "client_gone", "refused", "internal_error", "lost"]
 
 
 class StoreUnavailable(Exception):
@@ -58,74 +51,6 @@ class NoSuchProject(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ProjectSettings:
-    """None where the plan decides."""
-
-    plan: str = "default"
-    requests_per_minute: int | None = None
-    daily_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    name: str
-    owner: str
-    settings: ProjectSettings
-    key_prefix: str
-    created_at: float
-
-
-@dataclass(slots=True)
-class UsageRecord:
-    """One authenticated request, from its admission to its ending (contract: Usage log).
-
-    Mutable: the engine fills it in as the request goes on, and it is written at admission and once more when settled.
-    `ending` is None while the request runs. `started_at` is epoch seconds.
-    """
-
-    request_id: RequestId
-    project: str
-    key_prefix: str
-    endpoint: Endpoint
-    started_at: float
-    alias: str | None = None
-    resolved_alias: str | None = None
-    deployment: str | None = None
-    status: int | None = None
-    code: ErrorCode | None = None
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated: bool = False
-    microcredits: Microcredits = Microcredits(0)  # noqa: RUF009 - a NewType of int
-    attempts: int = 0
-    first_text_ms: int | None = None
-    total_ms: int | None = None
-    streamed: bool = False
-    ending: Ending | None = None
-    finish_reason: FinishReason | None = None
-    auto_reasons: tuple[tuple[str, float], ...] | None = None
-
-    def as_json(self) -> dict[str, object]:
-        """Give the record's fields in the contract's order and form."""
-        started = datetime.fromtimestamp(self.started_at, UTC).isoformat(timespec="milliseconds")
-        values: dict[str, object] = {name: getattr(self, name) for name in RECORD_FIELDS}
-        reasons = self.auto_reasons
-        values["auto_reasons"] = None if reasons is None else [list(reason) for reason in reasons]
-        values["started_at"] = started.replace("+00:00", "Z")
-        return values
-
-
-RECORD_FIELDS = (
-    "request_id", "project", "key_prefix", "endpoint", "alias", "resolved_alias", "deployment", "status", "code",
-    "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "estimated", "microcredits", "attempts",
-    "first_text_ms", "total_ms", "streamed", "ending", "finish_reason", "auto_reasons", "started_at",
-)  # fmt: skip
-"""As `floop-gateway usage --json` prints them."""
-
-
-@dataclass(frozen=True, slots=True)
 class HoldRequest:
     """Both holds of one request, by its id, and its record, which is there from now on.
 
@@ -137,7 +62,7 @@ class HoldRequest:
     owner: str
     day: int
     budget_tokens: int
-    ask: Ask
+    ask: HoldEstimate
     now: float
     expires_at: float
 
@@ -166,7 +91,7 @@ class Settled:
     account: Account
 
 
-Admitted: TypeAlias = tuple[Project, Decision]
+Admitted: TypeAlias = tuple[Project, RateDecision]
 
 
 class ProjectStore(Protocol):
@@ -199,12 +124,12 @@ class ProjectStore(Protocol):
 
 
 class RateStore(Protocol):
-    async def acquire(self, project: str, limit: int, now: float) -> Decision:
+    async def acquire(self, project: str, limit: int, now: float) -> RateDecision:
         """Spend one request of the project's moving minute, or refuse; atomic over all processes on the store."""
 
 
 @dataclass(frozen=True, slots=True)
-class KeyedWindow:
+class WindowLimit:
     """One of a host's own limits, for one of its callers: `limit` requests in any `window_s` seconds."""
 
     key: str
@@ -215,7 +140,7 @@ class KeyedWindow:
 class WindowStore(Protocol):
     """Any moving windows of a host's own, apart from those of projects."""
 
-    async def acquire_all(self, windows: Sequence[KeyedWindow], now: float) -> Sequence[Decision]:
+    async def acquire_windows(self, windows: Sequence[WindowLimit], now: float) -> Sequence[RateDecision]:
         """Spend one request of every window, or, where one of them refuses, of none; atomic as `acquire` is."""
 
 

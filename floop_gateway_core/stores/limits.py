@@ -19,7 +19,7 @@ from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
 from limits.strategies import STRATEGIES, RateLimiter
 
-from floop_gateway_core.policy.window import WINDOW_S, Decision
+from floop_gateway_core.policy.rate_window import WINDOW_S, RateDecision
 from floop_gateway_core.stores.base import StoreUnavailable
 
 __all__ = ["LimitsRate", "LimitsStorage"]
@@ -46,7 +46,7 @@ class LimitsStorage:
         except ConfigurationError as error:
             raise ValueError(f"there is no such storage: {error}") from None
 
-    async def acquire_all(self, items: Sequence[RateLimitItem], key: str) -> list[Decision]:
+    async def acquire_windows(self, items: Sequence[RateLimitItem], key: str) -> list[RateDecision]:
         """Spend one of every limit, or of none; raise `StoreUnavailable`.
 
         Of several limits, requests at the same moment may spend one of the shorter ones and be refused by a longer one.
@@ -64,11 +64,11 @@ class LimitsStorage:
         except StorageError as error:
             raise StoreUnavailable(f"limits: {type(error.storage_error).__name__}") from None
 
-    async def _decision(self, item: RateLimitItem, key: str, allowed: bool) -> Decision:
+    async def _decision(self, item: RateLimitItem, key: str, allowed: bool) -> RateDecision:
         stats = await self._call("get_window_stats", item, key)
         left_s = max(1, math.floor(stats.reset_time - time.time()) + 1)
         remaining = max(0, stats.remaining) if allowed else 0
-        return Decision(allowed, item.amount, remaining, 0 if allowed else left_s, left_s, float(item.get_expiry()))
+        return RateDecision(allowed, item.amount, remaining, 0 if allowed else left_s, left_s, float(item.get_expiry()))
 
     async def _call(self, name: str, item: RateLimitItem, key: str):  # type: ignore[no-untyped-def]
         method = getattr(self._limiter, name)
@@ -91,7 +91,7 @@ class LimitsRate:
     def __init__(self, uri: str) -> None:
         self._storage = LimitsStorage(uri)
 
-    async def acquire(self, project: str, limit: int, now: float) -> Decision:
+    async def acquire(self, project: str, limit: int, now: float) -> RateDecision:
         """`now` is ignored: the storage has its own clock."""
-        (decision,) = await self._storage.acquire_all([_Requests(limit, int(WINDOW_S), NAMESPACE)], project)
+        (decision,) = await self._storage.acquire_windows([_Requests(limit, int(WINDOW_S), NAMESPACE)], project)
         return decision

@@ -11,26 +11,23 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from floop_gateway_core.errors import Refusal
-from floop_gateway_core.policy import books, ledger
+from floop_gateway_core.policy import holds, ledger
 from floop_gateway_core.policy.admission import Grant
-from floop_gateway_core.policy.books import Books, JointHold
 from floop_gateway_core.policy.budget import DayBudget
+from floop_gateway_core.policy.holds import RequestHold, RequestHolds
 from floop_gateway_core.policy.ledger import Account, Hold
-from floop_gateway_core.policy.window import Decision, RateLimiter
-from floop_gateway_core.stores._siblings import has_sibling
+from floop_gateway_core.policy.rate_window import RateDecision, RateLimiter
 from floop_gateway_core.stores.base import (
     Admitted,
     HoldRequest,
-    KeyedWindow,
     NoSuchProject,
-    Project,
     ProjectExists,
-    ProjectSettings,
     Settled,
     Settlement,
-    UsageRecord,
+    WindowLimit,
 )
-from floop_gateway_core.types import Microcredits, RequestId
+from floop_gateway_core.stores.worker_detection import is_one_of_several_workers
+from floop_gateway_core.types import Microcredits, Project, ProjectSettings, RequestId, UsageRecord
 
 __all__ = ["MemoryStore"]
 
@@ -41,7 +38,7 @@ MAX_RECORDS = 100_000
 
 @dataclass(slots=True)
 class _OpenHold:
-    hold: JointHold
+    hold: RequestHold
     request: HoldRequest
 
 
@@ -119,18 +116,18 @@ class MemoryStore:
         """Once a process, and so once more in each child of a fork."""
         if self._looked_pid != (pid := os.getpid()):
             self._looked_pid = pid
-            if has_sibling():
+            if is_one_of_several_workers():
                 log.warning(
                     "the store is memory:// and this process is one of several workers: each has projects, limits and "
                     "balances of its own; use sqlite:/// to share them"
                 )
 
-    async def acquire(self, project: str, limit: int, now: float) -> Decision:
+    async def acquire(self, project: str, limit: int, now: float) -> RateDecision:
         self._look_for_siblings()
         with self._lock:
             return self._limiter.acquire(project, now, limit=limit)
 
-    async def acquire_all(self, windows: Sequence[KeyedWindow], now: float) -> Sequence[Decision]:
+    async def acquire_windows(self, windows: Sequence[WindowLimit], now: float) -> Sequence[RateDecision]:
         self._look_for_siblings()
         with self._lock:
             decisions = [self._own_window(window, now, spends=False) for window in windows]
@@ -138,7 +135,7 @@ class MemoryStore:
                 decisions = [self._own_window(window, now, spends=True) for window in windows]
             return decisions
 
-    def _own_window(self, window: KeyedWindow, now: float, *, spends: bool) -> Decision:
+    def _own_window(self, window: WindowLimit, now: float, *, spends: bool) -> RateDecision:
         limiter = self._own_limiters.setdefault(window.window_s, RateLimiter(1, window.window_s))
         return limiter.acquire(window.key, now, limit=window.limit, spends=spends)
 
@@ -154,8 +151,8 @@ class MemoryStore:
         with self._lock:
             key = record.project, request.day
             budget = replace(self._days.get(key, DayBudget(0)), limit=request.budget_tokens)
-            after, granted = books.place(
-                Books(self._accounts.get(request.owner, Account()), budget, self._hold_of(record.request_id)),
+            after, granted = holds.place(
+                RequestHolds(self._accounts.get(request.owner, Account()), budget, self._hold_of(record.request_id)),
                 request.ask,
                 request.now,
             )
@@ -164,19 +161,19 @@ class MemoryStore:
                 self._open.setdefault(record.request_id, _OpenHold(after.hold, replace_request(request)))
             return granted
 
-    def _hold_of(self, request_id: RequestId) -> JointHold | None:
+    def _hold_of(self, request_id: RequestId) -> RequestHold | None:
         if request_id in self._open:
             return self._open[request_id].hold
-        return JointHold(self._settled[request_id][0]) if request_id in self._settled else None
+        return RequestHold(self._settled[request_id][0]) if request_id in self._settled else None
 
     async def settle(self, settlement: Settlement) -> Settled:
         with self._lock:
-            return self._settle(settlement, lambda before: books.settle(before, settlement.charge, settlement.tokens))
+            return self._settle(settlement, lambda before: holds.settle(before, settlement.charge, settlement.tokens))
 
-    def _settle(self, settlement: Settlement, resolve: Callable[[Books], Books]) -> Settled:
+    def _settle(self, settlement: Settlement, resolve: Callable[[RequestHolds], RequestHolds]) -> Settled:
         record = settlement.record
         key = record.project, settlement.day
-        before = Books(
+        before = RequestHolds(
             self._accounts.get(settlement.owner, Account()),
             self._days.get(key, DayBudget(0)),
             self._hold_of(record.request_id),
@@ -199,7 +196,7 @@ class MemoryStore:
             over = [entry.request for entry in self._open.values() if entry.request.expires_at <= now]
             for request in over:
                 lost = replace(request.record, ending="lost")
-                self._settle(Settlement(lost, request.owner, request.day, now), books.expire)
+                self._settle(Settlement(lost, request.owner, request.day, now), holds.expire)
             return len(over)
 
     async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account:

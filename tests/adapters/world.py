@@ -17,9 +17,8 @@ import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from floop_gateway_core import Gateway, Settings, SQLiteStore
-from floop_gateway_core.stores.base import UsageRecord
 from floop_gateway_core.testing import Reply, ScriptedUpstream
-from floop_gateway_core.types import Microcredits
+from floop_gateway_core.types import Microcredits, UsageRecord
 from tests.serving import until
 
 CONFIG = """
@@ -56,7 +55,7 @@ FLASK = """
 import os
 from flask import Flask
 from floop_gateway_core import Gateway
-from floop_gateway_core.bridge import Bridge
+from floop_gateway_core.hosting.bridge import Bridge
 from floop_gateway_flask import FloopGateway
 
 gateway = Gateway.from_config(os.environ["GATEWAY_CONFIG"])

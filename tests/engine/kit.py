@@ -5,7 +5,7 @@
         assert (answer.status, answer.text) == (200, "Hello")
         record = await b.settled()
 
-`bench` itself asserts at its end that no upstream connection stays open, and that nothing takes longer than `PATIENCE_S`.
+`bench` itself asserts at its end that no upstream connection stays open, and that nothing takes longer than the maximum.
 """
 
 import json
@@ -31,17 +31,17 @@ from floop_gateway_core import (
     estimate_messages,
     estimate_tokens,
 )
-from floop_gateway_core.config import VOCABULARY_OF
-from floop_gateway_core.engine.lifecycle import Lifecycle
+from floop_gateway_core.config.settings import VOCABULARY_OF
+from floop_gateway_core.observability.events import GatewayEvent
 from floop_gateway_core.policy.budget import utc_day
 from floop_gateway_core.policy.ledger import Account
-from floop_gateway_core.stores.base import LedgerStore, UsageRecord
+from floop_gateway_core.stores.base import LedgerStore
 from floop_gateway_core.testing import Answer, ScriptedUpstream
 from floop_gateway_core.testing.answers import Vendor
-from floop_gateway_core.types import Microcredits
-from floop_gateway_core.wire.exchange import BodyReader
+from floop_gateway_core.types import Microcredits, UsageRecord
+from floop_gateway_core.wire.messages import BodyReader
 
-PATIENCE_S = 10.0
+MAX_RETRY_AFTER_S = 10.0
 PROMPT = "What is the hidden word, quokka?"
 UPSTREAM_KEY = "sk-upstream-quoll-key"
 CREDITS = 100_000_000
@@ -111,7 +111,7 @@ class Bench:
     upstream: ScriptedUpstream
     key: str
     credits: int
-    told: list[Lifecycle] = field(default_factory=list)
+    told: list[GatewayEvent] = field(default_factory=list)
 
     def request(self, **fields: object) -> GatewayRequest:
         body = {"messages": [{"role": "user", "content": PROMPT}], "model": "fast", **fields}
@@ -225,7 +225,7 @@ async def bench(
     **gateway_options: Any,
 ) -> AsyncIterator[Bench]:
     """Script the answers; `deployments` changes fields of one deployment, `every` of each, `limits` of `[upstream]`."""
-    with anyio.fail_after(PATIENCE_S):
+    with anyio.fail_after(MAX_RETRY_AFTER_S):
         async with ScriptedUpstream(*answers, default=default) as upstream:
             base_url = upstream.base_url(vendor)
             made = {
@@ -243,7 +243,7 @@ async def bench(
                 },
                 source="test",
             )
-            store, told = MemoryStore(), list[Lifecycle]()
+            store, told = MemoryStore(), list[GatewayEvent]()
             gateway = Gateway(
                 read_settings,
                 store=store,

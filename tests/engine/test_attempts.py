@@ -7,7 +7,7 @@ from time import time
 import anyio
 import pytest
 
-from floop_gateway_core.engine.lifecycle import BreakerTurned
+from floop_gateway_core.observability.events import BreakerStateChanged
 from floop_gateway_core.policy import retry
 from floop_gateway_core.testing import Answer, Break, Reply, Status
 from floop_gateway_core.testing.answers import Vendor
@@ -151,7 +151,7 @@ async def test_all_attempts_share_one_deadline(stream: bool) -> None:
 
 
 def turns(b: Bench) -> list[tuple[str, str]]:
-    return [(event.deployment, event.state) for event in b.told if isinstance(event, BreakerTurned)]
+    return [(event.deployment, event.state) for event in b.told if isinstance(event, BreakerStateChanged)]
 
 
 @pytest.mark.usefixtures("short_back_off")

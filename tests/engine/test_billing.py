@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from floop_gateway_core import MemoryStore, Refusal, Usage, estimate_messages
-from floop_gateway_core.engine.lifecycle import AttemptFailed, AttemptStarted, FirstText
+from floop_gateway_core.observability.events import AttemptFailed, AttemptStarted, FirstText
 from floop_gateway_core.policy.admission import Grant
 from floop_gateway_core.stores.base import HoldRequest, Settled, Settlement, StoreUnavailable
 from floop_gateway_core.testing import Break, Hold, Reply, Status

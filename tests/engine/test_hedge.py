@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import anyio
 import pytest
 
-from floop_gateway_core.engine.lifecycle import AttemptFailed, HedgeLost
+from floop_gateway_core.observability.events import AttemptFailed, HedgeLost
 from floop_gateway_core.testing import Answer, Break, Hold, Reply, Status
 from floop_gateway_core.testing.answers import Kind, Moment
 from tests.engine.kit import Answered, Bench, bench, cancelled_natively, eventually, expected_input, price

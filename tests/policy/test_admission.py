@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floop_gateway_core.errors import CATALOGUE, ErrorCode, Refusal
-from floop_gateway_core.policy.admission import PRECEDENCE, Ask, Grant, grant
+from floop_gateway_core.policy.admission import PRECEDENCE, Grant, HoldEstimate, grant
 from floop_gateway_core.policy.budget import DAY_S, DayBudget, seconds_to_midnight, utc_day
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.policy.pricing import Prices
@@ -23,10 +23,10 @@ NUMBERS = st.integers(0, 10**6)
 def test_a_grant_is_covered_by_both_and_a_refusal_is_for_one_token_too_many(
     fixed: int, wanted: int, rates: list[tuple[int, int]], limit: int, used: int, posted: int, held: int
 ) -> None:
-    costs = tuple(Prices(a, b).worst_case(fixed, 0) for a, b in rates)
+    costs = tuple(Prices(a, b).cost_line(fixed, 0) for a, b in rates)
     budget = DayBudget(limit, used)
     account = Account(Microcredits(posted), Microcredits(min(held, posted)))
-    granted = grant(Ask(fixed, wanted, costs), budget, account, now=0.0)
+    granted = grant(HoldEstimate(fixed, wanted, costs), budget, account, now=0.0)
     if isinstance(granted, Grant):
         assert 1 <= granted.output_tokens <= wanted
         assert granted.held_tokens == fixed + granted.output_tokens <= budget.available
@@ -39,7 +39,7 @@ def test_a_grant_is_covered_by_both_and_a_refusal_is_for_one_token_too_many(
 
 
 def refused(account: Account, budget: DayBudget) -> Refusal:
-    answer = grant(Ask(9, 5, (Prices.flat(10**6).worst_case(9, 0),)), budget, account, now=DAY_S - 100.0)
+    answer = grant(HoldEstimate(9, 5, (Prices.flat(10**6).cost_line(9, 0),)), budget, account, now=DAY_S - 100.0)
     assert isinstance(answer, Refusal)
     return answer
 
@@ -55,7 +55,7 @@ def test_each_refusal_says_when_to_come_back() -> None:
 
 def test_a_request_of_price_0_needs_no_credits() -> None:
     assert Grant(5, 14, Microcredits(0)) == grant(
-        Ask(9, 5, (Prices().worst_case(9, 0),)), DayBudget(99), Account(), 0.0
+        HoldEstimate(9, 5, (Prices().cost_line(9, 0),)), DayBudget(99), Account(), 0.0
     )
 
 

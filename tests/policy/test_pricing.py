@@ -28,14 +28,14 @@ def test_no_charge_is_above_the_worst_case(
     prices = Prices(a, b, c, d)
     tokens_in, tokens_out = data.draw(st.integers(0, most_in)), data.draw(st.integers(0, most_out))
     usage = Usage(tokens_in, tokens_out, data.draw(st.integers(0, tokens_in)), data.draw(st.integers(0, tokens_out)))
-    assert prices.charge(usage) <= prices.worst_case(most_in, 0).cost(most_out)
+    assert prices.charge(usage) <= prices.cost_line(most_in, 0).cost(most_out)
 
 
 @given(RATES, RATES, st.integers(0, 10**5), st.integers(0, 10**12), st.integers(1, 10**5))
 def test_what_is_affordable_is_paid_for_and_one_more_is_not(
     a: int, b: int, fixed: int, available: int, wanted: int
 ) -> None:
-    line = Prices(a, b).worst_case(fixed, 0)
+    line = Prices(a, b).cost_line(fixed, 0)
     most = line.affordable(Microcredits(available), wanted)
     if most >= 0:
         assert line.cost(most) <= available

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floop_gateway_core.policy.retry import Again, Fault, GiveUp, NextDeployment, next_step
+from floop_gateway_core.policy.retry import Failover, FaultKind, GiveUp, RetrySame, next_step
 
 
 def journey(deployments: int, attempts: int = 3) -> str:
@@ -10,7 +10,7 @@ def journey(deployments: int, attempts: int = 3) -> str:
     while True:
         walked, attempts, tries = walked + "ABCD"[at], attempts - 1, tries + 1
         step = next_step(
-            Fault.TRANSIENT,
+            FaultKind.TRANSIENT,
             attempts_left=attempts,
             tries_here=tries,
             deployments_left=deployments - at - 1,
@@ -19,7 +19,7 @@ def journey(deployments: int, attempts: int = 3) -> str:
         )
         if isinstance(step, GiveUp):
             return walked
-        if isinstance(step, NextDeployment):
+        if isinstance(step, Failover):
             at, tries = at + 1, 0
 
 
@@ -32,7 +32,7 @@ def test_the_last_deployment_takes_what_is_left() -> None:
 
 
 @given(
-    st.sampled_from(Fault),
+    st.sampled_from(FaultKind),
     st.integers(0, 5),
     st.integers(1, 5),
     st.integers(0, 3),
@@ -41,7 +41,7 @@ def test_the_last_deployment_takes_what_is_left() -> None:
     st.none() | st.floats(0, 400),
 )
 def test_no_step_outlasts_the_deadline_or_forgets_the_upstreams_word(
-    fault: Fault, left: int, tries: int, behind: int, time_left_s: float, jitter: float, retry_after_s: float | None
+    fault: FaultKind, left: int, tries: int, behind: int, time_left_s: float, jitter: float, retry_after_s: float | None
 ) -> None:
     step = next_step(
         fault,
@@ -54,15 +54,15 @@ def test_no_step_outlasts_the_deadline_or_forgets_the_upstreams_word(
     )
     if left == 0 or fault.final:
         assert GiveUp() == step
-    if isinstance(step, Again):
+    if isinstance(step, RetrySame):
         assert (retry_after_s or 0) <= step.delay_s < time_left_s
-        assert fault is not Fault.UNUSABLE
-    if isinstance(step, NextDeployment):
+        assert fault is not FaultKind.UNUSABLE
+    if isinstance(step, Failover):
         assert behind > 0
 
 
 def test_an_exhausted_quota_moves_on_at_once_and_a_long_wait_does_too() -> None:
-    def step(fault: Fault, retry_after_s: float | None = None, behind: int = 1) -> object:
+    def step(fault: FaultKind, retry_after_s: float | None = None, behind: int = 1) -> object:
         return next_step(
             fault,
             attempts_left=2,
@@ -73,6 +73,6 @@ def test_an_exhausted_quota_moves_on_at_once_and_a_long_wait_does_too() -> None:
             retry_after_s=retry_after_s,
         )
 
-    assert NextDeployment() == step(Fault.UNUSABLE) == step(Fault.RATE_LIMITED, 2.5)
-    assert Again(2.0) == step(Fault.RATE_LIMITED, 2.0)
-    assert Again(30.0) == step(Fault.RATE_LIMITED, 30.0, behind=0)
+    assert Failover() == step(FaultKind.UNUSABLE) == step(FaultKind.RATE_LIMITED, 2.5)
+    assert RetrySame(2.0) == step(FaultKind.RATE_LIMITED, 2.0)
+    assert RetrySame(30.0) == step(FaultKind.RATE_LIMITED, 30.0, behind=0)

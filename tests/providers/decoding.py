@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 
-from floop_gateway_core.providers.base import Codec, Fault, UpstreamCall, UpstreamFault
+from floop_gateway_core.providers.base import Codec, FaultKind, UpstreamCall, UpstreamFault
 from floop_gateway_core.types import FinishReason, Message, Usage
 
 CALL = UpstreamCall("model-a", (Message.of("user", "Hi"),), None, 100)
@@ -22,7 +22,7 @@ class Outcome:
     usage: Usage | None = None
     covered: bool = False
     finish: FinishReason | None = None
-    fault: Fault | None = None
+    fault: FaultKind | None = None
     reason: str = ""
 
 
@@ -39,7 +39,7 @@ def outcome(codec: Codec, chunks: Iterable[bytes]) -> Outcome:
             texts += delta.texts
             thinking += delta.thinking
             if delta.usage is not None:
-                usage, covered = delta.usage, delta.usage_covers
+                usage, covered = delta.usage, delta.usage_is_complete
             elif delta.texts or delta.thinking:
                 covered = False
             if delta.finish is not None:

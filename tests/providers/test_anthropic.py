@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floop_gateway_core.providers.anthropic import AnthropicCodec
-from floop_gateway_core.providers.base import Fault
+from floop_gateway_core.providers.base import FaultKind
 from floop_gateway_core.types import Message, Usage
 from tests.providers.decoding import CALL, assert_same_for_every_split, body_of, outcome, places
 
@@ -124,7 +124,7 @@ def test_a_report_without_output_does_not_cover_what_came_since() -> None:
 @pytest.mark.parametrize("rest", [b"", STOP, stop(None), event("message_delta", delta={"stop_reason": "end_turn"})])
 def test_without_a_stop_behind_a_reason_there_is_no_clean_end(rest: bytes) -> None:
     read = outcome(CODEC, [text("a") + rest])
-    assert (read.texts, read.fault) == (("a",), Fault.TRANSIENT)
+    assert (read.texts, read.fault) == (("a",), FaultKind.TRANSIENT)
 
 
 def test_events_that_are_not_known_are_skipped_whatever_they_hold() -> None:
@@ -137,38 +137,38 @@ def test_events_that_are_not_known_are_skipped_whatever_they_hold() -> None:
 )
 def test_a_malformed_event_is_a_fault_behind_the_text_before_it(odd: bytes) -> None:
     read = outcome(CODEC, [text("a") + odd + stop()])
-    assert (read.texts, read.fault, read.finish) == (("a",), Fault.TRANSIENT, None)
+    assert (read.texts, read.fault, read.finish) == (("a",), FaultKind.TRANSIENT, None)
 
 
 @pytest.mark.parametrize(
     ("kind", "fault"),
     [
-        ("overloaded_error", Fault.TRANSIENT),
-        ("api_error", Fault.TRANSIENT),
-        ("timeout_error", Fault.TRANSIENT),
-        ("rate_limit_error", Fault.RATE_LIMITED),
-        ("authentication_error", Fault.UNUSABLE),
-        ("permission_error", Fault.UNUSABLE),
-        ("not_found_error", Fault.UNUSABLE),
-        ("billing_error", Fault.UNUSABLE),
-        ("invalid_request_error", Fault.REJECTED),
-        ("request_too_large", Fault.REJECTED),
-        ("something_new", Fault.TRANSIENT),
+        ("overloaded_error", FaultKind.TRANSIENT),
+        ("api_error", FaultKind.TRANSIENT),
+        ("timeout_error", FaultKind.TRANSIENT),
+        ("rate_limit_error", FaultKind.RATE_LIMITED),
+        ("authentication_error", FaultKind.UNUSABLE),
+        ("permission_error", FaultKind.UNUSABLE),
+        ("not_found_error", FaultKind.UNUSABLE),
+        ("billing_error", FaultKind.UNUSABLE),
+        ("invalid_request_error", FaultKind.REJECTED),
+        ("request_too_large", FaultKind.REJECTED),
+        ("something_new", FaultKind.TRANSIENT),
     ],
 )
-def test_an_error_event_means_what_its_status_would(kind: str, fault: Fault) -> None:
+def test_an_error_event_means_what_its_status_would(kind: str, fault: FaultKind) -> None:
     read = outcome(CODEC, [text("a") + event("error", error={"type": kind, "message": "sk-secret"})])
     assert (read.texts, read.fault) == (("a",), fault)
     assert "secret" not in read.reason
 
 
 def test_an_error_event_without_an_error_is_one_all_the_same() -> None:
-    assert outcome(CODEC, [event("error")]).fault is Fault.TRANSIENT
+    assert outcome(CODEC, [event("error")]).fault is FaultKind.TRANSIENT
 
 
 def test_a_prompt_that_is_too_long_is_told_apart() -> None:
     error = {"type": "invalid_request_error", "message": "prompt is too long: 213462 tokens > 200000 maximum"}
-    assert outcome(CODEC, [event("error", error=error)]).fault is Fault.CONTEXT_LENGTH
+    assert outcome(CODEC, [event("error", error=error)]).fault is FaultKind.CONTEXT_LENGTH
 
 
 events = st.sampled_from(

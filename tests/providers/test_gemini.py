@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floop_gateway_core.providers.base import Fault, UpstreamFault
+from floop_gateway_core.providers.base import FaultKind, UpstreamFault
 from floop_gateway_core.providers.gemini import GeminiCodec
 from floop_gateway_core.types import Message, Usage
 from tests.providers.decoding import CALL, assert_same_for_every_split, body_of, data, outcome, places
@@ -121,7 +121,7 @@ def test_a_blocked_prompt_finishes_as_content_filter_without_text() -> None:
     ],
 )
 def test_an_end_without_a_finish_is_no_clean_end(stream: bytes) -> None:
-    assert outcome(CODEC, [stream]).fault is Fault.TRANSIENT
+    assert outcome(CODEC, [stream]).fault is FaultKind.TRANSIENT
 
 
 @pytest.mark.parametrize(
@@ -135,22 +135,22 @@ def test_empty_events_of_every_kind_are_preamble(event: object) -> None:
 @pytest.mark.parametrize("event", [b"{", b"42", b'[{"candidates":[]}]', b'{"candidates":{}}', b"[DONE]"])
 def test_a_malformed_event_is_a_fault_behind_the_text_before_it(event: bytes) -> None:
     read = outcome(CODEC, [data(chunk("a"), event, chunk(finish="STOP"))])
-    assert (read.texts, read.fault, read.finish) == (("a",), Fault.TRANSIENT, None)
+    assert (read.texts, read.fault, read.finish) == (("a",), FaultKind.TRANSIENT, None)
 
 
 @pytest.mark.parametrize(
     ("error", "fault"),
     [
-        ({"code": 503, "status": "UNAVAILABLE"}, Fault.TRANSIENT),
-        ({"code": 500, "status": "INTERNAL"}, Fault.TRANSIENT),
-        ({"code": 429, "status": "RESOURCE_EXHAUSTED"}, Fault.RATE_LIMITED),
-        ({"status": "RESOURCE_EXHAUSTED"}, Fault.RATE_LIMITED),
-        ({"code": 403, "status": "PERMISSION_DENIED"}, Fault.UNUSABLE),
-        ({"code": 400, "status": "INVALID_ARGUMENT"}, Fault.REJECTED),
-        ({"status": "SOMETHING_NEW"}, Fault.TRANSIENT),
+        ({"code": 503, "status": "UNAVAILABLE"}, FaultKind.TRANSIENT),
+        ({"code": 500, "status": "INTERNAL"}, FaultKind.TRANSIENT),
+        ({"code": 429, "status": "RESOURCE_EXHAUSTED"}, FaultKind.RATE_LIMITED),
+        ({"status": "RESOURCE_EXHAUSTED"}, FaultKind.RATE_LIMITED),
+        ({"code": 403, "status": "PERMISSION_DENIED"}, FaultKind.UNUSABLE),
+        ({"code": 400, "status": "INVALID_ARGUMENT"}, FaultKind.REJECTED),
+        ({"status": "SOMETHING_NEW"}, FaultKind.TRANSIENT),
     ],
 )
-def test_an_error_in_band_means_what_its_code_says(error: object, fault: Fault) -> None:
+def test_an_error_in_band_means_what_its_code_says(error: object, fault: FaultKind) -> None:
     read = outcome(CODEC, [data(chunk("a"), {"error": error})])
     assert (read.texts, read.fault) == (("a",), fault)
 

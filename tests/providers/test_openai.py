@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floop_gateway_core.providers.base import Fault, UpstreamFault
+from floop_gateway_core.providers.base import FaultKind, UpstreamFault
 from floop_gateway_core.providers.openai import OpenAICodec
 from floop_gateway_core.types import Message, Usage
 from tests.providers.decoding import CALL, assert_same_for_every_split, body_of, data, outcome, places
@@ -73,7 +73,7 @@ def test_finish_reasons_are_translated(theirs: str, ours: str) -> None:
 @pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource"])
 def test_a_finish_that_names_a_failure_is_one(reason: str) -> None:
     read = outcome(CODEC, [data(chunk(content="a"), chunk(reason), DONE)])
-    assert (read.texts, read.fault, read.finish) == (("a",), Fault.TRANSIENT, None)
+    assert (read.texts, read.fault, read.finish) == (("a",), FaultKind.TRANSIENT, None)
 
 
 def test_a_refusal_is_text_and_the_finish() -> None:
@@ -119,7 +119,7 @@ def test_empty_events_of_every_kind_are_preamble(event: object) -> None:
 
 
 def test_an_empty_finish_reason_is_none() -> None:
-    assert outcome(CODEC, [data(chunk("", content="a"), DONE)]).fault is Fault.TRANSIENT
+    assert outcome(CODEC, [data(chunk("", content="a"), DONE)]).fault is FaultKind.TRANSIENT
 
 
 @pytest.mark.parametrize(
@@ -127,13 +127,13 @@ def test_an_empty_finish_reason_is_none() -> None:
 )
 def test_a_malformed_event_is_a_fault_behind_the_text_before_it(event: bytes) -> None:
     read = outcome(CODEC, [data(chunk(content="a"), event, chunk("stop"), DONE)])
-    assert (read.texts, read.fault, read.finish) == (("a",), Fault.TRANSIENT, None)
+    assert (read.texts, read.fault, read.finish) == (("a",), FaultKind.TRANSIENT, None)
 
 
 @pytest.mark.parametrize("rest", [data(chunk("stop")), data(DONE), data(chunk("stop"), used()), b"", b"data: [DONE]"])
 def test_without_done_behind_a_finish_there_is_no_clean_end(rest: bytes) -> None:
     read = outcome(CODEC, [data(chunk(content="a")) + rest])
-    assert (read.texts, read.fault) == (("a",), Fault.TRANSIENT)
+    assert (read.texts, read.fault) == (("a",), FaultKind.TRANSIENT)
 
 
 def test_after_the_terminal_event_nothing_is_read() -> None:
@@ -146,21 +146,24 @@ def test_after_the_terminal_event_nothing_is_read() -> None:
 @pytest.mark.parametrize(
     ("error", "fault"),
     [
-        ({"type": "server_error"}, Fault.TRANSIENT),
-        ({"type": "tokens", "code": "rate_limit_exceeded"}, Fault.RATE_LIMITED),
-        ({"type": "insufficient_quota", "code": "insufficient_quota"}, Fault.UNUSABLE),
-        ({"type": "invalid_request_error"}, Fault.REJECTED),
-        ({"type": "invalid_request_error", "code": "invalid_api_key"}, Fault.UNUSABLE),
-        ({"type": "invalid_request_error", "code": "context_length_exceeded"}, Fault.CONTEXT_LENGTH),
-        ({"message": "maximum context length is 4096", "type": "BadRequestError", "code": 400}, Fault.CONTEXT_LENGTH),
-        ({"code": "502", "message": "no healthy upstream"}, Fault.TRANSIENT),
-        ({"new": "shape"}, Fault.TRANSIENT),
-        ("only words", Fault.TRANSIENT),
-        (True, Fault.TRANSIENT),
-        (["odd"], Fault.TRANSIENT),
+        ({"type": "server_error"}, FaultKind.TRANSIENT),
+        ({"type": "tokens", "code": "rate_limit_exceeded"}, FaultKind.RATE_LIMITED),
+        ({"type": "insufficient_quota", "code": "insufficient_quota"}, FaultKind.UNUSABLE),
+        ({"type": "invalid_request_error"}, FaultKind.REJECTED),
+        ({"type": "invalid_request_error", "code": "invalid_api_key"}, FaultKind.UNUSABLE),
+        ({"type": "invalid_request_error", "code": "context_length_exceeded"}, FaultKind.CONTEXT_LENGTH),
+        (
+            {"message": "maximum context length is 4096", "type": "BadRequestError", "code": 400},
+            FaultKind.CONTEXT_LENGTH,
+        ),
+        ({"code": "502", "message": "no healthy upstream"}, FaultKind.TRANSIENT),
+        ({"new": "shape"}, FaultKind.TRANSIENT),
+        ("only words", FaultKind.TRANSIENT),
+        (True, FaultKind.TRANSIENT),
+        (["odd"], FaultKind.TRANSIENT),
     ],
 )
-def test_an_error_in_band_means_what_its_status_would(error: object, fault: Fault) -> None:
+def test_an_error_in_band_means_what_its_status_would(error: object, fault: FaultKind) -> None:
     read = outcome(CODEC, [data(chunk(content="a"), {"error": error}, DONE)])
     assert (read.texts, read.fault) == (("a",), fault)
 

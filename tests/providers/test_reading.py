@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floop_gateway_core.providers.base import Fault
-from floop_gateway_core.providers.faults import band_fault, http_fault, retry_after_s
+from floop_gateway_core.providers.base import FaultKind
+from floop_gateway_core.providers.faults import http_fault, retry_after_s, stream_error_fault
 from floop_gateway_core.providers.openai import OpenAICodec
 from floop_gateway_core.providers.reading import loads
 from floop_gateway_core.wire.sse import SSEDecoder
 from tests.providers.decoding import data, outcome
 
 
-def fault_of(status: int, error: object = None, headers: Mapping[str, str] | None = None) -> Fault:
+def fault_of(status: int, error: object = None, headers: Mapping[str, str] | None = None) -> FaultKind:
     body = json.dumps(error).encode() if error is not None else b""
     return http_fault(status, headers or {}, body, 0.0).fault
 
@@ -23,15 +23,15 @@ def fault_of(status: int, error: object = None, headers: Mapping[str, str] | Non
 @pytest.mark.parametrize(
     ("status", "fault"),
     [
-        *((status, Fault.TRANSIENT) for status in (408, 425, 499, 500, 501, 502, 503, 504, 520, 529, 599)),
-        (429, Fault.RATE_LIMITED),
-        *((status, Fault.UNUSABLE) for status in (401, 402, 403, 404, 405, 410)),
-        *((status, Fault.REJECTED) for status in (400, 406, 409, 413, 415, 422, 431, 451)),
-        *((status, Fault.UNUSABLE) for status in (301, 302, 307, 308)),
-        *((status, Fault.TRANSIENT) for status in (200, 204)),
+        *((status, FaultKind.TRANSIENT) for status in (408, 425, 499, 500, 501, 502, 503, 504, 520, 529, 599)),
+        (429, FaultKind.RATE_LIMITED),
+        *((status, FaultKind.UNUSABLE) for status in (401, 402, 403, 404, 405, 410)),
+        *((status, FaultKind.REJECTED) for status in (400, 406, 409, 413, 415, 422, 431, 451)),
+        *((status, FaultKind.UNUSABLE) for status in (301, 302, 307, 308)),
+        *((status, FaultKind.TRANSIENT) for status in (200, 204)),
     ],
 )
-def test_a_status_is_read_by_the_contracts_table(status: int, fault: Fault) -> None:
+def test_a_status_is_read_by_the_contracts_table(status: int, fault: FaultKind) -> None:
     assert fault_of(status) is fault
 
 
@@ -55,7 +55,7 @@ def test_a_status_is_read_by_the_contracts_table(status: int, fault: Fault) -> N
     ],
 )
 def test_an_exhausted_quota_among_the_429s_is_unusable(error: object) -> None:
-    assert fault_of(429, error) is Fault.UNUSABLE
+    assert fault_of(429, error) is FaultKind.UNUSABLE
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_an_exhausted_quota_among_the_429s_is_unusable(error: object) -> None:
     ],
 )
 def test_any_other_429_is_a_rate_limit(error: object) -> None:
-    assert fault_of(429, error) is Fault.RATE_LIMITED
+    assert fault_of(429, error) is FaultKind.RATE_LIMITED
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_any_other_429_is_a_rate_limit(error: object) -> None:
     ],
 )
 def test_a_context_length_400_is_told_apart(error: object) -> None:
-    assert fault_of(400, error) is Fault.CONTEXT_LENGTH
-    assert fault_of(413, error) is Fault.REJECTED, "only a 400 says so"
-    assert fault_of(500, error) is Fault.TRANSIENT
+    assert fault_of(400, error) is FaultKind.CONTEXT_LENGTH
+    assert fault_of(413, error) is FaultKind.REJECTED, "only a 400 says so"
+    assert fault_of(500, error) is FaultKind.TRANSIENT
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_a_context_length_400_is_told_apart(error: object) -> None:
     ],
 )
 def test_a_400_about_money_or_a_key_is_the_deployments_fault_and_not_the_requests(error: object) -> None:
-    assert fault_of(400, error) is Fault.UNUSABLE
+    assert fault_of(400, error) is FaultKind.UNUSABLE
 
 
 def test_a_409_is_retried_only_where_the_provider_says_so() -> None:
-    assert fault_of(409, headers={"X-Should-Retry": "true"}) is Fault.TRANSIENT
-    assert fault_of(409, {"error": {"status": "ABORTED"}}) is Fault.TRANSIENT
-    assert fault_of(409, headers={"x-should-retry": "false"}) is Fault.REJECTED
+    assert fault_of(409, headers={"X-Should-Retry": "true"}) is FaultKind.TRANSIENT
+    assert fault_of(409, {"error": {"status": "ABORTED"}}) is FaultKind.TRANSIENT
+    assert fault_of(409, headers={"x-should-retry": "false"}) is FaultKind.REJECTED
 
 
 @pytest.mark.parametrize(("said", "again"), [("true", True), ("false", False), ("maybe", None), (None, None)])
@@ -124,9 +124,9 @@ def test_what_the_upstream_said_about_a_retry_is_kept(said: str | None, again: b
 
 
 def test_an_error_with_status_200_means_what_its_own_status_would() -> None:
-    assert fault_of(200, {"error": {"type": "rate_limit_error"}}) is Fault.RATE_LIMITED
-    assert fault_of(200, {"error": {"message": "boom"}}) is Fault.TRANSIENT
-    assert fault_of(200, {"choices": []}) is Fault.TRANSIENT
+    assert fault_of(200, {"error": {"type": "rate_limit_error"}}) is FaultKind.RATE_LIMITED
+    assert fault_of(200, {"error": {"message": "boom"}}) is FaultKind.TRANSIENT
+    assert fault_of(200, {"choices": []}) is FaultKind.TRANSIENT
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ json_values = st.recursive(
 def test_no_body_whatever_its_shape_makes_reading_it_fail(value: object, status: int) -> None:
     fault = http_fault(status, {}, json.dumps(value).encode(), 0.0)
     assert fault.reason.startswith((f"status {status}", "an error came with status 200"))
-    assert band_fault(value).reason.startswith("an error came in band")
+    assert stream_error_fault(value).reason.startswith("an error came in band")
 
 
 @given(st.binary(max_size=200), st.text(max_size=40))
@@ -194,18 +194,18 @@ def test_no_bytes_make_reading_fail_and_none_are_quoted(body: bytes, header: str
 
 def test_a_body_that_is_too_long_or_nested_beyond_reason_counts_by_its_status() -> None:
     long = json.dumps({"error": {"code": "insufficient_quota", "message": "x" * 100_000}}).encode()
-    assert http_fault(429, {}, long, 0.0).fault is Fault.RATE_LIMITED
-    assert http_fault(429, {}, b"[" * 60_000, 0.0).fault is Fault.RATE_LIMITED
+    assert http_fault(429, {}, long, 0.0).fault is FaultKind.RATE_LIMITED
+    assert http_fault(429, {}, b"[" * 60_000, 0.0).fault is FaultKind.RATE_LIMITED
     assert loads(b'{"a": "\\ud83d"}') == {"a": "\ud83d"}
     assert loads(b"\xff") is None
 
 
 def test_an_event_nested_beyond_reason_is_malformed() -> None:
     deep = b'{"error": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    assert outcome(OpenAICodec(), [data(deep)]).fault is Fault.TRANSIENT
+    assert outcome(OpenAICodec(), [data(deep)]).fault is FaultKind.TRANSIENT
 
 
 def test_an_event_longer_than_the_gateway_holds_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     short = lambda: SSEDecoder(max_event_bytes=100)  # noqa: E731
     monkeypatch.setattr("floop_gateway_core.providers.reading.SSEDecoder", short)
-    assert outcome(OpenAICodec(), [b"data: " + b"x" * 200]).fault is Fault.TRANSIENT
+    assert outcome(OpenAICodec(), [b"data: " + b"x" * 200]).fault is FaultKind.TRANSIENT

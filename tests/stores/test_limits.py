@@ -5,11 +5,11 @@ import time
 import pytest
 from limits.errors import StorageError
 
-from floop_gateway_core.policy.window import WINDOW_S, Decision
+from floop_gateway_core.policy.rate_window import WINDOW_S, RateDecision
 from floop_gateway_core.stores.base import RateStore, StoreUnavailable
 from floop_gateway_core.stores.limits import LimitsRate
 from floop_gateway_core.testing.clock import FakeClock
-from floop_gateway_core.testing.stores import NOW, RateSuite
+from floop_gateway_core.testing.suites.stores import NOW, RateSuite
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +29,7 @@ class AtGivenTime:
         self._rate = rate
         self._clock = clock
 
-    async def acquire(self, project: str, limit: int, now: float) -> Decision:
+    async def acquire(self, project: str, limit: int, now: float) -> RateDecision:
         self._clock.now = now
         return await self._rate.acquire(project, limit, now)
 
@@ -39,7 +39,7 @@ class LimitsSuite(RateSuite):
         """Intentional divergence: `limits` counts an admission through that instant; the wait says so."""
         await store.acquire("p", 1, NOW)
         refused = await store.acquire("p", 1, NOW + WINDOW_S)
-        assert Decision(False, 1, 0, retry_after_s=1, reset_s=1) == refused
+        assert RateDecision(False, 1, 0, retry_after_s=1, reset_s=1) == refused
         assert (await store.acquire("p", 1, NOW + WINDOW_S + 1)).allowed
 
     async def test_a_lowered_limit_counts_what_was_admitted_before(self, store: RateStore) -> None:

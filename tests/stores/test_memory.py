@@ -13,10 +13,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from floop_gateway_core.stores.base import Project, ProjectSettings
 from floop_gateway_core.stores.memory import MemoryStore
-from floop_gateway_core.testing.stores import NOW, StoreSuite, hold_request, settlement
-from floop_gateway_core.types import Microcredits
+from floop_gateway_core.testing.suites.stores import NOW, StoreSuite, hold_request, settlement
+from floop_gateway_core.types import Microcredits, Project, ProjectSettings
 
 pytestmark = pytest.mark.anyio
 

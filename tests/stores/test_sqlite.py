@@ -16,11 +16,10 @@ import pytest
 
 from floop_gateway_core.errors import Refusal
 from floop_gateway_core.policy.ledger import Account
-from floop_gateway_core.stores import _sqlite_ledger, _sqlite_schema
-from floop_gateway_core.stores.base import ProjectSettings, StoreUnavailable
-from floop_gateway_core.stores.sqlite import SQLiteStore
-from floop_gateway_core.testing.stores import DAY, NOW, TTL_S, StoreSuite, hold_request, settlement
-from floop_gateway_core.types import Microcredits
+from floop_gateway_core.stores.base import StoreUnavailable
+from floop_gateway_core.stores.sqlite import SQLiteStore, ledger, schema
+from floop_gateway_core.testing.suites.stores import DAY, NOW, TTL_S, StoreSuite, hold_request, settlement
+from floop_gateway_core.types import Microcredits, ProjectSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +27,7 @@ PREAMBLE = """
 import anyio, os, signal, sys
 from floop_gateway_core.policy.admission import Grant
 from floop_gateway_core.stores.sqlite import SQLiteStore
-from floop_gateway_core.testing.stores import NOW, hold_request, settlement
+from floop_gateway_core.testing.suites.stores import NOW, hold_request, settlement
 store = SQLiteStore(sys.argv[1], busy_s=30.0)
 number = sys.argv[2]
 print("ready", flush=True)
@@ -52,7 +51,7 @@ async def store(path: Path) -> AsyncIterator[SQLiteStore]:
 class TestSQLiteStore(StoreSuite):
     @pytest.fixture(autouse=True)
     def _short_pages(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_sqlite_ledger, "PAGE_RECORDS", 10)
+        monkeypatch.setattr(ledger, "PAGE_RECORDS", 10)
 
 
 # -- several processes ---------------------------------------------------------------------------------------------
@@ -117,7 +116,7 @@ anyio.run(main)
 async def test_processes_that_start_together_migrate_a_file_once(path: Path) -> None:
     script = "anyio.run(store.setup); print('fine')"
     assert ["fine\n"] * 4 == run_processes(path, script, 4)
-    assert [(len(_sqlite_schema.STEPS),)] == sqlite3.connect(path).execute("PRAGMA user_version").fetchall()
+    assert [(len(schema.STEPS),)] == sqlite3.connect(path).execute("PRAGMA user_version").fetchall()
 
 
 async def test_a_hold_of_a_process_that_was_killed_expires_and_its_record_is_lost(
@@ -239,8 +238,8 @@ async def test_a_file_of_an_earlier_release_is_migrated_and_keeps_what_it_holds(
     before = SQLiteStore(path)
     project = await before.create_project("p", "o", ProjectSettings(), digest="d", key_prefix="…", now=NOW)
     await before.aclose()
-    steps = (*_sqlite_schema.STEPS, "CREATE TABLE later (x INTEGER); INSERT INTO later VALUES (7)")
-    monkeypatch.setattr(_sqlite_schema, "STEPS", steps)
+    steps = (*schema.STEPS, "CREATE TABLE later (x INTEGER); INSERT INTO later VALUES (7)")
+    monkeypatch.setattr(schema, "STEPS", steps)
     after = SQLiteStore(path)
     assert project == await after.authenticate("d")
     await after.aclose()
@@ -255,8 +254,8 @@ async def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monk
     before = SQLiteStore(path)
     await before.setup()
     await before.aclose()
-    steps = (*_sqlite_schema.STEPS, "CREATE TABLE later (x INTEGER); INSERT INTO nowhere VALUES (7)")
-    monkeypatch.setattr(_sqlite_schema, "STEPS", steps)
+    steps = (*schema.STEPS, "CREATE TABLE later (x INTEGER); INSERT INTO nowhere VALUES (7)")
+    monkeypatch.setattr(schema, "STEPS", steps)
     with pytest.raises(StoreUnavailable, match="nowhere"):
         await SQLiteStore(path).setup()
     monkeypatch.undo()
@@ -345,7 +344,7 @@ async def test_a_failure_in_mid_transaction_takes_everything_back(
         raise sqlite3.OperationalError("disk I/O error")
 
     await store.grant_credits("o", Microcredits(1_000), NOW)
-    monkeypatch.setattr(_sqlite_ledger, "_save_record", fail)
+    monkeypatch.setattr(ledger, "_save_record", fail)
     with pytest.raises(StoreUnavailable, match="disk"):
         await store.hold(hold_request("req_1"))
     monkeypatch.undo()

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 CODECS: dict[Vendor, Codec] = {"openai": OpenAICodec(), "anthropic": AnthropicCodec(), "gemini": GeminiCodec()}
 CALL = UpstreamCall("model-a", (Message.of("user", "my secret prompt"),), None, 100)
 
-Ask = Callable[..., Coroutine[None, None, tuple[list[str], Delta]]]
+HoldEstimate = Callable[..., Coroutine[None, None, tuple[list[str], Delta]]]
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def vendor(request: pytest.FixtureRequest) -> Vendor:
 
 
 @pytest.fixture
-def ask(upstream: ScriptedUpstream, client: httpx.AsyncClient, vendor: Vendor) -> Ask:
+def ask(upstream: ScriptedUpstream, client: httpx.AsyncClient, vendor: Vendor) -> HoldEstimate:
     """Ask as a driver would, and give the texts and a delta that holds the rest. Raises what a driver would meet."""
 
     async def asked(seen: list[str] | None = None) -> tuple[list[str], Delta]:
@@ -87,7 +87,7 @@ def add(whole: Delta, delta: Delta, texts: list[str]) -> None:
     whole.finish = delta.finish or whole.finish
 
 
-async def test_the_default_reply_is_whole_for_every_vendor_and_comes_again_and_again(ask: Ask) -> None:
+async def test_the_default_reply_is_whole_for_every_vendor_and_comes_again_and_again(ask: HoldEstimate) -> None:
     for _ in range(2):
         texts, rest = await ask()
         assert texts == ["Hello", ", ", "world", "!"]
@@ -97,7 +97,7 @@ async def test_the_default_reply_is_whole_for_every_vendor_and_comes_again_and_a
 @pytest.mark.parametrize("split", ["whole", "events", "bytes"])
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])
 async def test_however_it_is_cut_and_framed_the_answer_is_the_same(
-    upstream: ScriptedUpstream, ask: Ask, split: str, framing: str
+    upstream: ScriptedUpstream, ask: HoldEstimate, split: str, framing: str
 ) -> None:
     reply = Reply(["Grüße ", "👋"], thinking=["hm"], pings=2, split=split, framing=framing)  # type: ignore[arg-type]
     upstream.script(reply)
@@ -105,7 +105,9 @@ async def test_however_it_is_cut_and_framed_the_answer_is_the_same(
     assert (texts, rest.thinking, rest.finish) == (["Grüße ", "👋"], ["hm"], "end_turn")
 
 
-async def test_usage_is_told_in_the_vendors_own_terms(upstream: ScriptedUpstream, ask: Ask, vendor: Vendor) -> None:
+async def test_usage_is_told_in_the_vendors_own_terms(
+    upstream: ScriptedUpstream, ask: HoldEstimate, vendor: Vendor
+) -> None:
     usage = Usage(100, 50, cached_tokens=30, reasoning_tokens=20)
     upstream.script(Reply(usage=usage), Reply(usage=None))
     _, rest = await ask()
@@ -116,7 +118,7 @@ async def test_usage_is_told_in_the_vendors_own_terms(upstream: ScriptedUpstream
 
 @pytest.mark.parametrize("finish", ["end_turn", "max_tokens", "refusal", "content_filter"])
 async def test_the_finish_reason_is_told_in_the_vendors_own_words(
-    upstream: ScriptedUpstream, ask: Ask, vendor: Vendor, finish: FinishReason
+    upstream: ScriptedUpstream, ask: HoldEstimate, vendor: Vendor, finish: FinishReason
 ) -> None:
     upstream.script(Reply(finish=finish))
     _, rest = await ask()
@@ -125,23 +127,23 @@ async def test_the_finish_reason_is_told_in_the_vendors_own_words(
 
 
 async def test_half_a_surrogate_pair_in_each_of_two_deltas_arrives_as_two_halves(
-    upstream: ScriptedUpstream, ask: Ask
+    upstream: ScriptedUpstream, ask: HoldEstimate
 ) -> None:
     upstream.script(Reply(["a\ud83d", "\ude00b"]))
     assert (await ask())[0] == ["a\ud83d", "\ude00b"]
 
 
-async def test_a_huge_event_arrives_whole(upstream: ScriptedUpstream, ask: Ask) -> None:
+async def test_a_huge_event_arrives_whole(upstream: ScriptedUpstream, ask: HoldEstimate) -> None:
     upstream.script(Reply(["x" * 3_000_000]))
     assert (await ask())[0] == ["x" * 3_000_000]
 
 
-async def test_a_compressed_answer_arrives_whole(upstream: ScriptedUpstream, ask: Ask) -> None:
+async def test_a_compressed_answer_arrives_whole(upstream: ScriptedUpstream, ask: HoldEstimate) -> None:
     upstream.script(Reply(["packed"], gzip=True))
     assert (await ask())[0] == ["packed"]
 
 
-async def test_requests_are_recorded(upstream: ScriptedUpstream, ask: Ask, vendor: Vendor) -> None:
+async def test_requests_are_recorded(upstream: ScriptedUpstream, ask: HoldEstimate, vendor: Vendor) -> None:
     before = anyio.current_time()
     await ask()
     (request,) = upstream.requests
@@ -181,7 +183,7 @@ async def test_requests_are_recorded(upstream: ScriptedUpstream, ask: Ask, vendo
     ],
 )
 async def test_a_status_is_shaped_as_the_vendor_shapes_it_and_read_back(
-    upstream: ScriptedUpstream, ask: Ask, status: Status, fault: str
+    upstream: ScriptedUpstream, ask: HoldEstimate, status: Status, fault: str
 ) -> None:
     upstream.script(status)
     with pytest.raises(UpstreamFault) as caught:
@@ -218,7 +220,7 @@ TEXTS_BEFORE: dict[Moment, list[str]] = {
 @pytest.mark.parametrize("at", get_args(Moment))
 @pytest.mark.parametrize("how", [how for how in get_args(How) if how not in ("stall", "malformed")])
 async def test_every_break_at_every_moment_is_a_failure_and_never_a_clean_end(
-    upstream: ScriptedUpstream, ask: Ask, how: How, at: Moment
+    upstream: ScriptedUpstream, ask: HoldEstimate, how: How, at: Moment
 ) -> None:
     upstream.script(Break(how, at), Reply(["again"]))
     seen: list[str] = []
@@ -231,7 +233,7 @@ async def test_every_break_at_every_moment_is_a_failure_and_never_a_clean_end(
 
 @pytest.mark.parametrize("at", get_args(Moment))
 async def test_a_malformed_event_is_noticed_though_the_rest_is_sound(
-    upstream: ScriptedUpstream, ask: Ask, at: Moment
+    upstream: ScriptedUpstream, ask: HoldEstimate, at: Moment
 ) -> None:
     upstream.script(Break("malformed", at))
     with pytest.raises((httpx.TransportError, UpstreamFault)):
@@ -239,7 +241,9 @@ async def test_a_malformed_event_is_noticed_though_the_rest_is_sound(
 
 
 @pytest.mark.parametrize("framing", ["length", "close"])
-async def test_a_body_without_chunks_can_be_truncated_too(upstream: ScriptedUpstream, ask: Ask, framing: str) -> None:
+async def test_a_body_without_chunks_can_be_truncated_too(
+    upstream: ScriptedUpstream, ask: HoldEstimate, framing: str
+) -> None:
     upstream.script(Reply(framing=framing, broken=Break("truncate")))  # type: ignore[arg-type]
     with pytest.raises((httpx.TransportError, UpstreamFault)):
         await ask()
@@ -247,7 +251,7 @@ async def test_a_body_without_chunks_can_be_truncated_too(upstream: ScriptedUpst
 
 @pytest.mark.parametrize("at", get_args(Moment))
 async def test_a_stall_lasts_until_the_client_leaves_and_the_request_is_cut(
-    upstream: ScriptedUpstream, ask: Ask, at: Moment
+    upstream: ScriptedUpstream, ask: HoldEstimate, at: Moment
 ) -> None:
     upstream.script(Break("stall", at))
     seen: list[str] = []
@@ -260,7 +264,7 @@ async def test_a_stall_lasts_until_the_client_leaves_and_the_request_is_cut(
     assert [(request.cut, request.answered) for request in upstream.requests] == [(True, False)]
 
 
-async def test_an_endless_answer_is_cut_when_the_client_leaves(upstream: ScriptedUpstream, ask: Ask) -> None:
+async def test_an_endless_answer_is_cut_when_the_client_leaves(upstream: ScriptedUpstream, ask: HoldEstimate) -> None:
     upstream.script(Reply(["word "], endless=True))
     seen: list[str] = []
     with anyio.move_on_after(0.2):
@@ -271,7 +275,7 @@ async def test_an_endless_answer_is_cut_when_the_client_leaves(upstream: Scripte
     assert upstream.requests[0].cut
 
 
-async def test_a_held_answer_waits_for_the_tests_word(upstream: ScriptedUpstream, ask: Ask) -> None:
+async def test_a_held_answer_waits_for_the_tests_word(upstream: ScriptedUpstream, ask: HoldEstimate) -> None:
     go = anyio.Event()
     upstream.script(Reply(["one", "two"], hold=Hold(go, "text", 1)))
     seen: list[str] = []
@@ -286,7 +290,9 @@ async def test_a_held_answer_waits_for_the_tests_word(upstream: ScriptedUpstream
     assert seen == ["one", "two"]
 
 
-async def test_an_error_event_can_be_about_anything(upstream: ScriptedUpstream, ask: Ask, vendor: Vendor) -> None:
+async def test_an_error_event_can_be_about_anything(
+    upstream: ScriptedUpstream, ask: HoldEstimate, vendor: Vendor
+) -> None:
     kinds = {"overloaded": "transient", "rate_limit": "rate_limited", "quota": "unusable", "invalid": "rejected"}
     for kind, fault in (kinds | {"context_length": "context_length"}).items():
         upstream.script(Break("error", kind=kind))  # type: ignore[arg-type]
@@ -326,7 +332,7 @@ async def test_many_requests_at_once_are_answered_side_by_side(
     assert [request.answered for request in upstream.requests] == [True] * 20
 
 
-async def test_a_connection_that_is_reused_can_be_refused_too(upstream: ScriptedUpstream, ask: Ask) -> None:
+async def test_a_connection_that_is_reused_can_be_refused_too(upstream: ScriptedUpstream, ask: HoldEstimate) -> None:
     upstream.script(Reply(["one"]))
     await ask()
     upstream.script(Break("refuse"), Reply(["two"]))
@@ -337,7 +343,7 @@ async def test_a_connection_that_is_reused_can_be_refused_too(upstream: Scripted
     assert (await ask())[0] == ["two"]
 
 
-async def test_what_is_no_http_gets_no_answer_and_harms_nobody(upstream: ScriptedUpstream, ask: Ask) -> None:
+async def test_what_is_no_http_gets_no_answer_and_harms_nobody(upstream: ScriptedUpstream, ask: HoldEstimate) -> None:
     async with await anyio.connect_tcp("127.0.0.1", int(upstream.url.rpartition(":")[2])) as stream:
         await stream.send(b"hello\r\n\r\n")
         with pytest.raises(anyio.EndOfStream):
@@ -358,7 +364,7 @@ async def test_a_cancelled_test_ends_the_server() -> None:
     assert scope.cancelled_caught
 
 
-async def test_a_delay_lies_between_the_writes(upstream: ScriptedUpstream, ask: Ask) -> None:
+async def test_a_delay_lies_between_the_writes(upstream: ScriptedUpstream, ask: HoldEstimate) -> None:
     upstream.script(Reply(["a", "b", "c"], delay_s=0.02))
     before = anyio.current_time()
     await ask()

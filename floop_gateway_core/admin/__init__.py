@@ -1,0 +1,13 @@
+"""Projects, keys and accounts, as the people who run a gateway handle them."""
+
+from floop_gateway_core.admin.service import (
+    MAX_COUNT,
+    Admin,
+    AdminError,
+    KeyRotated,
+    KeyRotatedHook,
+    NewKey,
+    ProjectStatus,
+)
+
+__all__ = ["MAX_COUNT", "Admin", "AdminError", "KeyRotated", "KeyRotatedHook", "NewKey", "ProjectStatus"]

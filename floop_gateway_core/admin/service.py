@@ -1,0 +1,195 @@
+"""Projects, keys and accounts, as the people who run a gateway handle them.
+
+A key is minted here, shown once, and only its digest goes on. A rotation puts the new key in place of the old in one
+transaction; after the commit, in the process that rotated, the host's hook is told, so that a platform can redeploy.
+"""
+
+import inspect
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from floop_gateway_core.clock import Clock, system_clock
+from floop_gateway_core.config import Settings
+from floop_gateway_core.money import format_credits
+from floop_gateway_core.policy.budget import utc_day
+from floop_gateway_core.policy.ledger import MAX_MICROCREDITS, Account
+from floop_gateway_core.stores.base import NoSuchProject, Store
+from floop_gateway_core.types import Microcredits, Project, ProjectSettings
+from floop_gateway_core.wire import keys
+
+__all__ = ["Admin", "AdminError", "KeyRotated", "KeyRotatedHook", "NewKey", "ProjectStatus"]
+
+OWN_ACCOUNT = "project:"
+MAX_COUNT = 10**12
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff]{1,100}")
+
+
+class AdminError(ValueError):
+    """What was asked for cannot be done; the message says why. Nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A project and its new key: the only moment at which the key is known."""
+
+    project: Project
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRotated:
+    """What the host's hook is told."""
+
+    project: str
+    owner: str
+    key_prefix: str
+    key: str = field(repr=False)
+
+
+KeyRotatedHook: TypeAlias = Callable[[KeyRotated], object | Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectStatus:
+    """A project, the limits that hold for it, its account, and what is left of today's budget."""
+
+    project: Project
+    requests_per_minute: int
+    daily_tokens: int
+    account: Account
+    tokens_used_today: int
+    tokens_held_today: int
+
+    @property
+    def tokens_left_today(self) -> int:
+        return max(0, self.daily_tokens - self.tokens_used_today - self.tokens_held_today)
+
+
+class Admin:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        clock: Clock = system_clock,
+        on_key_rotated: KeyRotatedHook | None = None,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._hook = on_key_rotated
+
+    async def create_project(
+        self,
+        name: str,
+        *,
+        owner: str | None = None,
+        settings: ProjectSettings | None = None,
+        credits: Microcredits = Microcredits(0),  # noqa: B008 - a NewType of int
+    ) -> NewKey:
+        """Create a project and its key; raise `AdminError`, or `ProjectExists`, which changes nothing."""
+        _check_name("project", name)
+        if owner is not None:
+            _check_name("owner", owner)
+            if owner.startswith(OWN_ACCOUNT):
+                raise AdminError(f"an owner's name may not start with {OWN_ACCOUNT!r}: that is a project's own account")
+        settings = settings or ProjectSettings()
+        self._check_settings(settings)
+        owner = owner or OWN_ACCOUNT + name
+        _check_balance(await self._store.account(owner), credits)
+        key = _mint()
+        project = await self._store.create_project(
+            name,
+            owner,
+            settings,
+            digest=keys.digest(key),
+            key_prefix=keys.short(key),
+            now=self._clock(),
+            credits=credits,
+        )
+        return NewKey(project, key)
+
+    async def rotate_key(self, name: str) -> NewKey:
+        """Mint a new key and revoke the old one; then tell the hook, whose failure is raised as it is."""
+        key = _mint()
+        project = await self._store.rotate_key(
+            name, digest=keys.digest(key), key_prefix=keys.short(key), now=self._clock()
+        )
+        return NewKey(project, key)
+
+    async def tell_rotation(self, new: NewKey) -> None:
+        """Call the host's hook, of the constructor or of the configuration, if there is one."""
+        hook = self._hook or self._settings.hooks.load("key_rotated")
+        if hook is not None:
+            told = hook(KeyRotated(new.project.name, new.project.owner, new.project.key_prefix, new.key))
+            if inspect.isawaitable(told):
+                await told
+
+    async def change_settings(self, name: str, **changes: object) -> Project:
+        """Change the named settings of a project (`plan`, `requests_per_minute`, `daily_tokens`) and keep the others."""
+        settings = replace((await self._existing(name)).settings, **changes)  # type: ignore[arg-type]
+        self._check_settings(settings)
+        return await self._store.set_project(name, settings)
+
+    async def projects(self) -> list[Project]:
+        return await self._store.projects()
+
+    async def status(self, name: str) -> ProjectStatus:
+        project = await self._existing(name)
+        await self.expire()
+        plan = self._settings.plan(project.settings.plan)
+        used, held = await self._store.day(name, utc_day(self._clock()))
+        return ProjectStatus(
+            project,
+            project.settings.requests_per_minute or plan.requests_per_minute,
+            project.settings.daily_tokens or plan.daily_tokens,
+            await self._store.account(project.owner) or Account(),
+            used,
+            held,
+        )
+
+    async def expire(self) -> int:
+        """Void the holds of processes that died, so that balances and the log tell the truth; say how many."""
+        return await self._store.expire(self._clock())
+
+    async def account(self, owner: str) -> Account:
+        await self.expire()
+        account = await self._store.account(owner)
+        if account is None:
+            raise AdminError(f"there is no account {owner!r}; an account is made with its first project")
+        return account
+
+    async def grant(self, owner: str, credits: Microcredits) -> Account:
+        _check_balance(await self.account(owner), credits)
+        return await self._store.grant_credits(owner, credits, self._clock())
+
+    async def _existing(self, name: str) -> Project:
+        project = await self._store.project(name)
+        if project is None:
+            raise NoSuchProject(name)
+        return project
+
+    def _check_settings(self, settings: ProjectSettings) -> None:
+        if settings.plan not in self._settings.plan_names:
+            known = ", ".join(self._settings.plan_names)
+            raise AdminError(f"plan {settings.plan!r} is not in the configuration; there are: {known}")
+        for what, value in (("rpm", settings.requests_per_minute), ("daily tokens", settings.daily_tokens)):
+            if value is not None and not 1 <= value <= MAX_COUNT:
+                raise AdminError(f"{what} is {value}; it is from 1 to {MAX_COUNT}")
+
+
+def _check_balance(account: Account | None, credits: Microcredits) -> None:
+    if account is not None and credits > MAX_MICROCREDITS - account.posted:
+        raise AdminError(f"the balance would pass {format_credits(MAX_MICROCREDITS)} credits, which is the most")
+
+
+def _check_name(what: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise AdminError(f"{what} {name!r}: a name is 1 to 100 characters without white space, in UTF-8")
+
+
+def _mint() -> str:
+    return keys.KEY_PREFIX + "".join(secrets.choice(keys.KEY_ALPHABET) for _ in range(keys.KEY_LENGTH))

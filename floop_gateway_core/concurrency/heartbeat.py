@@ -1,0 +1,64 @@
+"""Heartbeats: a sign of life for each silent interval of a stream, without touching the read that is under way.
+
+The source is read in a child task that hands its items over; giving up on a hand-over loses nothing, where giving up on a
+read of the source would lose the stream. It costs a task and a hand-over for each item, so it exists only where a host has
+turned heartbeats on.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from types import TracebackType
+from typing import Generic, TypeVar
+
+import anyio
+
+from floop_gateway_core.concurrency.background import BackgroundTask
+
+__all__ = ["WithHeartbeats"]
+
+T = TypeVar("T")
+READ_AHEAD = 16
+
+
+class WithHeartbeats(Generic[T]):
+    """`async with` it and iterate, in one task; leaving it closes the source. `beat` comes every `every_s` of silence."""
+
+    def __init__(self, source: AsyncGenerator[T, None], every_s: float, beat: T) -> None:
+        self._source = source
+        self._every_s = every_s
+        self._beat = beat
+        self._reader = BackgroundTask(self._read)
+        self._send, self._receive = anyio.create_memory_object_stream[T | Exception](READ_AHEAD)
+
+    async def __aenter__(self) -> "WithHeartbeats[T]":
+        await self._reader.__aenter__()
+        return self
+
+    async def _read(self, _: anyio.CancelScope) -> None:
+        async with aclosing(self._source), self._send:
+            try:
+                async for item in self._source:
+                    await self._send.send(item)
+            except Exception as error:
+                with suppress(anyio.BrokenResourceError):  # nobody reads on
+                    await self._send.send(error)
+
+    def __aiter__(self) -> "WithHeartbeats[T]":
+        return self
+
+    async def __anext__(self) -> T:
+        item: T | Exception = self._beat
+        with anyio.move_on_after(self._every_s):
+            try:
+                item = await self._receive.receive()
+            except anyio.EndOfStream:
+                raise StopAsyncIteration from None
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        self._receive.close()
+        return await self._reader.__aexit__(kind, error, traceback)

@@ -1,0 +1,328 @@
+"""`gateway.toml`, typed: what may be set, what it may be, and what a mistake is told (contract: Command and configuration).
+
+A mistake names the file, the key, the value and what is allowed. Secrets never stand in the file: a deployment names the
+environment variable that holds its key. This module only describes; `gateway` builds the parts.
+"""
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from floop_gateway_core.policy.auto.classify import DEFAULT as DEFAULT_THRESHOLDS
+from floop_gateway_core.policy.auto.classify import Thresholds
+from floop_gateway_core.policy.pricing import Prices, parse_rate
+from floop_gateway_core.policy.routes import Routes
+from floop_gateway_core.policy.tokens.estimate import VOCABULARIES
+
+__all__ = ["ConfigError", "DeploymentSettings", "HookSettings", "PlanSettings", "Settings", "UpstreamSettings"]
+
+CONFIG_VARIABLE = "FLOOP_GATEWAY_CONFIG"
+DEFAULT_FILE = "gateway.toml"
+DEFAULT_STORE = "sqlite:///floop-gateway.db"
+ECHO_MICROCREDITS_PER_TOKEN = 1250
+
+ProviderName = Literal["openai", "anthropic", "gemini", "echo"]
+VOCABULARY_OF: Mapping[ProviderName, str] = {
+    "openai": "o200k",
+    "anthropic": "claude",
+    "gemini": "gemini",
+    "echo": "o200k",
+}
+THINKING_ALLOWANCES: Mapping[str, int] = {
+    "minimal": 2_048,
+    "low": 4_096,
+    "medium": 8_192,
+    "high": 16_384,
+    "xhigh": 32_768,
+    "max": 65_536,
+}
+DEFAULT_THINKING_ALLOWANCE = 16_384
+
+
+class ConfigError(ValueError):
+    """The configuration cannot serve; the message is for the person who wrote it."""
+
+
+def _rate(value: object) -> int:
+    """A rate is read through its decimal text: 0.1 means a tenth, not the nearest binary fraction."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        raise ValueError("must be a number of micro-credits a token")
+    return parse_rate(value if isinstance(value, Decimal | int | str) else Decimal(repr(value)))
+
+
+Rate = Annotated[int, BeforeValidator(_rate)]
+Count = Annotated[int, Field(ge=1, le=10**12)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PlanSettings(_Model):
+    """A project's plan; a project may have its own requests per minute and daily tokens."""
+
+    requests_per_minute: Count = 10
+    daily_tokens: Count = 10_000
+    input_tokens: Count = 128_000
+    output_tokens: Count = 4_096
+
+
+class DeploymentSettings(_Model):
+    provider: ProviderName
+    model: str = ""
+    base_url: str | None = None
+    api_key_env: str | None = None
+    microcredits_per_token: Rate | None = None
+    input_microcredits_per_token: Rate | None = None
+    output_microcredits_per_token: Rate | None = None
+    cached_input_microcredits_per_token: Rate | None = None
+    reasoning_microcredits_per_token: Rate | None = None
+    vocabulary: str | None = None
+    send_temperature: bool = True
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    thinking_tokens: Annotated[int, Field(ge=1)] | None = None
+    thinking: str | None = None
+    thinking_allowance_tokens: Annotated[int, Field(ge=0)] | None = None
+    first_event_s: Seconds | None = None
+    between_events_s: Seconds | None = None
+    words_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.provider != "echo":
+            if not self.model:
+                raise ValueError("model is missing: the provider's own name of the model")
+            if self.microcredits_per_token is None and (
+                self.input_microcredits_per_token is None or self.output_microcredits_per_token is None
+            ):
+                raise ValueError(
+                    "a price is missing: microcredits_per_token, or input_microcredits_per_token and "
+                    "output_microcredits_per_token; 0 is a price"
+                )
+        if self.vocabulary is not None and self.vocabulary not in VOCABULARIES:
+            raise ValueError(f"vocabulary is {self.vocabulary!r}; allowed are {', '.join(VOCABULARIES)}")
+        if self.thinking is not None and self.thinking_tokens is not None:
+            raise ValueError("thinking and thinking_tokens are both set; a deployment takes one of them")
+        if self.provider == "openai" and self.thinking_tokens is not None:
+            raise ValueError("thinking_tokens is not for openai; use thinking, an effort")
+        if self.thinking_allowance_tokens is not None and self.thinking is None:
+            raise ValueError("thinking_allowance_tokens goes with thinking; thinking_tokens is an allowance itself")
+        if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base_url is {self.base_url!r}; it starts with http:// or https://")
+        return self
+
+    @property
+    def prices(self) -> Prices:
+        """A rate of a kind goes before the flat one; cached input and reasoning default to input and output."""
+        flat = self.microcredits_per_token or 0
+        of_input = flat if self.input_microcredits_per_token is None else self.input_microcredits_per_token
+        of_output = flat if self.output_microcredits_per_token is None else self.output_microcredits_per_token
+        cached, reasoning = self.cached_input_microcredits_per_token, self.reasoning_microcredits_per_token
+        return Prices(
+            of_input, of_output, of_input if cached is None else cached, of_output if reasoning is None else reasoning
+        )
+
+    @property
+    def thinking_allowance(self) -> int:
+        """What may be thought on top of `max_tokens`."""
+        if self.thinking_tokens is not None:
+            return self.thinking_tokens
+        if self.thinking is None:
+            return 0
+        if self.thinking_allowance_tokens is not None:
+            return self.thinking_allowance_tokens
+        return THINKING_ALLOWANCES.get(self.thinking, DEFAULT_THINKING_ALLOWANCE)
+
+
+class UpstreamSettings(_Model):
+    """`heartbeat_s` and `hedge_after_s` of 0 turn heartbeats and hedging off."""
+
+    attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    connect_s: Seconds = 5.0
+    first_event_s: Seconds = 30.0
+    between_events_s: Seconds = 30.0
+    total_s: Seconds = 300.0
+    breaker_failures: Annotated[int, Field(ge=1, le=1000)] = 5
+    breaker_window_s: Seconds = 60.0
+    breaker_cool_down_s: Seconds = 60.0
+    heartbeat_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    hedge_after_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+class AutoSettings(_Model):
+    """Where `auto` turns from `fast` to `smart`, and from there to `reason`, on the classifier's score."""
+
+    smart_from: Annotated[float, Field(ge=0, le=1)] | None = None
+    reason_from: Annotated[float, Field(ge=0, le=1)] | None = None
+    deadline_s: Seconds = 1.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        self.thresholds  # noqa: B018 - raises where the two are out of order
+        return self
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return Thresholds(
+            DEFAULT_THRESHOLDS.smart_from if self.smart_from is None else self.smart_from,
+            DEFAULT_THRESHOLDS.reason_from if self.reason_from is None else self.reason_from,
+        )
+
+
+# It stands in a header, so no other characters.
+Name = Annotated[str, Field(pattern=r"^[!-~]{1,100}$")]
+Reference = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
+
+
+class HookSettings(_Model):
+    """Each is `module:callable`."""
+
+    key_rotated: Reference | None = None
+    lifecycle: Reference | None = None
+
+    def load(self, name: Literal["key_rotated", "lifecycle"]) -> Callable[..., Any] | None:
+        """Import a hook, None where none is set; raise `ConfigError` where it cannot be."""
+        reference: str | None = getattr(self, name)
+        if reference is None:
+            return None
+        module, _, path = reference.partition(":")
+        try:
+            hook: object = import_module(module)
+            for part in path.split("."):
+                hook = getattr(hook, part)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"hooks.{name} = {reference!r}: {error}") from error
+        if not callable(hook):
+            raise ConfigError(f"hooks.{name} = {reference!r}: is not callable")
+        return hook
+
+
+def _built_in_deployments() -> dict[str, DeploymentSettings]:
+    return {"echo": DeploymentSettings(provider="echo", microcredits_per_token=ECHO_MICROCREDITS_PER_TOKEN)}
+
+
+def _built_in_routes() -> dict[str, list[str]]:
+    return {"fast": ["echo"], "smart": ["echo"], "reason": ["echo"]}
+
+
+class Settings(_Model):
+    """The whole configuration. Deployments and routes, where given, replace the built-in ones."""
+
+    store: Annotated[str, Field(pattern=r"^(memory://|sqlite:///.+)$")] = DEFAULT_STORE
+    body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 8_388_608
+    body_s: Seconds = 30.0
+    plans: dict[str, PlanSettings] = Field(default_factory=dict)
+    deployments: dict[Name, DeploymentSettings] = Field(default_factory=_built_in_deployments)
+    routes: dict[Name, list[str]] = Field(default_factory=_built_in_routes)
+    upstream: UpstreamSettings = UpstreamSettings()
+    auto: AutoSettings = AutoSettings()
+    hooks: HookSettings = HookSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _replaced_together(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and ("deployments" in value) != ("routes" in value):
+            given, missing = ("deployments", "routes") if "deployments" in value else ("routes", "deployments")
+            raise ValueError(f"{given} replace the built-in ones, so {missing} must be given too")
+        return value
+
+    @model_validator(mode="after")
+    def _routes_lead_somewhere(self) -> Self:
+        Routes(self.routes, tuple(self.deployments))
+        return self
+
+    def plan(self, name: str) -> PlanSettings:
+        """Give a plan; a name that the configuration no longer has falls back to `default`."""
+        return self.plans.get(name) or self.plans.get("default") or PlanSettings()
+
+    @property
+    def plan_names(self) -> list[str]:
+        return sorted({"default", *self.plans})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a file; raise `ConfigError` with one line for each mistake."""
+        try:
+            text = Path(path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        try:
+            value = tomllib.loads(text, parse_float=Decimal)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path}: is not TOML: {error}") from error
+        return cls.read(_plain(value), source=str(path))
+
+    @classmethod
+    def read(cls, value: Mapping[str, Any], *, source: str) -> Self:
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            lines = [_explain(source, value, one) for one in error.errors(include_url=False)]
+            raise ConfigError("\n".join(lines)) from None
+
+    @classmethod
+    def find(cls, path: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> tuple[Self, str]:
+        """Load the file that is named, else `$FLOOP_GATEWAY_CONFIG`, else `gateway.toml` if it is there.
+
+        Gives the settings and what they came from.
+        """
+        named = path or environ.get(CONFIG_VARIABLE) or (DEFAULT_FILE if Path(DEFAULT_FILE).is_file() else None)
+        return (cls.load(named), str(named)) if named else (cls(), "built-in defaults")
+
+
+def _plain(value: Any, key: str = "") -> Any:
+    """Keep decimals for rates, where every digit counts, and make other decimals floats."""
+    if isinstance(value, dict):
+        return {name: _plain(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return float(value) if isinstance(value, Decimal) and not key.endswith("microcredits_per_token") else value
+
+
+def _explain(source: str, value: Any, error: Any) -> str:
+    """Say: file: key = value: what is allowed."""
+    location = error["loc"]
+    found: Any = value
+    for part in location:
+        found = found.get(part, _ABSENT) if isinstance(found, Mapping) else _item(found, part)
+    where = ".".join(map(str, location))
+    match error["type"]:
+        case "extra_forbidden":
+            what = f"there is no such key; allowed are {', '.join(_keys_beside(location))}"
+        case "missing":
+            what = "is missing"
+        case _:
+            what = error["msg"].removeprefix("Value error, ")
+    shown = "" if found is _ABSENT or isinstance(found, Mapping | list) else f" = {_literal(found)}"
+    return f"{source}: {where}{shown}: {what}" if where else f"{source}: {what}"
+
+
+def _keys_beside(location: Sequence[int | str]) -> list[str]:
+    sections: Mapping[str, type[_Model]] = {
+        "plans": PlanSettings,
+        "deployments": DeploymentSettings,
+        "upstream": UpstreamSettings,
+        "auto": AutoSettings,
+        "hooks": HookSettings,
+    }
+    return list(sections.get(str(location[0]) if len(location) > 1 else "", Settings).model_fields)
+
+
+_ABSENT = object()
+
+
+def _item(found: Any, part: Any) -> Any:
+    return found[part] if isinstance(found, list) and isinstance(part, int) and part < len(found) else _ABSENT
+
+
+def _literal(value: Any) -> str:
+    text = str(value) if isinstance(value, Decimal) else repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -1,0 +1,81 @@
+"""What is judged of a call before any money is held: its kind, and its size for each vocabulary of its route.
+
+Judging is pure but not free. A long text is judged in a worker thread, so that it never holds the event loop for more than
+a few milliseconds.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from floop_gateway_core.engine.routing import Classifier, Engine
+from floop_gateway_core.policy.auto.classify import Classification, classify
+from floop_gateway_core.policy.tokens.estimate import TokenEstimate, estimate_messages, estimate_tokens
+from floop_gateway_core.types import Call
+
+__all__ = ["choose_alias", "estimate_input", "prepare", "run_cpu_bound"]
+
+log = logging.getLogger("floop_gateway")
+
+T = TypeVar("T")
+INLINE_CHARACTERS = 16_000
+
+
+async def run_cpu_bound(characters: int, work: Callable[[], T]) -> T:
+    """Run pure work here where it is short, in a worker thread where it is not."""
+    if characters <= INLINE_CHARACTERS:
+        return work()
+    return await anyio.to_thread.run_sync(work)
+
+
+def characters_of(call: Call) -> int:
+    return len(call.system or "") + sum(len(part.text) for message in call.messages for part in message.content)
+
+
+async def prepare(engine: Engine) -> None:
+    """Read the tables of the estimator and of the classifier: tens of milliseconds that the first request need not wait."""
+    names = {deployment.vocabulary for deployment in engine.deployments.values()}
+
+    def read() -> None:
+        for name in names:
+            estimate_tokens("x", name)
+        if engine.classifier is None:
+            classify([])
+
+    await anyio.to_thread.run_sync(read)
+
+
+async def estimate_input(call: Call, vocabularies: Iterable[str]) -> Mapping[str, TokenEstimate]:
+    """Estimate the input's tokens once for each vocabulary."""
+    names = tuple(dict.fromkeys(vocabularies))
+    return await run_cpu_bound(
+        characters_of(call) * len(names),
+        lambda: {name: estimate_messages(call.messages, call.system, name) for name in names},
+    )
+
+
+async def choose_alias(engine: Engine, call: Call) -> Classification:
+    """Ask the classifier; `smart` where a host's own is too slow or fails."""
+    classifier = engine.classifier
+    if classifier is None:
+        ours = partial(classify, call.messages, call.system, thresholds=engine.thresholds)
+        return await run_cpu_bound(characters_of(call), ours)
+    judged: Classification | None = None
+    try:
+        with anyio.move_on_after(engine.classifier_s):
+            judged = await _ask_host(classifier, call)
+    except Exception:
+        log.exception("the classifier failed; smart is taken")
+    return judged or Classification("smart", 0.5, (("classifier_unavailable", 1.0),))
+
+
+async def _ask_host(classifier: Classifier, call: Call) -> Classification:
+    if inspect.iscoroutinefunction(classifier):
+        return await classifier(call.messages, call.system)  # type: ignore[no-any-return]
+    judged = await anyio.to_thread.run_sync(partial(classifier, call.messages, call.system), abandon_on_cancel=True)
+    return judged if isinstance(judged, Classification) else await judged

@@ -1,0 +1,151 @@
+"""One request's way along its route: which deployment is tried next, and when.
+
+It asks `policy.retry` what follows a fault and each deployment's breaker whether it may be tried; a deployment whose
+breaker is open is passed over and costs no attempt. All state changes happen here, without awaiting anything.
+
+A stop that is being made is *under way* until it comes back: `succeeded`, `failed` or `dropped`. There is one, or, where a
+hedge was started, two; only when the last of them has failed is the next one looked for. A hedge that came second has not
+failed, and one that failed first is passed over only where its failure says so.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from floop_gateway_core.engine.routing import Deployment
+from floop_gateway_core.policy.breaker import BreakerState, CircuitBreaker, Permit
+from floop_gateway_core.policy.retry import Failover, FaultKind, GiveUp, RetrySame, next_step
+from floop_gateway_core.providers.base import UpstreamFault
+
+__all__ = ["AttemptSchedule", "PlannedAttempt"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlannedAttempt:
+    """One attempt to make: wait `delay_s`, then try `deployment`, and give the permit back."""
+
+    deployment: Deployment
+    permit: Permit
+    delay_s: float = 0.0
+
+
+class AttemptSchedule:
+    """`stop` is the next attempt to make, or None. `on_state_change` is called when a breaker changes state."""
+
+    def __init__(
+        self,
+        route: Sequence[Deployment],
+        breakers: Mapping[str, CircuitBreaker],
+        *,
+        attempts: int,
+        now: float,
+        on_state_change: Callable[[str, BreakerState], None],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._ahead = list(route)
+        self._breakers = breakers
+        self._attempts_left = attempts
+        self._tries: Counter[str] = Counter()
+        self._on_turn = on_state_change
+        self._jitter = jitter
+        self._under_way: list[PlannedAttempt] = []
+        self.stop: PlannedAttempt | None = self._pass_over(now)
+
+    def hedge(self, now: float) -> PlannedAttempt | None:
+        """Give the next deployment's stop beside the one under way; None where none is left to ask."""
+        for deployment in self._ahead[1:]:
+            if (stop := self._admitted(deployment, now)) is not None:
+                return stop
+        return None
+
+    def succeeded(self, stop: PlannedAttempt, now: float) -> None:
+        with self._given_back(stop, now) as breaker:
+            breaker.success(stop.permit)
+
+    def failed(self, stop: PlannedAttempt, fault: UpstreamFault, now: float, time_left_s: float) -> None:
+        """Count the failure; where nothing else is under way, find the next stop."""
+        with self._given_back(stop, now) as breaker:
+            if fault.fault.counts:
+                breaker.failure(stop.permit, now)
+            else:
+                breaker.cancel(stop.permit)
+        if not self._under_way:
+            self.stop = self._after(stop.deployment, fault, now, time_left_s)
+        elif stop.deployment is self._ahead[0]:
+            self._go_to(self._under_way[0].deployment)
+        elif fault.fault is FaultKind.UNUSABLE or fault.again is False:
+            self._ahead.remove(stop.deployment)
+
+    def dropped(self, stop: PlannedAttempt, now: float) -> None:
+        """Another one came first, or nobody waits any more: it counts neither way."""
+        with self._given_back(stop, now) as breaker:
+            breaker.cancel(stop.permit)
+        if self._under_way and stop.deployment is self._ahead[0]:
+            self._go_to(self._under_way[0].deployment)
+
+    def close(self, now: float) -> None:
+        """Give back the permits of stops that will not be made, or were cut short."""
+        for stop in tuple(self._under_way):
+            self.dropped(stop, now)
+
+    def cool_down_left_s(self, route: Sequence[Deployment], now: float) -> float:
+        """Seconds until the first of the route's breakers lets a probe pass."""
+        return min(self._breakers[deployment.id].cool_down_left_s(now) for deployment in route)
+
+    def _after(
+        self, deployment: Deployment, fault: UpstreamFault, now: float, time_left_s: float
+    ) -> PlannedAttempt | None:
+        behind = [one for one in self._ahead if one is not deployment and self._breakers[one.id].state(now) != "open"]
+        step = next_step(
+            fault.fault,
+            attempts_left=self._attempts_left,
+            tries_here=self._tries[deployment.id],
+            deployments_left=len(behind),
+            time_left_s=time_left_s,
+            jitter=self._jitter(),
+            retry_after_s=fault.retry_after_s,
+            again=fault.again,
+        )
+        match step:
+            case GiveUp():
+                return None
+            case Failover():
+                self._ahead.remove(deployment)
+                return self._pass_over(now)
+            case RetrySame(delay_s):
+                # It may have tripped on this very failure, so the same deployment, too, is asked for anew.
+                return self._pass_over(now, delay_s)
+
+    def _go_to(self, deployment: Deployment) -> None:
+        del self._ahead[: self._ahead.index(deployment)]
+
+    def _pass_over(self, now: float, delay_s: float = 0.0) -> PlannedAttempt | None:
+        """Find the first deployment ahead whose breaker lets us pass; the wait is only for the one we are at."""
+        while self._ahead and self._attempts_left:
+            if (stop := self._admitted(self._ahead[0], now, delay_s)) is not None:
+                return stop
+            del self._ahead[0]
+            delay_s = 0.0
+        return None
+
+    def _admitted(self, deployment: Deployment, now: float, delay_s: float = 0.0) -> PlannedAttempt | None:
+        """Start a stop there, where an attempt is left and the breaker lets us pass."""
+        permit = self._breakers[deployment.id].admit(now) if self._attempts_left else None
+        if permit is None:
+            return None
+        self._attempts_left -= 1
+        self._tries[deployment.id] += 1
+        stop = PlannedAttempt(deployment, permit, delay_s)
+        self._under_way.append(stop)
+        return stop
+
+    @contextmanager
+    def _given_back(self, stop: PlannedAttempt, now: float) -> Iterator[CircuitBreaker]:
+        self._under_way.remove(stop)
+        breaker = self._breakers[stop.deployment.id]
+        before = breaker.generation
+        yield breaker
+        if breaker.generation != before:
+            self._on_turn(stop.deployment.id, breaker.state(now))

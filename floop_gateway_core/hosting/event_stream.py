@@ -1,0 +1,91 @@
+"""A host's own events as an SSE stream: frames, heartbeats, and an end of the source when the client has left.
+
+`framed` is what the adapters' responses are made of. Events are `ServerSentEvent` values, or strings, which are the data
+of unnamed ones. A source is any iterable or async iterable; a plain one is read in worker threads, for it may block.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing, asynccontextmanager
+from typing import TypeAlias, cast
+
+import anyio
+import anyio.to_thread
+from anyio.lowlevel import RunVar
+
+from floop_gateway_core.concurrency.heartbeat import WithHeartbeats
+from floop_gateway_core.wire.sse import ServerSentEvent, SSEEncoder
+
+__all__ = ["Event", "Events", "framed", "last_event_id", "source_of"]
+
+MAX_SILENT_SOURCES = 1000
+_DONE = object()
+
+Event: TypeAlias = ServerSentEvent | str
+Events: TypeAlias = AsyncIterable[Event] | Iterable[Event]
+Source: TypeAlias = Events | Callable[[str], Events]
+
+
+def last_event_id(headers: Iterable[tuple[str, str]]) -> str:
+    """Give the id of the last event that a client which comes back has seen; empty where it says none."""
+    found = [value for name, value in headers if name.lower() == "last-event-id"]
+    return found[-1] if found else ""
+
+
+def source_of(source: Source, headers: Iterable[tuple[str, str]]) -> Events:
+    """Give the events; a source that is a function is called with the request's `Last-Event-ID`."""
+    return source(last_event_id(headers)) if callable(source) else source
+
+
+@asynccontextmanager
+async def framed(events: Events, heartbeat_s: float = 0.0) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Give the frames, one for each event, and a comment for each `heartbeat_s` of silence (0: none).
+
+    Leaving the block closes the source, in the task that entered it, also where nothing was read.
+    """
+    encoder = SSEEncoder()
+    source = aiter(events) if isinstance(events, AsyncIterable) else _Threaded(iter(events))
+    try:
+        async with aclosing(_frames(source, encoder)) as frames:
+            if not heartbeat_s:
+                yield frames
+                return
+            async with WithHeartbeats(frames, heartbeat_s, encoder.comment("keep-alive")) as beating:
+                yield beating
+    finally:
+        if (close := getattr(source, "aclose", None)) is not None:
+            await close()
+
+
+async def _frames(source: AsyncIterator[Event], encoder: SSEEncoder) -> AsyncGenerator[bytes, None]:
+    async for event in source:
+        yield encoder.frame(event)
+
+
+class _Threaded:
+    """A plain iterator, read and closed in worker threads of its own: it may be silent for long."""
+
+    _limiter: RunVar[anyio.CapacityLimiter] = RunVar("floop_gateway_source_threads")
+
+    def __init__(self, events: Iterator[Event]) -> None:
+        self._events = events
+
+    def __aiter__(self) -> "_Threaded":
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self._in_thread(next, self._events, _DONE)
+        if event is _DONE:
+            raise StopAsyncIteration
+        return cast(Event, event)
+
+    async def aclose(self) -> None:
+        if (close := getattr(self._events, "close", None)) is not None:
+            with anyio.CancelScope(shield=True):
+                await self._in_thread(close)
+
+    async def _in_thread(self, function: Callable[..., object], *args: object) -> object:
+        limiter = self._limiter.get(None)
+        if limiter is None:
+            limiter = anyio.CapacityLimiter(MAX_SILENT_SOURCES)
+            self._limiter.set(limiter)
+        return await anyio.to_thread.run_sync(function, *args, limiter=limiter)

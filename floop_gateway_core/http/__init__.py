@@ -1,0 +1,1 @@
+"""One HTTP exchange, independent of any framework: reading the body and writing the reply."""

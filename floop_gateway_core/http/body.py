@@ -1,0 +1,57 @@
+"""Pulling a request's body: up to a cap, within a time; and dropping what a refused client still sends.
+
+The body is asked for only after key and rate are settled, so a stranger's megabytes are never kept.
+"""
+
+import anyio
+
+from floop_gateway_core.errors import ErrorCode, Refusal
+from floop_gateway_core.wire.messages import BodyReader, ClientDisconnected, GatewayRequest
+
+__all__ = ["drain", "may_have_body", "read_body"]
+
+DRAIN_BYTES = 64 * 1024 * 1024
+DRAIN_TIMEOUT_S = 5.0
+
+
+async def read_body(request: GatewayRequest, *, cap_bytes: int, limit_s: float) -> bytes | Refusal:
+    """Give the whole body, or the refusal of one that is too long or too slow. Raises `ClientDisconnected`."""
+    if _declared(request) > cap_bytes:
+        return _too_long(cap_bytes)
+    if isinstance(request.body, bytes):
+        return request.body if len(request.body) <= cap_bytes else _too_long(cap_bytes)
+    body = bytearray()
+    with anyio.move_on_after(limit_s):
+        while chunk := await request.body.read():
+            body += chunk
+            if len(body) > cap_bytes:
+                return _too_long(cap_bytes)
+        return bytes(body)
+    return Refusal(ErrorCode.INVALID_BODY, f"The body did not come within {limit_s:g} s. Send it whole, and sooner.")
+
+
+def _declared(request: GatewayRequest) -> int:
+    lengths = request.header("content-length")
+    return int(lengths[0]) if lengths and lengths[0].isascii() and lengths[0].isdigit() and len(lengths[0]) < 19 else 0
+
+
+def _too_long(cap_bytes: int) -> Refusal:
+    return Refusal(ErrorCode.INPUT_TOO_LARGE, f"The body is longer than {cap_bytes} bytes. Send a shorter input.")
+
+
+def may_have_body(request: GatewayRequest) -> bool:
+    """Whether a client may still be sending; HTTP/1 says so in a header, HTTP/2 need not."""
+    return not isinstance(request.body, bytes) and request.header("content-length") != ["0"]
+
+
+async def drain(body: bytes | BodyReader) -> None:
+    """Read and drop what is still coming, so that the client sees the answer and not a reset connection."""
+    if isinstance(body, bytes):
+        return
+    left = DRAIN_BYTES
+    try:
+        with anyio.move_on_after(DRAIN_TIMEOUT_S):
+            while left > 0 and (chunk := await body.read()):
+                left -= len(chunk)
+    except ClientDisconnected:
+        pass

@@ -1,0 +1,1 @@
+"""What happens to a request, as events that a host can listen to."""

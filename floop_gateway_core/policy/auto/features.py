@@ -1,0 +1,223 @@
+"""What `classify` sees of a request: named numbers, read in one pass over a bounded window.
+
+Decides nothing. It must never hold or return the text itself, and its work must not grow with the text: it reads
+`WINDOW` characters of the last user turn (head and tail), `CONTEXT` of the system prompt and of the turn before.
+
+Theory. A request is an *instruction* and, often, *material* that the instruction is about (`_parts`). What the
+instruction names (`in.*`, `lead.*`, `tail.*`) and what the material is about (`body.*`) are different things to see.
+"""
+
+import re
+from collections.abc import Sequence
+
+from floop_gateway_core.policy.auto.cues import EASY, TASKS, Segment, segments
+from floop_gateway_core.policy.auto.parts import commanded, lead, part
+from floop_gateway_core.types import Message
+
+WINDOW = 2_400
+"""Characters read of the last user turn: half from its head, half from its tail."""
+
+CONTEXT = 800
+"""Characters read of the system prompt, and of the user turn before the last."""
+
+_SMALL = frozenset({"ask_fact", "define", "how_many", "chitchat"})
+
+_SPACES = re.compile(r"[ \t]{2,}|\t")
+_OPTION = re.compile(r"(?:^|\n|\s)[\(（]?([a-hａ-ｈ])[\)）.．:：、]\s?(?=\S)", re.IGNORECASE)
+_MARKED = re.compile(r"[bｂ][)）.．:：、]")  # no second option without this
+_LISTED = re.compile(r"\n\s{0,4}(?:\d{1,2}[.)、]|[-*•])\s")
+_SOURCE = re.compile(
+    r"^\s{0,8}(?:def |class |async (?:def|function) |function |func |fn |import |from \w+ import|#include|public |private "
+    r"|/\*\*|//|<\?php|package |using |const |let |var |select .{1,80} from )",
+    re.MULTILINE,
+)
+
+_OUTER = frozenset({('"', '"'), ("'", "'"), ("“", "”"), ("«", "»"), ("„", "“"), ("「", "」"), ("『", "』")})
+_MANY = (0.0, 1.0, 1.5, 1.8, 2.0)
+"""What n mentions of a concept count: the second says less than the first, the fifth nothing."""
+
+
+def _unwrapped(text: str) -> str:
+    """Take off quotation marks that stand around the whole of a text."""
+    if text[:3] in ('"""', "'''", "```") and len(text) > 6 and text.endswith(text[:3]):
+        return text[3:-3].strip()
+    if len(text) < 2 or (text[0], text[-1]) not in _OUTER:
+        return text
+    inner = text.find(text[-1], 1, len(text) - 1)
+    if inner > 0 and not text[inner - 1].isspace():
+        return text  # the first quotation closes inside, so the outer marks are not a pair
+    return text[1:-1].strip()
+
+
+def _window(text: str) -> str:
+    """Return the head and the tail of a text, in lower case, with spaces, line ends and outer quotes made plain."""
+    if len(text) > WINDOW:
+        text = text[: WINDOW // 2] + "\n\n" + text[-WINDOW // 2 :]
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\x00", " ").replace("\u00a0", " ").strip()
+    if "  " in text or "\t" in text:
+        text = _SPACES.sub(" ", text)
+    return _unwrapped(text).lower().replace("\u0307", "")  # the dot that lower() leaves of a Turkish capital
+
+
+def _weigh(part: list[Segment]) -> dict[str, float]:
+    """How much of a part each concept is: its first mention counts 1, many in a long part no more than in a short."""
+    counts: dict[str, int] = {}
+    words = 0
+    if not part:
+        return {}
+    for segment in part:
+        words += segment.words
+        for concept in segment.concepts:
+            counts[concept] = counts.get(concept, 0) + 1
+    share = 30 / max(words, 30)
+    counts.pop("greet", None)
+    return {concept: min(_MANY[min(count, 4)], count * share * 1.5) for concept, count in counts.items()}
+
+
+def _turns(messages: Sequence[Message]) -> tuple[str, str]:
+    """Return the last user turn that says something, and the one before it; an empty text where there is none."""
+    found: list[str] = []
+    for message in reversed(messages):
+        if message.role == "user" and message.content:
+            text = message.text
+            if text and not (text[:WINDOW].isspace() and text[-WINDOW:].isspace()):
+                found.append(text)
+                if len(found) == 2:
+                    break
+    return (found[0] if found else ""), (found[1] if len(found) > 1 else "")
+
+
+def features(messages: Sequence[Message], system: str | None) -> dict[str, float]:
+    """Name what is to be seen in a request: concepts by where they stand, and the shape of the text."""
+    full, before = _turns(messages)
+    text = _window(full)
+    found = segments(text)
+    parts = part(found, len(text))
+    prompts = "\n".join(
+        message.text[:CONTEXT] for message in messages[:3] if message.role == "system" and message.content
+    )
+    background = segments(_window((system or "")[:CONTEXT] + "\n" + prompts[:CONTEXT])) if system or prompts else []
+    seen: dict[str, float] = {}
+    if background:
+        anew = commanded(parts, background, len(text))
+        if anew is None:
+            seen.update(_background(background))
+        else:
+            parts = anew
+    head, tail, body = parts
+    first, second = lead(head)
+    last, later = lead(tail)
+    if first:
+        seen["lead." + first] = 1.0
+        if second:
+            seen["then." + second] = 1.0
+            if first == "make":
+                seen["make." + second] = 1.0
+    if last:
+        seen["tail." + last] = 1.0
+        if last == "make" and later:
+            seen["make." + later] = 1.0
+    inside = _weigh(head + tail)
+    for concept, weight in inside.items():
+        seen["in." + concept] = weight
+    for concept, weight in _weigh(body).items():
+        seen["body." + concept] = weight
+    size = sum(segment.words + segment.numbers for segment in head + tail + body)
+    if before and not first and not last and size < 12:
+        for concept in _weigh(segments(_window(before[:CONTEXT]))):
+            if concept in TASKS:
+                seen["prev." + concept] = 1.0
+    easy = (first in EASY and parts.asked) or last in EASY
+    if "code" in inside and not easy and first not in _SMALL:
+        seen["work_on_code"] = 1.0
+    if easy and body:
+        seen["easy_about"] = 1.0
+    signs = sum(segment.marks for segment in body)
+    if not easy and signs >= 6 and signs * 3 >= sum(segment.words for segment in body):
+        seen["on_source"] = 1.0
+    if _SOURCE.match(text) and not easy:
+        seen["source_first"] = 1.0
+    seen.update(_shape(full, text, head, tail, body, inside, size))
+    if not (head or tail or body):
+        seen["only_polite"] = 1.0
+    elif not first and not last and size < 12:
+        seen["no_task_short"] = 1.0
+    return seen
+
+
+def _background(background: list[Segment]) -> dict[str, float]:
+    """Describe a system prompt beside which the turn has a task of its own."""
+    own, second = lead(background)
+    seen = {"sys.lead." + own: 1.0} if own else {}
+    if second:
+        seen["sys.then." + second] = 1.0
+    return seen | {"sys." + concept: weight for concept, weight in _weigh(background).items() if concept in TASKS}
+
+
+def _shape(
+    full: str,
+    text: str,
+    head: list[Segment],
+    tail: list[Segment],
+    body: list[Segment],
+    inside: dict[str, float],
+    size: int,
+) -> dict[str, float]:
+    """Describe the text's form: how long, how many numbers, signs, options, listed points, whether source code."""
+    shape: dict[str, float] = {}
+    every = set(inside)
+    asked = head + tail
+    numbers = sum(segment.numbers for segment in asked)
+    others = sum(segment.numbers for segment in body)
+    marks = sum(segment.marks for segment in asked) + sum(segment.marks for segment in body)
+    options = len(_OPTION.findall(text)) if size < 700 and _MARKED.search(text) else 0
+    lines = "\n" in text
+    listed = len(_LISTED.findall(text)) if lines else 0
+    long = max(size, len(full) // 6 if len(full) > WINDOW else 0)
+    shape["length"] = min(_log2(long), 10.0) / 4
+    shape["asked_length"] = min(_log2(sum(segment.words for segment in asked)), 7.0) / 3
+    shape["numbers"] = min(_log2(numbers), 4.0) / 2
+    shape["numbers_body"] = min(_log2(others), 5.0) / 2
+    shape["signs"] = min(marks / (size + 4), 1.0) * 2
+    shape["clauses"] = min(text.count(",") + text.count("，") + text.count("、") + text.count("،"), 12) / 6
+    if options >= 2:
+        shape["options"] = 1.0
+    if listed >= 2:
+        shape["listed"] = min(listed, 8) / 4
+    if _SOURCE.search(text) if lines else _SOURCE.match(text):
+        shape["source"] = 1.0
+    if text.count("|") > 5:
+        shape["table"] = 1.0
+    if "?" in text or "？" in text or "؟" in text:
+        shape["question"] = 1.0
+        if asked and any(segment.sign[:1] in ("?", "？", "؟") for segment in asked):
+            shape["asked_question"] = 1.0
+    if any(segment.quoted for segment in body):
+        shape["quoted"] = 1.0
+    if body:
+        shape["has_body"] = 1.0
+    if numbers >= 2:
+        if "how_many" in every:
+            shape["story_sum"] = 1.0
+        if "solve" in every or "math" in every:
+            shape["hard_sum"] = 1.0
+    elif numbers <= 1 and others == 0 and "how_many" in every and size < 12:
+        shape["count_fact"] = 1.0
+    if "code" in every and "make" in every:
+        shape["make_code"] = 1.0
+    if "longform" in every and "make" in every:
+        shape["make_text"] = 1.0
+    if "plan" in every and "constraint" in every:
+        shape["plan_bound"] = 1.0
+    if "material" in every and every & EASY:
+        shape["easy_on_material"] = 1.0
+    return shape
+
+
+def _log2(number: int) -> float:
+    """The whole part, and the linear fraction, of log2(number + 1): no libm, so the same on every machine."""
+    number += 1
+    power = number.bit_length() - 1
+    return power + number / (1 << power) - 1

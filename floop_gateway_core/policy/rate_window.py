@@ -1,0 +1,131 @@
+"""The moving window: at most `limit` admissions in any `window_s` seconds.
+
+Theory: the window keeps the instants of the admissions that still count, as whole microseconds, so that comparisons are
+exact. An instant leaves when it is exactly `window_s` old (contract: Limits). A refused call leaves no instant: a client
+that hammers is not locked out for longer than the window says.
+
+`decide` is the policy over what any store can count; `Window` keeps the instants of one key and `RateLimiter` those of
+many, in memory. Where the clock is set back by more than a window, the instants that are now far ahead are forgotten.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+__all__ = ["RateDecision", "RateLimiter", "Window", "decide", "microseconds"]
+
+WINDOW_S = 60.0
+SECOND_US = 1_000_000
+
+
+def microseconds(seconds: float) -> int:
+    return round(seconds * SECOND_US)
+
+
+@dataclass(frozen=True, slots=True)
+class RateDecision:
+    """`retry_after_s` is 0 where allowed, else at least 1 and enough: alone, a client that waits so long gets in.
+
+    `reset_s` counts to the instant at which the oldest counted admission leaves; it is at least 1.
+    """
+
+    allowed: bool
+    limit: int
+    remaining: int
+    retry_after_s: int
+    reset_s: int
+    window_s: float = WINDOW_S
+
+
+def decide(
+    *,
+    limit: int,
+    count: int,
+    oldest_us: int | None,
+    leaving_us: int | None,
+    now_us: int,
+    window_us: int,
+    spends: bool = True,
+) -> RateDecision:
+    """Decide on one admission, of which the caller keeps the instant if it is allowed; else `spends` is False.
+
+    `count` admissions count now, the oldest at `oldest_us`. `leaving_us` is the instant that must leave before the next
+    call gets in, the one at index `count - limit`: the oldest, unless the limit was lowered meanwhile.
+    """
+    if limit < 1:
+        raise ValueError(f"limit is {limit}; it is 1 or more")
+    allowed = count < limit
+    reset_s = _wait_s(now_us if oldest_us is None else oldest_us, now_us, window_us)
+    retry_after_s = 0 if allowed or leaving_us is None else _wait_s(leaving_us, now_us, window_us)
+    return RateDecision(allowed, limit, max(0, limit - count - spends), retry_after_s, reset_s, window_us / SECOND_US)
+
+
+def _wait_s(instant_us: int, now_us: int, window_us: int) -> int:
+    return max(1, -((now_us - instant_us - window_us) // SECOND_US))
+
+
+class Window:
+    """The instants of one key."""
+
+    def __init__(self, window_us: int) -> None:
+        self.window_us = window_us
+        self._instants: deque[int] = deque()
+
+    def acquire(self, limit: int, now_us: int, *, spends: bool = True) -> RateDecision:
+        instants = self._instants
+        while instants and instants[0] <= now_us - self.window_us:
+            instants.popleft()
+        while instants and instants[-1] > now_us + self.window_us:
+            instants.pop()
+        count = len(instants)
+        decision = decide(
+            limit=limit,
+            count=count,
+            oldest_us=instants[0] if instants else None,
+            leaving_us=instants[count - limit] if count >= limit else None,
+            now_us=now_us,
+            window_us=self.window_us,
+            spends=spends,
+        )
+        if decision.allowed and spends:
+            # Calls of several threads may come a little out of order; the instants stay sorted.
+            instants.append(max(now_us, instants[-1]) if instants else now_us)
+        return decision
+
+    def idle(self, now_us: int) -> bool:
+        return not self._instants or self._instants[-1] <= now_us - self.window_us
+
+
+class RateLimiter:
+    """A moving window for each key, in memory, for one process. Time comes in as an argument, in seconds of any clock.
+
+    >>> limiter = RateLimiter(limit=2, window_s=60.0)
+    >>> [limiter.acquire("key", now=second).allowed for second in (0.0, 1.0, 2.0, 60.0)]
+    [True, True, False, True]
+    >>> limiter.acquire("key", now=60.5)
+    RateDecision(allowed=False, limit=2, remaining=0, retry_after_s=1, reset_s=1, window_s=60.0)
+    """
+
+    def __init__(self, limit: int, window_s: float = WINDOW_S) -> None:
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; it is 1 or more")
+        if not window_s > 0:
+            raise ValueError(f"window_s is {window_s}; it is more than 0")
+        self.limit = limit
+        self.window_s = window_s
+        self._windows: dict[str, Window] = {}
+        self._sweep_us: int | None = None
+
+    def acquire(self, key: str, now: float, *, limit: int | None = None, spends: bool = True) -> RateDecision:
+        """Admit or refuse one call of `key` at `now`; `limit` overrides the limiter's own for this call.
+
+        Where it `spends` nothing it only says what a call would meet; `remaining` is then what is left before that.
+        """
+        now_us, window_us = microseconds(now), microseconds(self.window_s)
+        if self._sweep_us is None or abs(now_us - self._sweep_us) >= window_us:
+            # Forget idle keys, once a window: memory is bounded by the keys that two windows saw.
+            self._windows = {name: window for name, window in self._windows.items() if not window.idle(now_us)}
+            self._sweep_us = now_us
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = Window(window_us)
+        return window.acquire(self.limit if limit is None else limit, now_us, spends=spends)

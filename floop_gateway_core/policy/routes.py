@@ -1,0 +1,64 @@
+"""Aliases to deployments: `fast`, `smart`, `reason` and a host's own aliases each name an ordered route.
+
+A deployment's id may be asked for directly, and is then the whole route. `auto` is no route: the classifier turns it
+into one of the three before anything is looked up here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from floop_gateway_core.errors import ErrorCode, Refusal
+
+__all__ = ["AUTO", "JUDGED", "RoutedAlias", "Routes"]
+
+AUTO = "auto"
+RoutedAlias = Literal["fast", "smart", "reason"]
+JUDGED: tuple[RoutedAlias, ...] = ("fast", "smart", "reason")
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Raises ValueError for a table that could not serve: a missing route, an unknown or repeated deployment.
+
+    >>> routes = Routes({"fast": ["mini"], "smart": ["big", "mini"], "reason": ["big"]}, ["mini", "big"])
+    >>> routes.resolve("smart"), routes.resolve("mini")
+    (('big', 'mini'), ('mini',))
+    """
+
+    table: Mapping[str, Sequence[str]]
+    deployments: Sequence[str]
+
+    def __post_init__(self) -> None:
+        for judged in JUDGED:
+            if judged not in self.table:
+                raise ValueError(f"route {judged!r} is missing; {', '.join(JUDGED)} must each have one")
+        for alias, route in self.table.items():
+            if alias == AUTO:
+                raise ValueError("'auto' cannot be a route: the gateway picks fast, smart or reason for it")
+            if alias in self.deployments:
+                raise ValueError(f"route {alias!r} has the name of a deployment; give one of them another name")
+            if not route:
+                raise ValueError(f"route {alias!r} is empty; name one or more deployments")
+            if len(set(route)) != len(route):
+                raise ValueError(f"route {alias!r} names a deployment twice")
+            for deployment in route:
+                if deployment not in self.deployments:
+                    known = ", ".join(self.deployments)
+                    raise ValueError(
+                        f"route {alias!r} names {deployment!r}, which is no deployment; there are: {known}"
+                    )
+
+    def knows(self, alias: str) -> bool:
+        return alias == AUTO or alias in self.table or alias in self.deployments
+
+    def resolve(self, alias: str) -> tuple[str, ...]:
+        """Give the deployments in order of preference; KeyError for what `knows` denies."""
+        return tuple(self.table[alias]) if alias in self.table else (self.deployments[self.deployments.index(alias)],)
+
+    def alias_refusal(self, alias: str) -> Refusal | None:
+        """Refuse an alias that leads nowhere. The client's word is not echoed: it may be long, or anything."""
+        if self.knows(alias):
+            return None
+        known = ", ".join((AUTO, *self.table, *self.deployments))
+        return Refusal(ErrorCode.INVALID_MODEL, f"model: there is no such alias or deployment. Use one of: {known}.")

@@ -1,0 +1,223 @@
+"""Decides how many tokens a text is likely to have, and a number that it hardly exceeds.
+
+`expected` stands in for usage that a provider does not report, and for the input cap; `upper` sizes holds. It must
+never raise on a string, depend on a clock, on chance or on an earlier call, take time that grows faster than the text,
+or put `upper` above the text's length in UTF-8 bytes, which bounds every byte-level vocabulary (`claude` normalises to
+NFKC first: there it is that form's length, by a sample beyond `EXACT_CHARACTERS`).
+
+Theory. Texts up to `EXACT_CHARACTERS` are summed whole (`_tokens`); `upper` is the sum with a margin, so appending
+never lowers it. Of a longer text the beginning is summed whole and the rest by windows spread evenly over it. Windows
+can miss a dense place, so a thin comb of characters of the whole rest is classed too: where it looks dearer or cheaper
+than the windows do, the windows' sum is scaled. `upper` is at least that of the beginning.
+"""
+
+import math
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from floop_gateway_core.policy.tokens.tables import Costs, Sums, add_up, classes_of, load_costs, rough_cost
+from floop_gateway_core.types import Message
+
+__all__ = [
+    "EXACT_CHARACTERS",
+    "VOCABULARIES",
+    "TokenEstimate",
+    "UnknownVocabulary",
+    "estimate_messages",
+    "estimate_tokens",
+    "fits",
+]
+
+VOCABULARIES: tuple[str, ...] = ("o200k", "cl100k", "claude", "llama3", "gemma3", "gemini", "qwen3", "deepseek_v3")
+
+EXACT_CHARACTERS = 20_000
+_WINDOWS, _WINDOW = 192, 125
+_COMB, _BLOCKS = 20_000, 64
+# The golden ratio spreads samples over their strides: no period of a text can hide from them.
+_GOLDEN = 0.618034
+# Windows and comb are samples: what they may miss, as a share of their estimate.
+_SAMPLING_MARGIN = 1.08
+# No vocabulary has a token of more characters than this that a text could be made of.
+_LONGEST_TOKEN = 1024
+# Two signs that take turns for long are no language: each may be a token, and is held so much dearer than it is expected.
+_COST_OF_ALTERNATION = 0.85
+# What joins at the edges of a sample's windows is counted apart there.
+_NORMAL_FORM_SLACK = 0.998
+# Normal forms are made in pieces of so many characters, cut before the next one that joins nothing, if it is near.
+_PIECE, _SEAM, _FIRST_MARK = 500, 16, "\u0300"
+# The most bytes that NFKC makes of a character.
+_LONGEST_FORM = 33
+# Tokens of the chat format for each message, and for each request (its beginning and the answer's header).
+_CHAT: dict[str, tuple[int, int]] = {
+    "o200k": (4, 3),
+    "cl100k": (4, 3),
+    "claude": (5, 5),
+    "llama3": (5, 5),
+    "gemma3": (5, 4),
+    "gemini": (5, 4),
+    "qwen3": (5, 3),
+    "deepseek_v3": (2, 2),
+}
+_CHAT_SLACK = (3, 8)
+_MESSAGES = 200  # more of them are estimated as one text
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEstimate:
+    """`expected` is the best guess, `upper` what a hold takes: `0 <= expected <= upper`."""
+
+    expected: int
+    upper: int
+
+
+class UnknownVocabulary(ValueError):
+    """A vocabulary's name is not one of `VOCABULARIES`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"unknown vocabulary {name!r}; known ones: {', '.join(VOCABULARIES)}")
+
+
+def estimate_tokens(text: str, vocabulary: str = "o200k") -> TokenEstimate:
+    """Estimate the tokens of `text`, special ones left out.
+
+    >>> estimate_tokens("")
+    TokenEstimate(expected=0, upper=0)
+    """
+    costs = _costs(vocabulary)
+    if not text:
+        return TokenEstimate(0, 0)
+    head = add_up(classes_of(text[:EXACT_CHARACTERS]), costs)
+    expected, held = head.total, _held(head)
+    rest = len(text) - EXACT_CHARACTERS
+    if rest > 0:
+        likely, safe = _rest(text, costs)
+        expected, held = expected + likely, held + safe
+    margin, root, fixed = costs.margin
+    upper = math.ceil(held * margin + root * math.sqrt(held) + fixed)
+    # No form has fewer bytes than half of the text's characters, NFKC's neither: nothing to bound below that.
+    if upper > len(text) // 2:
+        upper = _bounded(upper, text, vocabulary)
+    least = -(-len(text) // _LONGEST_TOKEN)
+    upper = max(upper, least)
+    return TokenEstimate(min(upper, max(least, round(expected))), upper)
+
+
+def estimate_messages(
+    messages: Sequence[Message], system: str | None = None, vocabulary: str = "o200k"
+) -> TokenEstimate:
+    """Estimate the input tokens of a chat: those of its texts, and the chat format's own."""
+    _costs(vocabulary)
+    texts = [message.text for message in messages]
+    if system is not None:
+        texts.append(system)
+    each, once = _CHAT[vocabulary]
+    expected, upper = each * len(texts) + once, (each + _CHAT_SLACK[0]) * len(texts) + once + _CHAT_SLACK[1]
+    if len(texts) > _MESSAGES or sum(map(len, texts)) > EXACT_CHARACTERS:
+        texts = ["".join(texts)]  # so that many messages take no longer than one
+    for text in texts:
+        estimate = estimate_tokens(text, vocabulary)
+        expected, upper = expected + estimate.expected, upper + estimate.upper
+    return TokenEstimate(expected, upper)
+
+
+def fits(text: str, limit_tokens: int, vocabulary: str = "o200k") -> bool:
+    """Tell whether `text` is expected to have at most `limit_tokens` tokens.
+
+    Answers without estimating where the length alone decides.
+
+    >>> fits("short", 8000), fits("x" * 10_000_000, 8000)
+    (True, False)
+    """
+    _costs(vocabulary)
+    length = len(text)
+    # Four bytes are the most, but for NFKC.
+    if length * (_LONGEST_FORM if vocabulary == "claude" and not text.isascii() else 4) <= limit_tokens:
+        return True
+    if length > limit_tokens * _LONGEST_TOKEN:
+        return False
+    return estimate_tokens(text, vocabulary).expected <= limit_tokens
+
+
+def _costs(vocabulary: str) -> Costs:
+    if vocabulary not in VOCABULARIES:
+        raise UnknownVocabulary(vocabulary)
+    return load_costs(vocabulary)
+
+
+def _rest(text: str, costs: Costs) -> tuple[float, float]:
+    """Return (expected, held) for what follows the beginning."""
+    rest = len(text) - EXACT_CHARACTERS
+    if rest <= _WINDOWS * _WINDOW:
+        sums = add_up(classes_of(text[EXACT_CHARACTERS:]), costs)
+        return sums.total, _held(sums)
+    sampled = classes_of("".join(_windows(text, EXACT_CHARACTERS)))
+    sums = add_up(sampled, costs)
+    density = rough_cost(classes_of(_comb(text, EXACT_CHARACTERS))) / rough_cost(sampled)
+    factor = rest / len(sampled)
+    # A sample may be dearer than the whole by chance; that is no reason to hold less.
+    return sums.total * factor * density, _held(sums) * factor * max(1.0, density) * _SAMPLING_MARGIN
+
+
+def _windows(text: str, start: int) -> list[str]:
+    """Cut windows out of a text from `start` to its end, one at a place of its own in each stride."""
+    stride = (len(text) - start) / _WINDOWS
+    places = (start + int(i * stride + (i * _GOLDEN % 1.0) * (stride - _WINDOW)) for i in range(_WINDOWS))
+    return [text[at : at + _WINDOW] for at in places]
+
+
+def _comb(text: str, start: int) -> str:
+    """Take a character here and there of the whole of a text from `start`; each block begins at a column of its own."""
+    rest = len(text) - start
+    step = rest // _COMB | 1
+    edges = [start + i * rest // _BLOCKS for i in range(_BLOCKS + 1)]
+    return "".join(
+        text[low + int(i * _GOLDEN % 1.0 * step) : high : step] for i, (low, high) in enumerate(pairwise(edges))
+    )
+
+
+def _held(sums: Sums) -> float:
+    """Give the sum that `upper` rests on. It looks back only, like every cost: appending never lowers it."""
+    return sums.total + sums.alternating * _COST_OF_ALTERNATION
+
+
+def _bounded(upper: int, text: str, vocabulary: str) -> int:
+    """Return `upper`, or the text's length in bytes where that is less: no token count exceeds it."""
+    if text.isascii():
+        return min(upper, len(text))
+    plain = len(text.encode("utf-8", "surrogatepass"))
+    if vocabulary != "claude":
+        return min(upper, plain)
+    head, sampled_bound = text[:EXACT_CHARACTERS], 0
+    if len(text) > EXACT_CHARACTERS:  # a sample decides how much shorter the whole's form is
+        sample = _windows(text, 0)
+        sampled = sum(len(part.encode("utf-8", "surrogatepass")) for part in sample)
+        normal = _normal_bytes(sample, upper * sampled // plain * 2)
+        sampled_bound = int(plain * (1.0 if normal == sampled else normal / sampled * _NORMAL_FORM_SLACK))
+        if sampled_bound >= min(upper, len(head) * _LONGEST_FORM):
+            return min(upper, sampled_bound)
+    return min(upper, max(_normal_bytes(_pieces(head), upper), sampled_bound))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut a text where NFKC joins nothing: a run of combining marks, which it sorts slowly, is cut anywhere."""
+    at = 0
+    while at < len(text):
+        end = at + _PIECE
+        for seam in range(end, min(end + _SEAM, len(text))):
+            if text[seam] < _FIRST_MARK:
+                end = seam
+                break
+        yield text[at:end]
+        at = end
+
+
+def _normal_bytes(parts: Iterable[str], enough: int) -> int:
+    """Add up the bytes of the parts' NFKC forms, and stop where they are more than `enough`."""
+    total = 0
+    for part in parts:
+        total += len(unicodedata.normalize("NFKC", part).encode("utf-8", "surrogatepass"))
+        if total > enough:
+            break
+    return total

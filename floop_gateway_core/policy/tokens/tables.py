@@ -1,0 +1,246 @@
+"""The sum behind the token estimate: what each character of a text costs in one vocabulary, added up.
+
+Theory. A text has as many tokens as characters at which a token starts. Whether one starts at a character follows well
+from little: its class and its neighbour's (`pairs`), the letters of the last three (`triples`), its place in a run of
+its kind (`places`), and, where it is not Latin, a hash of three classes (`hashes`). Each is a table of costs of 64 k
+entries at most, fitted on texts with true counts; a character costs the sum of its four.
+
+Two properties hold by construction, and `upper` rests on them. Every cost is at least zero, and a character's costs
+depend on what comes before it only: the sum never falls when text is appended.
+
+Everything runs in C: classes by `translate`, neighbours by slices, runs by shifts of one big integer (a byte for each
+character), look-ups by `map` over a view of 16-bit cells. There is no loop over characters, no regular expression, and
+nothing is remembered between calls but the table itself.
+"""
+
+import json
+import sys
+from array import array
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from io import BytesIO
+from zipfile import ZipFile
+
+_LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
+_ZERO_TO_ONE = bytes([1]) + bytes(255)
+_UNICODE = 0x110000
+UNIT = 1000
+_FOREIGN = 128  # the kinds of what is not Latin begin here
+# Places of the twelfth and later of one sign, and of line ends of two kinds in turn: what these cost was counted apart.
+DEEP, LINE_ENDS = range(0x3C, 0x40), range(0x0C, 0x10)
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """What the cells see of a character: `of_…` map characters to classes, the others but `unknown` classes to bytes."""
+
+    of_character: bytes
+    of_ascii: bytes
+    fold: bytes
+    fold_low: bytes
+    fold_high: bytes
+    fold_far: bytes
+    kind: bytes
+    far: bytes
+    near: bytes
+    unknown: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """One vocabulary's costs, in thousandths of a token, by cell; and `upper`'s (factor, root, fixed)."""
+
+    pairs: list[int]
+    triples: list[int]
+    places: list[int]
+    hashes: list[int]
+    margin: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """A text's cost in tokens; `alternating` counts the characters behind at least sixteen at which two signs took
+    turns (`._._._`).
+    """
+
+    total: float
+    alternating: int
+
+
+class _Table:
+    """The archive that `tools/fit_estimate.py` writes: JSON, a byte for each class, two for each cost."""
+
+    def __init__(self) -> None:
+        source = files(__package__).joinpath("tables/estimate.zip").read_bytes()
+        with ZipFile(BytesIO(source)) as archive:
+            self._files = {name: archive.read(name) for name in archive.namelist()}
+        self.about = json.loads(self._files["about.json"])
+
+    def bytes_of(self, name: str) -> bytes:
+        return self._files[name]
+
+    def figures(self, name: str) -> "array[int]":
+        found = array("H", self._files[name])
+        if sys.byteorder == "big":
+            found.byteswap()
+        return found
+
+    def costs(self, name: str, column: int) -> list[int]:
+        """Give a file's figures for one vocabulary: each row has one for each of them, in their order."""
+        return self.figures(name)[column :: len(self.about["vocabularies"])].tolist()
+
+
+@cache
+def _table() -> _Table:
+    return _Table()
+
+
+@cache
+def load_classes() -> Classes:
+    """Read the table's map of characters; the first call takes some ten milliseconds."""
+    table = _table()
+    unknown = table.about["unknown"]
+    known = table.bytes_of("characters")
+    fold, kind, far, near = (table.bytes_of("views")[at : at + 256] for at in range(0, 1024, 256))
+    return Classes(
+        of_character=known + bytes([unknown[1]]) * (_UNICODE - len(known)),
+        of_ascii=known[:128] + bytes(128),
+        fold=fold,
+        fold_low=bytes((f & 7) << 5 for f in fold),
+        fold_high=bytes(f >> 3 for f in fold),
+        fold_far=bytes(f << 2 for f in fold),
+        kind=kind,
+        far=far,
+        near=near,
+        unknown=tuple(unknown),
+    )
+
+
+@cache
+def load_costs(vocabulary: str) -> Costs:
+    """Read one vocabulary's costs; the first call takes some twenty milliseconds."""
+    table = _table()
+    column = table.about["vocabularies"].index(vocabulary)
+    pairs = _cells_of("pairs", column, table.costs("default", column))
+    triples, places, hashes = (_cells_of(name, column, [0] * 256) for name in ("triples", "places", "hashes"))
+    places[DEEP.start << 8 : DEEP.stop << 8] = table.costs("runs", column)
+    line_ends = table.costs("line_ends", column)
+    for row in LINE_ENDS:
+        places[row << 8 : (row + 1) << 8] = map(max, places[row << 8 : (row + 1) << 8], line_ends)
+    about = table.about
+    return Costs(pairs, triples, places, hashes, (about["margin"][vocabulary], about["root"], about["fixed"]))
+
+
+def _cells_of(name: str, column: int, default: list[int]) -> list[int]:
+    """Give each cell its codeword times the scale of its class, which the book's first 256 rows hold, or the default."""
+    book = _table().costs(f"{name}.book", column)
+    scale, words = book[:256], book[256:]
+    # Rounded half up and in whole numbers, so the same on every machine.
+    return [
+        (words[word] * scale[cell & 255] + UNIT // 2) // UNIT if word else default[cell & 255]
+        for cell, word in enumerate(_table().figures(f"{name}.cells"))
+    ]
+
+
+def classes_of(text: str) -> bytes:
+    """Return the class of each character."""
+    classes = load_classes()
+    if text.isascii():
+        return text.encode("ascii").translate(classes.of_ascii)
+    # A `bytes` as the table: `translate` indexes it by code point, and every code point has its entry.
+    return text.translate(classes.of_character).encode("latin-1")
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "little")
+
+
+def _cells(low: bytes, high: bytes) -> memoryview:
+    both = bytearray(2 * len(low))
+    both[_LOW::2] = low
+    both[_HIGH::2] = high
+    return memoryview(both).cast("H")
+
+
+def _places(codes: bytes, kinds: bytes) -> bytes:
+    """Return for each character how far it is into a run of one kind (4 bits) and of one class (2 bits above)."""
+    size = len(codes)
+    kind_changes = _number(kinds) ^ _number(b"\xff" + kinds[:-1])
+    run = _number(kind_changes.to_bytes(size, "little").translate(_ZERO_TO_ONE))
+    depth = run
+    for _ in range(11):  # after k rounds `run` marks who has k + 1 of its kind just before it
+        run &= run << 8
+        if not run:
+            break
+        depth += run
+    else:
+        for bits in (32, 128, 256):  # 16, 32, 64 before it
+            run &= run << bits
+            depth += run
+    class_changes = _number(codes) ^ _number(b"\0" + codes[:-1])
+    same = _number(class_changes.to_bytes(size, "little").translate(_ZERO_TO_ONE))
+    level = same
+    same &= same << 8
+    same &= same << 8
+    if same:
+        level += same
+        same &= same << 24
+        same &= same << 48
+        level += same
+    return (depth + (level << 4)).to_bytes(size, "little")
+
+
+def add_up(codes: bytes, costs: Costs) -> Sums:
+    """Add up what the characters of these classes cost."""
+    size = len(codes)
+    if not size:
+        return Sums(0.0, 0)
+    classes = load_classes()
+    before = b"\n" + codes[:-1]
+    before_that = b"\n" + before[:-1]
+    kinds = codes.translate(classes.kind)
+    low = _number(codes.translate(classes.fold)) | _number(before.translate(classes.fold_low))
+    high = _number(before.translate(classes.fold_high)) | _number(before_that.translate(classes.fold_far))
+    triples = _cells(low.to_bytes(size, "little"), high.to_bytes(size, "little"))
+    total = sum(map(costs.triples.__getitem__, triples))
+    total += sum(map(costs.pairs.__getitem__, _cells(codes, before)))
+    total += sum(map(costs.places.__getitem__, _cells(codes, _places(codes, kinds))))
+    if max(kinds) >= _FOREIGN:
+        hashed = _number(before_that.translate(classes.far)) ^ _number(before.translate(classes.near))
+        total += sum(map(costs.hashes.__getitem__, _cells(codes, hashed.to_bytes(size, "little"))))
+    return Sums(total / UNIT, _alternating(codes, before, before_that))
+
+
+def _alternating(codes: bytes, before: bytes, before_that: bytes) -> int:
+    turns = _equal(codes, before_that)
+    turns ^= turns & _equal(codes, before)
+    for bits in (8, 16, 32, 64):
+        turns &= turns << bits  # a shift only ever loses bits to the `and`: none beyond the text stays
+    return turns.bit_count()
+
+
+def _equal(codes: bytes, others: bytes) -> int:
+    """Give a number with a 1 in the byte of each character that is of the same class in both."""
+    return _number((_number(codes) ^ _number(others)).to_bytes(len(codes), "little").translate(_ZERO_TO_ONE))
+
+
+# What a character of each look costs roughly, in any vocabulary; only ratios of sums of these are used.
+_ROUGH = ((b"etaoinshrdlucm", 0.2), (b"pfgybvwkjqxz", 0.35), (b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", 0.45), (b"0123456789", 0.5),
+          (b" \t", 0.12), (b"\n\r", 0.3))  # fmt: skip
+_ROUGH_MARK, _ROUGH_FOREIGN, _ROUGH_UNKNOWN = 0.5, 0.8, 3.0
+
+
+def rough_cost(codes: bytes) -> float:
+    """Return a rough mean cost of the characters of these classes: cheap, to compare two samples of a text."""
+    size = len(codes)
+    total, left = 0.0, codes
+    for members, cost in _ROUGH:
+        fewer = left.translate(None, members)
+        total += (len(left) - len(fewer)) * cost
+        left = fewer
+    marks = left.translate(None, bytes(range(32, 127)))
+    total += (len(left) - len(marks)) * _ROUGH_MARK
+    unknown = sum(map(marks.count, load_classes().unknown))
+    total += unknown * _ROUGH_UNKNOWN + (len(marks) - unknown) * _ROUGH_FOREIGN
+    return total / size

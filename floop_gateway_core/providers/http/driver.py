@@ -1,0 +1,228 @@
+"""The thin HTTP driver: carries a codec's bytes over the httpx API and translates every foreign failure, once, here.
+
+An injected `httpx.AsyncClient` is always used as it is. Otherwise each event loop gets a sender of its own, opened at the
+first request: see `transport`.
+
+What leaves here in an `UpstreamFault` is a status number and our own words: never a URL's query, a header or a body.
+"""
+
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from time import time
+from types import TracebackType
+from typing import Protocol, cast
+
+import anyio
+import httpx
+from anyio.lowlevel import RunVar
+
+from floop_gateway_core.policy.retry import FaultKind
+from floop_gateway_core.providers.base import Codec, Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
+
+__all__ = ["HttpProvider", "HttpSenders", "Response", "Sender", "httpx_body"]
+
+MAX_ERROR_BYTES = 64 * 1024
+MAX_INFLATED_BYTES = 16 * 1024 * 1024
+ERROR_BODY_S = 5.0
+REUSE_READ_TIMEOUT_S = 0.05
+CLOSE_S = 1.0
+
+
+class Response(Protocol):
+    """What is needed of an HTTP answer whose body is still to be read; `httpx.Response` is one."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Looked up in any case of a name."""
+
+    def aiter_raw(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None:
+        """Close the connection, unless the body was read to its end."""
+
+
+class Sender(Protocol):
+    """Sends requests on one event loop. `on_sent` is called when one goes out on a connection."""
+
+    async def send(self, request: UpstreamRequest, on_sent: Callable[[], None]) -> Response: ...
+
+    async def aclose(self) -> None: ...
+
+
+class HttpSenders:
+    """How requests are sent: by the client that the host handed in (which the host closes), or by a sender of ours."""
+
+    def __init__(self, injected: httpx.AsyncClient | None = None, *, connect_s: float = 5.0) -> None:
+        # Waiting for events is the engine's to limit, so only connecting has a limit here. No pool time-out: the number
+        # of streams is the host's concurrency, and a queue inside the client would be invisible.
+        self._injected = injected
+        self._connect_s = connect_s
+        self._own: RunVar[Sender | None] = RunVar(f"floop_gateway_sender_{id(self)}", None)
+
+    async def send(self, request: UpstreamRequest, on_sent: Callable[[], None]) -> Response:
+        """Send a request; the answer's body is still to be read, and the answer to be closed."""
+        if self._injected is not None:
+            headers, body = httpx_body(request, on_sent)
+            built = self._injected.build_request("POST", request.url, headers=headers, content=body)
+            return await self._injected.send(built, stream=True)
+        sender = self._own.get()
+        if sender is None:
+            from floop_gateway_core.providers.http.senders import make_sender  # whoever injects pays for none
+
+            sender = make_sender(self._connect_s)
+            self._own.set(sender)
+        return await sender.send(request, on_sent)
+
+    async def aclose(self) -> None:
+        """Close this event loop's own connections."""
+        sender = self._own.get()
+        if sender is not None:
+            self._own.set(None)
+            await sender.aclose()
+
+
+def httpx_body(
+    request: UpstreamRequest, on_sent: Callable[[], None]
+) -> tuple[list[tuple[str, str]], httpx.AsyncByteStream]:
+    """Give the headers and the body as httpx takes them."""
+    return [*request.headers, ("Content-Length", str(len(request.body)))], _Body(request.body, on_sent)
+
+
+class HttpProvider:
+    """One vendor's wire format at one place, for any number of deployments."""
+
+    def __init__(
+        self, codec: Codec, clients: HttpSenders, *, base_url: str | None = None, api_key: str | None = None
+    ) -> None:
+        self._codec = codec
+        self._clients = clients
+        self._base_url = base_url
+        self._api_key = api_key
+
+    def open(self, call: UpstreamCall, on_sent: Callable[[], None]) -> "_Answer":
+        request = self._codec.encode(call, base_url=self._base_url, api_key=self._api_key)
+        return _Answer(self._codec, self._clients, request, on_sent)
+
+
+class _Body(httpx.AsyncByteStream):
+    """A request's body, which is asked for once the connection stands: that is when the request is sent."""
+
+    def __init__(self, body: bytes, on_sent: Callable[[], None]) -> None:
+        self._body = body
+        self._on_sent = on_sent
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._on_sent()
+        yield self._body
+
+
+class _Answer:
+    """One open answer. A connection goes back to the pool where the body was read to its end, else it is closed."""
+
+    def __init__(
+        self, codec: Codec, clients: HttpSenders, request: UpstreamRequest, on_sent: Callable[[], None]
+    ) -> None:
+        self._codec = codec
+        self._clients = clients
+        self._request = request
+        self._on_sent = on_sent
+        self._decoder: Decoder = codec.decoder()
+        self._finished = False
+        self._chunks: AsyncGenerator[bytes, None] | None = None
+        self._inflate: zlib._Decompress | None = None
+
+    async def __aenter__(self) -> "_Answer":
+        try:
+            self._response = await self._clients.send(self._request, self._on_sent)
+        except Exception as error:
+            raise _translate("connecting", error) from None
+        self._chunks = cast(AsyncGenerator[bytes, None], self._response.aiter_raw())
+        try:
+            self._inflate = _inflater(self._response.headers.get("content-encoding", "identity").lower())
+            await self._check()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def _check(self) -> None:
+        """Raise what an answer that is no stream means: an error's status, or a 200 of another type."""
+        response = self._response
+        found = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if response.status_code == 200 and found == self._codec.content_type:
+            return
+        body = bytearray()
+        try:
+            with anyio.move_on_after(ERROR_BODY_S):
+                while len(body) <= MAX_ERROR_BYTES and (chunk := await self._chunk()) is not None:
+                    body += chunk
+        except Exception:
+            body.clear()  # an error body that breaks tells nothing more than its status
+        raise self._codec.fault(response.status_code, dict(response.headers), bytes(body[:MAX_ERROR_BYTES]), time())
+
+    async def _chunk(self) -> bytes | None:
+        """Give the next bytes of the body, None at its end. Some servers compress though we ask for no compression."""
+        chunk = None if self._chunks is None else await anext(self._chunks, None)
+        if chunk is None or self._inflate is None:
+            return chunk
+        plain = self._inflate.decompress(chunk, MAX_INFLATED_BYTES)
+        if self._inflate.unconsumed_tail:
+            raise UpstreamFault(FaultKind.TRANSIENT, "a compressed body that grows beyond measure")
+        return plain
+
+    async def next(self) -> Delta:
+        try:
+            chunk = await self._chunk()
+            delta = self._decoder.end() if chunk is None else self._decoder.feed(chunk)
+        except UpstreamFault:
+            raise
+        except Exception as error:
+            raise _translate("reading", error) from None
+        self._finished = delta.finish is not None
+        return delta
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if self._finished and self._chunks is not None:
+                # What follows the terminal event is read, so that the connection can be used again.
+                with (
+                    suppress(Exception),
+                    anyio.move_on_after(REUSE_READ_TIMEOUT_S),
+                ):  # what breaks after the end is nobody's loss
+                    async for _ in self._chunks:
+                        pass
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        """Close the answer, and unwind the generators under it: a reader that is left suspended would be a leak."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_S):
+            with suppress(Exception):  # a connection that cannot even be closed is gone
+                await self._response.aclose()
+            if (chunks := self._chunks) is not None:
+                with suppress(Exception):
+                    # On a closed answer the innermost generator raises, which ends all of those around it.
+                    while await anext(chunks, None) is not None:
+                        pass
+                await chunks.aclose()
+
+
+def _inflater(encoding: str) -> "zlib._Decompress | None":
+    match encoding:
+        case "identity":
+            return None
+        case "gzip" | "x-gzip" | "deflate":
+            return zlib.decompressobj(zlib.MAX_WBITS | 32)
+        case _:
+            raise UpstreamFault(FaultKind.TRANSIENT, "a content encoding that was not asked for")
+
+
+def _translate(doing: str, error: Exception) -> UpstreamFault:
+    """Name the kind of failure; the message of a foreign exception may hold anything."""
+    return UpstreamFault(FaultKind.TRANSIENT, f"{doing} failed: {type(error).__name__}")

@@ -1,0 +1,127 @@
+"""How requests are sent where the host handed in no client: straight over aiohttp on asyncio, over httpx on trio.
+
+Chosen by measurement: httpx's connection pool is slow under concurrency, and its request and response objects around
+aiohttp's cost as much as the gateway's own policy. There is no limit on connections: the number of streams is the host's
+concurrency, and a queue inside the client would be invisible. Environment variables for proxies are not read; a host behind
+one hands in its own client.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import aiohttp
+import httpx
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from yarl import URL
+
+from floop_gateway_core.providers.base import UpstreamRequest
+from floop_gateway_core.providers.http.driver import Response, Sender, httpx_body
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractStreamWriter
+
+__all__ = ["make_sender"]
+
+KEEP_ALIVE_S = 30.0
+
+_url = lru_cache(maxsize=256)(URL)
+
+
+def make_sender(connect_s: float) -> Sender:
+    """Make what sends on the event loop that is running."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _Httpx(connect_s)
+    return _Aiohttp(connect_s)
+
+
+class _Aiohttp:
+    def __init__(self, connect_s: float) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ssl=ssl.create_default_context()),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            response_class=_Response,
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(sock_connect=connect_s),
+        )
+
+    async def send(self, request: UpstreamRequest, on_sent: Callable[[], None]) -> Response:
+        body = _Body(request.body, on_sent)
+        return _Answer(
+            await self._session.post(_url(request.url), data=body, headers=request.headers, allow_redirects=False)
+        )
+
+    async def aclose(self) -> None:
+        await self._session.close()
+
+
+class _Body(aiohttp.BytesPayload):
+    """A request's body, which is written once the connection stands: that is when the request is sent."""
+
+    def __init__(self, body: bytes, on_sent: Callable[[], None]) -> None:
+        super().__init__(body)
+        self._on_sent = on_sent
+
+    async def write_with_length(self, writer: "AbstractStreamWriter", content_length: int | None) -> None:
+        self._on_sent()
+        await super().write_with_length(writer, content_length)
+
+
+class _Answer:
+    """aiohttp's answer under the names that httpx's has."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status_code = response.status
+        self.headers = response.headers
+
+    async def aiter_raw(self) -> AsyncGenerator[bytes, None]:
+        content = self._response.content
+        while chunk := await content.readany():
+            yield chunk
+
+    async def aclose(self) -> None:
+        self._response.close()
+
+
+class _Response(aiohttp.ClientResponse):
+    """Tells whoever reads the body when its framing breaks.
+
+    aiohttp's compiled parser gives a malformed chunk size to the connection only, so a read that is under way would wait
+    for ever.
+    """
+
+    async def start(self, connection: Connection) -> "_Response":
+        await super().start(connection)
+        if isinstance(protocol := connection.protocol, ResponseHandler):
+            tell_connection, content = protocol.set_exception, self.content
+
+            def tell_both(error: BaseException, *cause: BaseException) -> None:
+                tell_connection(error, *cause)
+                if not content.is_eof() and content.exception() is None:
+                    content.set_exception(aiohttp.ClientPayloadError("the body's framing is broken"))
+
+            protocol.set_exception = tell_both  # type: ignore[method-assign, assignment]
+        return self
+
+
+class _Httpx:
+    """httpx's transport, asked directly: a client around it would look for cookies, redirects and authentication."""
+
+    def __init__(self, connect_s: float) -> None:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_ALIVE_S)
+        self._transport = httpx.AsyncHTTPTransport(limits=limits)
+        self._timeout = httpx.Timeout(None, connect=connect_s).as_dict()
+
+    async def send(self, request: UpstreamRequest, on_sent: Callable[[], None]) -> Response:
+        headers, body = httpx_body(request, on_sent)
+        sent = httpx.Request("POST", request.url, headers=headers, content=body, extensions={"timeout": self._timeout})
+        return await self._transport.handle_async_request(sent)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()

@@ -1,0 +1,189 @@
+"""Rows of accounts, days, holds and usage. Each function runs inside a transaction that its caller opened.
+
+`policy.books` decides; here its values are loaded and saved. Every movement of money leaves an entry.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from floop_gateway_core.errors import ErrorCode, Refusal
+from floop_gateway_core.policy import holds, ledger
+from floop_gateway_core.policy.admission import Grant
+from floop_gateway_core.policy.budget import DayBudget
+from floop_gateway_core.policy.holds import RequestHold, RequestHolds
+from floop_gateway_core.policy.ledger import Account, Hold
+from floop_gateway_core.stores.base import HoldRequest, Settled, Settlement
+from floop_gateway_core.types import RECORD_FIELDS, Microcredits, RequestId, UsageRecord
+
+Connection = sqlite3.Connection
+
+_INSERT_RECORD = (
+    f"INSERT OR REPLACE INTO usage ({', '.join(RECORD_FIELDS)}) VALUES ({', '.join('?' * len(RECORD_FIELDS))})"
+)
+_SELECT_RECORD = f"SELECT {', '.join(RECORD_FIELDS)} FROM usage "
+MAX_EXPIRED_AT_ONCE = 1000
+PAGE_RECORDS = 1000
+
+
+def hold(connection: Connection, request: HoldRequest) -> Grant | Refusal:
+    """Chores run inside requests: whatever has expired is voided first, so that it can be granted again."""
+    if has_expired(request.now, connection):
+        expire(connection, request.now)
+    record = request.record
+    before = _load(connection, record, request.owner, request.day, request.budget_tokens)
+    after, granted = holds.place(before, request.ask, request.now)
+    if isinstance(granted, Grant) and before.hold is None and after.hold is not None:
+        _save(connection, record, request.owner, request.day, after)
+        _save_hold(connection, record.request_id, request.owner, request.day, after.hold, request.expires_at)
+        _save_record(connection, record)
+    return granted
+
+
+def settle(connection: Connection, settlement: Settlement) -> Settled:
+    return _resolve(connection, settlement, lambda before: holds.settle(before, settlement.charge, settlement.tokens))
+
+
+def _resolve(
+    connection: Connection, settlement: Settlement, resolve: Callable[[RequestHolds], RequestHolds]
+) -> Settled:
+    record, owner, day = settlement.record, settlement.owner, settlement.day
+    before = _load(connection, record, owner, day, limit=0)
+    after = resolve(before)
+    if after.hold is None:
+        raise AssertionError("settling always leaves a hold or its mark")
+    if before.hold is None or before.hold.open:
+        credits = after.hold.credits
+        record.microcredits = credits.charged
+        _save_record(connection, record)
+        if before.hold is not None:
+            _save_hold(connection, record.request_id, owner, day, after.hold, expires_at=0.0)
+            _save(connection, record, owner, day, after)
+            insert_capture_entries(connection, owner, credits, record.request_id, settlement.now)
+    return Settled(after.hold.credits, after.account)
+
+
+def has_expired(now: float, connection: Connection) -> object:
+    """Give None where no hold has expired."""
+    return connection.execute("SELECT 1 FROM holds WHERE state = 'open' AND expires_at <= ? LIMIT 1", (now,)).fetchone()
+
+
+def expire(connection: Connection, now: float) -> int:
+    over = connection.execute(
+        "SELECT request_id, owner, day FROM holds WHERE state = 'open' AND expires_at <= ? LIMIT ?",
+        (now, MAX_EXPIRED_AT_ONCE),
+    ).fetchall()
+    for request_id, owner, day in over:
+        row = connection.execute(_SELECT_RECORD + "WHERE request_id = ?", (request_id,)).fetchone()
+        lost = replace(_record(row), ending="lost")
+        _resolve(connection, Settlement(lost, owner, day, now), holds.expire)
+    return len(over)
+
+
+def grant_credits(connection: Connection, owner: str, amount: Microcredits, now: float) -> Account:
+    after, _, _ = ledger.apply(account(connection, owner) or Account(), None, ledger.Grant(amount))
+    save_account(connection, owner, after)
+    if amount:
+        _enter(connection, owner, "grant", amount, None, now)
+    return after
+
+
+def account(connection: Connection, owner: str) -> Account | None:
+    row = connection.execute("SELECT posted, held FROM accounts WHERE owner = ?", (owner,)).fetchone()
+    return None if row is None else Account(Microcredits(row[0]), Microcredits(row[1]))
+
+
+def day(connection: Connection, project: str, day: int) -> tuple[int, int]:
+    row = connection.execute("SELECT used, held FROM days WHERE project = ? AND day = ?", (project, day)).fetchone()
+    return (0, 0) if row is None else (row[0], row[1])
+
+
+def usage(project: str | None, after: tuple[float, str], connection: Connection) -> list[UsageRecord]:
+    """Give the next page of finished records behind a place in the order of the log."""
+    where = "WHERE (started_at, request_id) > (?, ?) AND ending IS NOT NULL"
+    values: Sequence[object] = after
+    if project is not None:
+        where, values = where + " AND project = ?", (*after, project)
+    rows = connection.execute(f"{_SELECT_RECORD}{where} ORDER BY started_at, request_id LIMIT {PAGE_RECORDS}", values)
+    return [_record(row) for row in rows.fetchall()]
+
+
+def _load(connection: Connection, record: UsageRecord, owner: str, day_key: int, limit: int) -> RequestHolds:
+    used, held = day(connection, record.project, day_key)
+    row = connection.execute(
+        "SELECT amount, state, captured, overrun, written_off, tokens, output_tokens FROM holds WHERE request_id = ?",
+        (record.request_id,),
+    ).fetchone()
+    joint = RequestHold(Hold(*row[:5]), *row[5:]) if row else None
+    if joint is None and _finished(connection, record.request_id):
+        joint = RequestHold(Hold(ledger.ZERO, "voided"))
+    return RequestHolds(account(connection, owner) or Account(), DayBudget(limit, used, held), joint)
+
+
+def _finished(connection: Connection, request_id: RequestId) -> bool:
+    """Whether the request has ended without ever being held: its record is the mark that refuses a late hold."""
+    query = "SELECT 1 FROM usage WHERE request_id = ? AND ending IS NOT NULL"
+    return connection.execute(query, (request_id,)).fetchone() is not None
+
+
+def _save(connection: Connection, record: UsageRecord, owner: str, day_key: int, after: RequestHolds) -> None:
+    save_account(connection, owner, after.account)
+    connection.execute(
+        "INSERT INTO days VALUES (?1, ?2, ?3, ?4) ON CONFLICT (project, day) DO UPDATE SET used = ?3, held = ?4",
+        (record.project, day_key, after.budget.used, after.budget.held),
+    )
+
+
+def save_account(connection: Connection, owner: str, after: Account) -> None:
+    connection.execute(
+        "INSERT INTO accounts VALUES (?1, ?2, ?3) ON CONFLICT (owner) DO UPDATE SET posted = ?2, held = ?3",
+        (owner, after.posted, after.held),
+    )
+
+
+def _save_hold(
+    connection: Connection, request_id: RequestId, owner: str, day_key: int, joint: RequestHold, expires_at: float
+) -> None:
+    credits = joint.credits
+    connection.execute(
+        "INSERT OR REPLACE INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            request_id, owner, day_key, credits.state, credits.amount, credits.captured, credits.overrun,
+            credits.written_off, joint.tokens, joint.output_tokens, expires_at,
+        ),
+    )  # fmt: skip
+
+
+def insert_capture_entries(connection: Connection, owner: str, hold: Hold, id: str, now: float) -> None:
+    """Enter what a resolved hold has moved."""
+    for kind, amount in (
+        ("capture", -hold.captured),
+        ("overrun", -hold.overrun),
+        ("write_off", hold.written_off),
+    ):
+        if amount:
+            _enter(connection, owner, kind, amount, id, now)
+
+
+def _enter(connection: Connection, owner: str, kind: str, amount: int, request_id: str | None, now: float) -> None:
+    connection.execute(
+        "INSERT INTO entries (owner, kind, amount, request_id, at) VALUES (?, ?, ?, ?, ?)",
+        (owner, kind, amount, request_id, now),
+    )
+
+
+def _save_record(connection: Connection, record: UsageRecord) -> None:
+    values = {name: getattr(record, name) for name in RECORD_FIELDS}
+    if record.auto_reasons is not None:
+        values["auto_reasons"] = json.dumps(record.auto_reasons, ensure_ascii=False)
+    connection.execute(_INSERT_RECORD, tuple(values.values()))
+
+
+def _record(row: Sequence[object]) -> UsageRecord:
+    values = dict(zip(RECORD_FIELDS, row, strict=True))
+    reasons, code = values["auto_reasons"], values["code"]
+    values["auto_reasons"] = tuple(map(tuple, json.loads(reasons))) if isinstance(reasons, str) else None
+    values["code"] = ErrorCode(code) if isinstance(code, str) else None
+    values["estimated"], values["streamed"] = bool(values["estimated"]), bool(values["streamed"])
+    return UsageRecord(**values)  # type: ignore[arg-type]

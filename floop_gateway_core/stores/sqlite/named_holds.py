@@ -1,0 +1,64 @@
+"""Rows of holds that are no request's: of whatever else a host meters, on the same accounts.
+
+Each function runs inside a transaction that its caller opened. `policy.ledger` decides; every movement leaves an entry.
+"""
+
+import sqlite3
+
+from floop_gateway_core.policy import ledger
+from floop_gateway_core.policy.ledger import Account, Hold, Outcome
+from floop_gateway_core.stores.sqlite import ledger as ledger_rows
+
+Connection = sqlite3.Connection
+
+MAX_EXPIRED_AT_ONCE = 1000
+
+
+def apply(
+    connection: Connection, id: str, owner: str | None, command: ledger.Command, *, now: float, expires_at: float
+) -> Outcome:
+    """Apply a command to the hold of an id and its account. A hold keeps its owner; `owner` is for a new one."""
+    expire(connection, now)
+    row = connection.execute(
+        "SELECT owner, expires_at, amount, state, captured, overrun, written_off FROM meters WHERE id = ?", (id,)
+    ).fetchone()
+    if row is None and owner is None:
+        return ledger.Unknown()
+    hold = None if row is None else Hold(*row[2:])
+    if row is not None and isinstance(command, ledger.Place) and (owner, command.amount) != (row[0], row[2]):
+        raise ValueError(f"hold {id!r} is there already, of another account or amount")
+    payer, until = (owner or "", expires_at) if row is None else row[:2]
+    before = ledger_rows.account(connection, payer) or Account()
+    after, resolved, outcome = ledger.apply(before, hold, command)
+    if resolved is not None and resolved != hold:
+        ledger_rows.save_account(connection, payer, after)
+        connection.execute(
+            "INSERT OR REPLACE INTO meters VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                id, payer, resolved.state, resolved.amount, resolved.captured, resolved.overrun, resolved.written_off,
+                until,
+            ),
+        )  # fmt: skip
+        ledger_rows.insert_capture_entries(connection, payer, resolved, id, now)
+    return outcome
+
+
+def has_expired(now: float, connection: Connection) -> object:
+    """Give None where no hold has expired."""
+    return connection.execute(
+        "SELECT 1 FROM meters WHERE state = 'open' AND expires_at <= ? LIMIT 1", (now,)
+    ).fetchone()
+
+
+def expire(connection: Connection, now: float) -> int:
+    """Void the holds that nobody has resolved in time."""
+    over = connection.execute(
+        "SELECT id, owner, amount FROM meters WHERE state = 'open' AND expires_at <= ? LIMIT ?",
+        (now, MAX_EXPIRED_AT_ONCE),
+    ).fetchall()
+    for id, owner, amount in over:
+        before = ledger_rows.account(connection, owner) or Account()
+        after, _, _ = ledger.apply(before, Hold(amount), ledger.Expire())
+        ledger_rows.save_account(connection, owner, after)
+        connection.execute("UPDATE meters SET state = 'expired' WHERE id = ?", (id,))
+    return len(over)

@@ -1,0 +1,189 @@
+"""Everything in one SQLite file: the default. Several processes of one machine may share it, and it survives kill -9.
+
+WAL, so readers never wait; `BEGIN IMMEDIATE`, so a transaction that will write never has to be taken back;
+`synchronous=NORMAL`, so a commit costs no fsync: a process that dies loses nothing, a machine that loses power may lose
+the last moments, never the file's consistency. All calls run in one worker thread of the process: the event loop is never
+blocked, and a cancelled caller's transaction still runs to its end.
+"""
+
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar, cast
+
+import anyio.to_thread
+
+from floop_gateway_core.errors import Refusal
+from floop_gateway_core.policy.admission import Grant
+from floop_gateway_core.policy.ledger import Account, Command, Outcome
+from floop_gateway_core.policy.rate_window import RateDecision
+from floop_gateway_core.stores.base import Admitted, HoldRequest, Settled, Settlement, WindowLimit
+from floop_gateway_core.stores.sqlite import ledger as ledger_rows
+from floop_gateway_core.stores.sqlite import named_holds as meter_rows
+from floop_gateway_core.stores.sqlite import projects as project_rows
+from floop_gateway_core.stores.sqlite import windows as window_rows
+from floop_gateway_core.stores.sqlite.schema import migrate
+from floop_gateway_core.stores.sqlite.worker import Job, Worker
+from floop_gateway_core.types import Microcredits, Project, ProjectSettings, UsageRecord
+
+__all__ = ["SQLiteStore"]
+
+T = TypeVar("T")
+RETRY_S = 0.01
+Connection = sqlite3.Connection
+
+
+class SQLiteStore:
+    """`path` is a file, made where it is missing. `busy_s` is how long a call waits for other processes' writes."""
+
+    def __init__(self, path: str | Path, *, busy_s: float = 5.0) -> None:
+        self.path = Path(path)
+        self._busy_s = busy_s
+        self._worker = Worker(self._connect)
+        self._swept: dict[float, float] = {}
+
+    # -- how a call runs -------------------------------------------------------------------------------------------
+
+    async def _read(self, work: Callable[[Connection], T]) -> T:
+        return cast(T, await self._worker.run(Job(work, None)))
+
+    async def _write(self, work: Callable[[Connection], T]) -> T:
+        return cast(T, await self._worker.run(Job(None, lambda connection, _: work(connection))))
+
+    def _connect(self) -> Connection:
+        connection = sqlite3.connect(self.path, timeout=self._busy_s, isolation_level=None, cached_statements=256)
+        try:
+            _turn_to_wal(connection, self._busy_s)
+            connection.execute("PRAGMA synchronous=NORMAL")
+            migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def setup(self) -> None:
+        await self._read(lambda _: None)
+
+    async def aclose(self) -> None:
+        await anyio.to_thread.run_sync(self._worker.stop)
+
+    # -- projects and keys -----------------------------------------------------------------------------------------
+
+    async def create_project(
+        self,
+        name: str,
+        owner: str,
+        settings: ProjectSettings,
+        *,
+        digest: str,
+        key_prefix: str,
+        now: float,
+        credits: Microcredits = Microcredits(0),  # noqa: B008 - a NewType of int
+    ) -> Project:
+        project = Project(name, owner, settings, key_prefix, now)
+
+        def create(connection: Connection) -> Project:
+            project_rows.create(connection, project, digest)
+            ledger_rows.grant_credits(connection, owner, credits, now)
+            return project
+
+        return await self._write(create)
+
+    async def project(self, name: str) -> Project | None:
+        return await self._read(lambda connection: project_rows.by_name(connection, name))
+
+    async def projects(self) -> list[Project]:
+        return await self._read(project_rows.every)
+
+    async def set_project(self, name: str, settings: ProjectSettings) -> Project:
+        return await self._write(lambda connection: project_rows.change(connection, name, settings))
+
+    async def rotate_key(self, name: str, *, digest: str, key_prefix: str, now: float) -> Project:
+        return await self._write(lambda connection: project_rows.rotate(connection, name, digest, key_prefix, now))
+
+    async def authenticate(self, digest: str) -> Project | None:
+        return await self._read(partial(project_rows.by_digest, digest))
+
+    async def acquire(self, project: str, limit: int, now: float) -> RateDecision:
+        return await self._write(lambda connection: window_rows.acquire(connection, project, limit, now))
+
+    async def acquire_windows(self, windows: Sequence[WindowLimit], now: float) -> Sequence[RateDecision]:
+        def spend(connection: Connection) -> Sequence[RateDecision]:
+            for window_s in {window.window_s for window in windows}:
+                if abs(now - self._swept.get(window_s, 0.0)) >= window_s:  # once a window, in each process
+                    window_rows.sweep(connection, window_s, now)
+                    self._swept[window_s] = now
+            return window_rows.acquire_windows(connection, windows, now)
+
+        return await self._write(spend)
+
+    async def authenticate_and_acquire(
+        self, digest: str, limit_of: Callable[[Project], int], now: float
+    ) -> Admitted | None:
+        def spend(connection: Connection, project: Project) -> Admitted:
+            return project, window_rows.acquire(connection, project.name, limit_of(project), now)
+
+        # Only a known key takes the write lock: strangers cannot make the projects' requests wait.
+        return await self._worker.run(Job(partial(project_rows.by_digest, digest), spend))
+
+    # -- both holds of a request -----------------------------------------------------------------------------------
+
+    async def hold(self, request: HoldRequest) -> Grant | Refusal:
+        return await self._write(lambda connection: ledger_rows.hold(connection, request))
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        return await self._write(lambda connection: ledger_rows.settle(connection, settlement))
+
+    async def expire(self, now: float) -> int:
+        # The look is a read; only where there is something to void is the write lock taken.
+        over = Job(partial(ledger_rows.has_expired, now), lambda connection, _: ledger_rows.expire(connection, now))
+        return await self._worker.run(over) or 0
+
+    # -- holds that are no request's -------------------------------------------------------------------------------
+
+    async def apply_meter(
+        self, id: str, owner: str | None, command: Command, *, now: float, expires_at: float
+    ) -> Outcome:
+        """Apply a ledger's command to the hold of an id; see `pieces.credits`."""
+        apply = partial(meter_rows.apply, now=now, expires_at=expires_at)
+        return await self._write(lambda connection: apply(connection, id, owner, command))
+
+    async def expire_meters(self, now: float) -> int:
+        over = Job(partial(meter_rows.has_expired, now), lambda connection, _: meter_rows.expire(connection, now))
+        return await self._worker.run(over) or 0
+
+    # -- accounts and the log --------------------------------------------------------------------------------------
+
+    async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account:
+        return await self._write(lambda connection: ledger_rows.grant_credits(connection, owner, amount, now))
+
+    async def account(self, owner: str) -> Account | None:
+        return await self._read(lambda connection: ledger_rows.account(connection, owner))
+
+    async def day(self, project: str, day: int) -> tuple[int, int]:
+        return await self._read(lambda connection: ledger_rows.day(connection, project, day))
+
+    async def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
+        after = (-1.0 if since is None else since, "")
+        while True:
+            page = await self._read(partial(ledger_rows.usage, project, after))
+            for record in page:
+                yield record
+            if len(page) < ledger_rows.PAGE_RECORDS:
+                return
+            after = (page[-1].started_at, page[-1].request_id)
+
+
+def _turn_to_wal(connection: Connection, busy_s: float) -> None:
+    """Turn a file to WAL; where several processes do so to a new file at once, SQLite itself does not wait its turn."""
+    deadline = time.monotonic() + busy_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(RETRY_S)

@@ -1,0 +1,83 @@
+"""Rows of moving windows. Each function runs inside a transaction that its caller opened.
+
+The windows of projects are named by the project. A host's own are named `limit <microseconds> <key>`, with the spaces that
+no project's name may hold, and are swept: their keys (addresses, say) come and go.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+from floop_gateway_core.policy.rate_window import WINDOW_S, RateDecision, decide, microseconds
+from floop_gateway_core.stores.base import WindowLimit
+
+Connection = sqlite3.Connection
+
+
+def acquire(connection: Connection, project: str, limit: int, now: float) -> RateDecision:
+    """Spend one request of a project's minute, or refuse."""
+    return _acquire(connection, project, limit, microseconds(WINDOW_S), microseconds(now), spends=True)
+
+
+def acquire_windows(connection: Connection, windows: Sequence[WindowLimit], now: float) -> list[RateDecision]:
+    """Spend one request of all of a host's own windows, or of none."""
+    asked = [(_name(window), window.limit, microseconds(window.window_s)) for window in windows]
+    decisions = [_acquire(connection, *one, microseconds(now), spends=False) for one in asked]
+    if all(decision.allowed for decision in decisions):
+        decisions = [_acquire(connection, *one, microseconds(now), spends=True) for one in asked]
+    return decisions
+
+
+def sweep(connection: Connection, window_s: float, now: float) -> None:
+    """Forget the host's keys of which nothing counts any more."""
+    window_us, now_us = microseconds(window_s), microseconds(now)
+    names = f"limit {window_us} ", f"limit {window_us}!"  # "!" comes right behind the space
+    connection.execute(
+        "DELETE FROM windows WHERE project > ? AND project < ? AND NOT EXISTS "
+        "(SELECT 1 FROM instants WHERE instants.project = windows.project AND at_us > ?)",
+        (*names, now_us - window_us),
+    )
+    connection.execute(
+        "DELETE FROM instants WHERE project > ? AND project < ? AND NOT EXISTS "
+        "(SELECT 1 FROM windows WHERE windows.project = instants.project)",
+        names,
+    )
+
+
+def _name(window: WindowLimit) -> str:
+    return f"limit {microseconds(window.window_s)} {window.key}"
+
+
+def _acquire(
+    connection: Connection, project: str, limit: int, window_us: int, now_us: int, *, spends: bool
+) -> RateDecision:
+    """The moving window as rows; the count is kept beside them, so a call costs the same under any limit."""
+    gone = connection.execute(
+        "DELETE FROM instants WHERE project = ? AND (at_us <= ? OR at_us > ?)",
+        (project, now_us - window_us, now_us + window_us),
+    ).rowcount
+    row = connection.execute("SELECT count FROM windows WHERE project = ?", (project,)).fetchone()
+    count = (row[0] if row else 0) - gone
+    decision = decide(
+        limit=limit,
+        count=count,
+        oldest_us=_instant(connection, project, 0) if count else None,
+        leaving_us=_instant(connection, project, count - limit) if count >= limit else None,
+        now_us=now_us,
+        window_us=window_us,
+        spends=spends,
+    )
+    spent = decision.allowed and spends
+    if spent:
+        connection.execute("INSERT INTO instants VALUES (?, ?)", (project, now_us))
+    connection.execute(
+        "INSERT INTO windows VALUES (?1, ?2) ON CONFLICT (project) DO UPDATE SET count = ?2",
+        (project, count + spent),
+    )
+    return decision
+
+
+def _instant(connection: Connection, project: str, index: int) -> int:
+    (at_us,) = connection.execute(
+        "SELECT at_us FROM instants WHERE project = ? ORDER BY at_us LIMIT 1 OFFSET ?", (project, index)
+    ).fetchone()
+    return int(at_us)

@@ -1,0 +1,38 @@
+"""Whether this process is one of several workers of one server, as far as can be seen from inside.
+
+Workers have the same parent and the same command line. The first of them takes a name after those two, in Linux's abstract
+namespace of sockets, where nothing is left behind at its death; whoever finds it taken has a sibling. Elsewhere nothing
+can be seen, and nothing is said.
+"""
+
+import hashlib
+import os
+import socket
+import sys
+import threading
+
+__all__ = ["is_one_of_several_workers"]
+
+_lock = threading.Lock()
+_held: tuple[int, socket.socket] | None = None
+
+
+def is_one_of_several_workers() -> bool:
+    """Take the name, once a process, and say whether another process had it first."""
+    with _lock:
+        return _take_name()
+
+
+def _take_name() -> bool:
+    global _held
+    if sys.platform != "linux" or (_held is not None and _held[0] == os.getpid()):
+        return False
+    command = hashlib.sha256("\0".join(sys.argv).encode("utf-8", "replace")).hexdigest()[:16]
+    mark = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        mark.bind(f"\0floop-gateway-memory-{os.getppid()}-{command}")
+    except OSError:
+        mark.close()
+        return True
+    _held = os.getpid(), mark  # for as long as the process lives
+    return False

@@ -1,0 +1,71 @@
+"""The credit ledger for anything that is metered: hold before the work, capture what it came to, in one SQLite file.
+
+    credits = Credits("credits.db")
+    await credits.grant("olga", Microcredits(5_000_000))
+    held = await credits.hold("job-1", "olga", Microcredits(800_000), ttl_s=600)
+    if isinstance(held, Insufficient): ...
+    await credits.capture("job-1", Microcredits(650_000))       # or: await credits.void("job-1")
+
+Each id resolves exactly once, and every command may be repeated. A hold that nobody resolves expires after `ttl_s`. The
+accounts are those of a gateway on the same file: images or searches may be paid from the balance that pays for tokens.
+"""
+
+from pathlib import Path
+
+from floop_gateway_core.clock import Clock, system_clock
+from floop_gateway_core.policy import ledger
+from floop_gateway_core.policy.ledger import Account, Hold, Insufficient, Outcome, Resolved, Unknown
+from floop_gateway_core.stores.sqlite import SQLiteStore
+from floop_gateway_core.types import Microcredits
+
+__all__ = ["Account", "Credits", "Hold", "Insufficient", "Microcredits", "Unknown"]
+
+
+class Credits:
+    """`store` is a file, or the SQLite store of a gateway. Close it with `aclose`."""
+
+    def __init__(self, store: SQLiteStore | str | Path, *, clock: Clock = system_clock) -> None:
+        self._store = store if isinstance(store, SQLiteStore) else SQLiteStore(store)
+        self._clock = clock
+
+    async def grant(self, owner: str, amount: Microcredits) -> Account:
+        """Add to an account, which is made where it is missing."""
+        return await self._store.grant_credits(owner, amount, self._clock())
+
+    async def account(self, owner: str) -> Account:
+        """Give what is posted and what is held; what has expired is freed first."""
+        await self._store.expire_meters(self._clock())
+        return await self._store.account(owner) or Account()
+
+    async def hold(self, id: str, owner: str, amount: Microcredits, *, ttl_s: float) -> Hold | Insufficient:
+        """Set an amount aside; repeated, give the hold as it stands: look at its `state`, for it may be resolved already.
+
+        Raises ValueError for an id that is another account's, or was held for another amount.
+        """
+        if not 0 < ttl_s < 10**9:
+            raise ValueError(f"ttl_s must be greater than 0, got {ttl_s}")
+        outcome = await self._apply(id, owner, ledger.Place(amount), ttl_s)
+        if isinstance(outcome, Resolved | Insufficient):
+            return outcome.hold if isinstance(outcome, Resolved) else outcome
+        raise AssertionError("a hold is placed or refused")
+
+    async def capture(self, id: str, amount: Microcredits) -> Hold | Unknown:
+        """Charge an amount, and free the rest; beyond the hold only what is available, the rest is written off."""
+        return self._resolved(await self._apply(id, None, ledger.Capture(amount)))
+
+    async def void(self, id: str) -> Hold | Unknown:
+        """Free the hold; nothing is charged."""
+        return self._resolved(await self._apply(id, None, ledger.Void()))
+
+    async def aclose(self) -> None:
+        await self._store.aclose()
+
+    @staticmethod
+    def _resolved(outcome: Outcome) -> Hold | Unknown:
+        return outcome.hold if isinstance(outcome, Resolved) else Unknown()
+
+    async def _apply(self, id: str, owner: str | None, command: ledger.Command, ttl_s: float = 0.0) -> Outcome:
+        now, amount = self._clock(), getattr(command, "amount", 0)
+        if isinstance(amount, bool) or not isinstance(amount, int) or not 0 <= amount <= ledger.MAX_MICROCREDITS:
+            raise ValueError(f"amount must be a whole number of micro-credits, at least 0, got {amount!r}")
+        return await self._store.apply_meter(id, owner, command, now=now, expires_at=now + ttl_s)

@@ -1,0 +1,125 @@
+"""Rate limits for a host's own routes: several at once, on our stores or on any storage of the `limits` package.
+
+    limiter = RequestLimiter("10/minute;200/hour")                                   # this process's memory
+    limiter = RequestLimiter("10/minute;200/hour", store=SQLiteStore("limits.db"))   # all processes of a machine
+    limiter = RequestLimiter("10/minute", storage="redis://localhost:6379", strategy="sliding-window-counter")
+    verdict = await limiter.hit("203.0.113.7")
+
+On our stores a request that one limit refuses spends nothing of the others, and `Retry-After` is true. A storage of
+`limits` counts by its own clock; there the wait that is promised is as good as the strategy's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from limits import RateLimitItem, parse_many
+
+from floop_gateway_core.clock import Clock, system_clock
+from floop_gateway_core.errors import ErrorCode, Refusal
+from floop_gateway_core.policy.admission import rate_refusal
+from floop_gateway_core.policy.rate_headers import Header, most_restrictive, rate_headers
+from floop_gateway_core.policy.rate_window import RateDecision
+from floop_gateway_core.stores.base import StoreUnavailable, WindowLimit, WindowStore
+from floop_gateway_core.stores.limits import LimitsStorage
+from floop_gateway_core.stores.memory import MemoryStore
+
+__all__ = ["LimitResult", "RequestLimiter"]
+
+DOWN_RETRY_AFTER_S = 5
+MAX_KEY = 500
+
+WhenDown: TypeAlias = Literal["refuse", "admit"]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitResult:
+    """Whether a request may pass, and what its answer's headers should say; `refusal` is the catalogue's envelope."""
+
+    refusal: Refusal | None = None
+    windows: tuple[tuple[str, RateDecision], ...] = field(default=(), repr=False)
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        return rate_headers(self.windows) if self.windows else ()
+
+    @property
+    def allowed(self) -> bool:
+        return self.refusal is None
+
+
+class RequestLimiter:
+    """`limits` as the package of that name writes them. `when_down` says what happens while the storage does not answer.
+
+    Limiters of one `name` on one store count the same callers together; give those apart that are for different routes.
+    Raises ValueError for what is no limit, and for a storage or strategy that there is not.
+
+    >>> import anyio
+    >>> limiter = RequestLimiter("2/minute;100/hour", clock=lambda: 1_000_000.0)
+    >>> [anyio.run(limiter.hit, "alice").allowed for _ in range(3)]
+    [True, True, False]
+    >>> anyio.run(limiter.hit, "alice").refusal.retry_after_s
+    60
+    """
+
+    def __init__(
+        self,
+        limits: str,
+        *,
+        store: WindowStore | None = None,
+        storage: str | None = None,
+        strategy: str = "moving-window",
+        name: str = "default",
+        when_down: WhenDown = "refuse",
+        clock: Clock = system_clock,
+    ) -> None:
+        self._limits = _distinct(limits)
+        self._name = name
+        self._names = tuple(_name(item) for item in self._limits)
+        self._when_down = when_down
+        self._clock = clock
+        self._store = store or MemoryStore()
+        self._foreign = None if storage is None else LimitsStorage(storage, strategy)
+        if storage is not None and store is not None:
+            raise ValueError("a limiter has a store or a storage, not both")
+        if storage is None and strategy != "moving-window":
+            raise ValueError(f"strategy is {strategy!r}; our stores have a moving window, others need a storage")
+
+    async def hit(self, key: str) -> LimitResult:
+        """Spend one request of a caller's limits, or of none where one of them refuses."""
+        try:
+            # A caller's bytes that are no text (a header, as servers give it) are as good a key as any.
+            decisions = await self._acquire(key.encode("utf-8", "backslashreplace").decode()[:MAX_KEY])
+        except StoreUnavailable:
+            return LimitResult() if self._when_down == "admit" else LimitResult(_DOWN)
+        return LimitResult(rate_refusal(most_restrictive(decisions)), tuple(zip(self._names, decisions, strict=True)))
+
+    async def _acquire(self, key: str) -> Sequence[RateDecision]:
+        if self._foreign is not None:
+            return await self._foreign.acquire_windows(self._limits, f"{self._name} {key}")
+        windows = [WindowLimit(f"{self._name} {key}", item.amount, item.get_expiry()) for item in self._limits]
+        return await self._store.acquire_windows(windows, self._clock())
+
+
+_DOWN = Refusal(
+    ErrorCode.SERVICE_UNAVAILABLE,
+    f"The store of the rate limits does not answer. Retry after {DOWN_RETRY_AFTER_S} s.",
+    retry_after_s=DOWN_RETRY_AFTER_S,
+)
+
+
+def _distinct(limits: str) -> list[RateLimitItem]:
+    """Read the limits; of several for the same time only the lowest can ever matter."""
+    items: dict[int, RateLimitItem] = {}
+    for item in parse_many(limits):
+        if item.amount < 1:
+            raise ValueError(f"{limits!r} has a limit of {item.amount}; it is 1 or more")
+        other = items.get(item.get_expiry())
+        if other is None or item.amount < other.amount:
+            items[item.get_expiry()] = item
+    return list(items.values())
+
+
+def _name(item: RateLimitItem) -> str:
+    multiple = "" if item.multiples == 1 else f"{item.multiples}-"
+    return f"per-{multiple}{item.GRANULARITY.name}"

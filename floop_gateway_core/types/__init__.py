@@ -1,0 +1,40 @@
+"""The values that travel through the gateway, from a parsed call to a settled record. No behaviour, no I/O."""
+
+from floop_gateway_core.types.amounts import Microcredits, RequestId
+from floop_gateway_core.types.answers import (
+    AnswerEvent,
+    Bill,
+    Completed,
+    Failed,
+    FinishReason,
+    Started,
+    Texts,
+    Usage,
+)
+from floop_gateway_core.types.calls import Call, Endpoint
+from floop_gateway_core.types.content import Message, Part, Role, TextPart
+from floop_gateway_core.types.records import RECORD_FIELDS, Ending, Project, ProjectSettings, UsageRecord
+
+__all__ = [
+    "RECORD_FIELDS",
+    "AnswerEvent",
+    "Bill",
+    "Call",
+    "Completed",
+    "Ending",
+    "Endpoint",
+    "Failed",
+    "FinishReason",
+    "Message",
+    "Microcredits",
+    "Part",
+    "Project",
+    "ProjectSettings",
+    "RequestId",
+    "Role",
+    "Started",
+    "TextPart",
+    "Texts",
+    "Usage",
+    "UsageRecord",
+]

@@ -1,0 +1,70 @@
+"""What an answer consists of: its events, its usage, its bill."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from floop_gateway_core.errors import Refusal
+from floop_gateway_core.types.amounts import Microcredits
+
+__all__ = ["AnswerEvent", "Bill", "Completed", "Failed", "FinishReason", "Started", "Texts", "Usage"]
+
+FinishReason = Literal["end_turn", "max_tokens", "stop_sequence", "refusal", "content_filter", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer. Cached tokens are part of the input, reasoning tokens part of the output."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Return input and output together."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """An answer's usage and its cost. `credits_remaining` is None if the store was unavailable at the end."""
+
+    usage: Usage
+    credits_used: Microcredits
+    credits_remaining: Microcredits | None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The answer begins: `deployment` serves it, and its input is `input_tokens` long, as far as is known."""
+
+    deployment: str
+    input_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Every non-empty text that the upstream has sent and that is ready now, in order: one frame each."""
+
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The answer is complete and has been billed."""
+
+    bill: Bill
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The call failed for good. `bill` covers what was delivered before; it is zero if nothing was."""
+
+    refusal: Refusal
+    bill: Bill
+
+
+AnswerEvent: TypeAlias = Texts | Completed | Failed

@@ -1,0 +1,82 @@
+"""Projects and the usage log: values that outlive a request."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from floop_gateway_core.errors import ErrorCode
+from floop_gateway_core.types.amounts import Microcredits, RequestId
+from floop_gateway_core.types.answers import FinishReason
+from floop_gateway_core.types.calls import Endpoint
+
+__all__ = ["RECORD_FIELDS", "Ending", "Project", "ProjectSettings", "UsageRecord"]
+
+Ending = Literal["complete", "upstream_error", "client_gone", "refused", "internal_error", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectSettings:
+    """None where the plan decides."""
+
+    plan: str = "default"
+    requests_per_minute: int | None = None
+    daily_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    name: str
+    owner: str
+    settings: ProjectSettings
+    key_prefix: str
+    created_at: float
+
+
+@dataclass(slots=True)
+class UsageRecord:
+    """One authenticated request, from its admission to its ending (contract: Usage log).
+
+    Mutable: the engine fills it in as the request goes on, and it is written at admission and once more when settled.
+    `ending` is None while the request runs. `started_at` is epoch seconds.
+    """
+
+    request_id: RequestId
+    project: str
+    key_prefix: str
+    endpoint: Endpoint
+    started_at: float
+    alias: str | None = None
+    resolved_alias: str | None = None
+    deployment: str | None = None
+    status: int | None = None
+    code: ErrorCode | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+    microcredits: Microcredits = Microcredits(0)  # noqa: RUF009 - a NewType of int
+    attempts: int = 0
+    first_text_ms: int | None = None
+    total_ms: int | None = None
+    streamed: bool = False
+    ending: Ending | None = None
+    finish_reason: FinishReason | None = None
+    auto_reasons: tuple[tuple[str, float], ...] | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """Return the record's fields in the contract's order and form."""
+        started = datetime.fromtimestamp(self.started_at, UTC).isoformat(timespec="milliseconds")
+        values: dict[str, object] = {name: getattr(self, name) for name in RECORD_FIELDS}
+        reasons = self.auto_reasons
+        values["auto_reasons"] = None if reasons is None else [list(reason) for reason in reasons]
+        values["started_at"] = started.replace("+00:00", "Z")
+        return values
+
+
+RECORD_FIELDS = (
+    "request_id", "project", "key_prefix", "endpoint", "alias", "resolved_alias", "deployment", "status", "code",
+    "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "estimated", "microcredits", "attempts",
+    "first_text_ms", "total_ms", "streamed", "ending", "finish_reason", "auto_reasons", "started_at",
+)  # fmt: skip
+"""As `floop-gateway usage --json` prints them."""
