@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from floop_gateway_core.admin import Admin as Admin
-    from floop_gateway_core.admin import AdminError as AdminError
     from floop_gateway_core.admin import KeyRotated as KeyRotated
     from floop_gateway_core.admin import NewKey as NewKey
     from floop_gateway_core.admin import ProjectStatus as ProjectStatus
@@ -17,12 +16,14 @@ if TYPE_CHECKING:
     from floop_gateway_core.config import ConfigError as ConfigError
     from floop_gateway_core.config import Settings as Settings
     from floop_gateway_core.errors import CATALOGUE as CATALOGUE
+    from floop_gateway_core.errors import AdminError as AdminError
     from floop_gateway_core.errors import BudgetExceededError as BudgetExceededError
     from floop_gateway_core.errors import ErrorCode as ErrorCode
     from floop_gateway_core.errors import FieldError as FieldError
     from floop_gateway_core.errors import GatewayError as GatewayError
     from floop_gateway_core.errors import InsufficientCreditsError as InsufficientCreditsError
     from floop_gateway_core.errors import InvalidRequestError as InvalidRequestError
+    from floop_gateway_core.errors import NoSuchAccount as NoSuchAccount
     from floop_gateway_core.errors import ProviderError as ProviderError
     from floop_gateway_core.errors import RateLimitedError as RateLimitedError
     from floop_gateway_core.errors import Refusal as Refusal
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from floop_gateway_core.errors import UnavailableError as UnavailableError
     from floop_gateway_core.gateway import Gateway as Gateway
     from floop_gateway_core.in_process import Answer as Answer
+    from floop_gateway_core.in_process import AnswerStream as AnswerStream
     from floop_gateway_core.policy.auto.classify import Classification as Classification
     from floop_gateway_core.policy.auto.classify import Thresholds as Thresholds
     from floop_gateway_core.policy.auto.classify import classify as classify
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from floop_gateway_core.types import Microcredits as Microcredits
     from floop_gateway_core.types import Project as Project
     from floop_gateway_core.types import ProjectSettings as ProjectSettings
+    from floop_gateway_core.types import Started as Started
     from floop_gateway_core.types import TextPart as TextPart
     from floop_gateway_core.types import Texts as Texts
     from floop_gateway_core.types import Usage as Usage
@@ -66,17 +69,20 @@ if TYPE_CHECKING:
     from floop_gateway_core.wire.messages import BodyReader as BodyReader
     from floop_gateway_core.wire.messages import ClientDisconnected as ClientDisconnected
     from floop_gateway_core.wire.messages import GatewayRequest as GatewayRequest
+    from floop_gateway_core.wire.messages import Mountable as Mountable
     from floop_gateway_core.wire.messages import Reply as Reply
     from floop_gateway_core.wire.sse import ServerSentEvent as ServerSentEvent
     from floop_gateway_core.wire.sse import SSEDecoder as SSEDecoder
     from floop_gateway_core.wire.sse import SSEEncoder as SSEEncoder
 
 _EXPORTS = {
-    "admin": ("Admin", "AdminError", "KeyRotated", "NewKey", "ProjectStatus"),
+    "admin": ("Admin", "KeyRotated", "NewKey", "ProjectStatus"),
     "bridge": ("Bridge",),
     "config": ("ConfigError", "Settings"),
     "errors": (
         "CATALOGUE",
+        "AdminError",
+        "NoSuchAccount",
         "BudgetExceededError",
         "ErrorCode",
         "FieldError",
@@ -90,7 +96,7 @@ _EXPORTS = {
         "UnavailableError",
     ),
     "gateway": ("Gateway",),
-    "in_process": ("Answer",),
+    "in_process": ("Answer", "AnswerStream"),
     "policy.auto.classify": ("Classification", "Thresholds", "classify"),
     "policy.breaker": ("CircuitBreaker",),
     "policy.pricing": ("Prices",),
@@ -111,12 +117,13 @@ _EXPORTS = {
         "Microcredits",
         "Project",
         "ProjectSettings",
+        "Started",
         "TextPart",
         "Texts",
         "Usage",
         "UsageRecord",
     ),
-    "wire.messages": ("BodyReader", "ClientDisconnected", "GatewayRequest", "Reply"),
+    "wire.messages": ("BodyReader", "ClientDisconnected", "GatewayRequest", "Mountable", "Reply"),
     "wire.sse": ("SSEDecoder", "SSEEncoder", "ServerSentEvent"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 __all__ = [
     "CATALOGUE",
+    "AdminError",
     "BudgetExceededError",
     "ErrorCode",
     "ErrorSpec",
@@ -20,9 +21,13 @@ __all__ = [
     "GatewayError",
     "InsufficientCreditsError",
     "InvalidRequestError",
+    "NoSuchAccount",
+    "NoSuchProject",
+    "ProjectExists",
     "ProviderError",
     "RateLimitedError",
     "Refusal",
+    "StoreUnavailable",
     "UnauthorizedError",
     "UnavailableError",
 ]
@@ -123,26 +128,30 @@ class Refusal:
 class GatewayError(Exception):
     """A refusal where only an exception can travel: calls within the process.
 
-    Its class is that of the code; `GatewayError` itself is what a host catches that treats all alike. `credits_used` is
-    what the part of a stream has cost that came before the failure, in micro-credits.
+    Each group of codes has a subclass. `credits_used` is what a stream cost before it failed, in micro-credits;
+    `request_id` names the record in the usage log, if there is one. Instances can be copied and pickled.
 
-    >>> error = GatewayError.of(Refusal(ErrorCode.RATE_LIMITED, "Too many.", retry_after_s=7))
+    >>> error = GatewayError.from_refusal(Refusal(ErrorCode.RATE_LIMITED, "Too many.", retry_after_s=7))
     >>> type(error).__name__, error.code, error.retry_after_s
     ('RateLimitedError', <ErrorCode.RATE_LIMITED: 'RATE_LIMITED'>, 7)
     """
 
-    def __init__(self, refusal: Refusal, credits_used: int = 0) -> None:
-        super().__init__(f"{refusal.code}: {refusal.message}")
+    def __init__(self, refusal: Refusal, credits_used: int = 0, request_id: str | None = None) -> None:
+        super().__init__(refusal, credits_used, request_id)
         self.refusal = refusal
         self.code = refusal.code
         self.retry_after_s = refusal.retry_after_s
         self.fields = refusal.fields
         self.credits_used = credits_used
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.refusal.message}"
 
     @staticmethod
-    def of(refusal: Refusal, credits_used: int = 0) -> "GatewayError":
-        """Give the exception of a refusal's code."""
-        return _ERROR_OF.get(refusal.code, GatewayError)(refusal, credits_used)
+    def from_refusal(refusal: Refusal, credits_used: int = 0, request_id: str | None = None) -> "GatewayError":
+        """Return the exception of a refusal's code."""
+        return _ERROR_OF.get(refusal.code, GatewayError)(refusal, credits_used, request_id)
 
 
 class InvalidRequestError(GatewayError):
@@ -185,3 +194,44 @@ _ERROR_OF: Mapping[ErrorCode, type[GatewayError]] = {
     ErrorCode.PROVIDER_ERROR: ProviderError,
     ErrorCode.SERVICE_UNAVAILABLE: UnavailableError,
 }
+
+
+class AdminError(ValueError):
+    """An administrative request cannot be carried out; the message says why. Nothing was changed."""
+
+
+class ProjectExists(AdminError):
+    """A project of this name exists already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"project {self.name!r} already exists; nothing was changed"
+
+
+class NoSuchProject(AdminError):
+    """There is no project of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"there is no project {self.name!r}"
+
+
+class NoSuchAccount(AdminError):
+    """There is no account of this owner."""
+
+    def __init__(self, owner: str) -> None:
+        super().__init__(owner)
+        self.owner = owner
+
+    def __str__(self) -> str:
+        return f"there is no account {self.owner!r}; an account is created with its first project"
+
+
+class StoreUnavailable(Exception):
+    """The store does not answer, and nothing is known to have changed. The reason holds no secret of a connection."""

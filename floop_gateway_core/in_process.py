@@ -1,24 +1,30 @@
 """Calls within the process: the host's own code asks the gateway, under a project's key, without HTTP.
 
-    key and rate → arguments → Call → run.admit → run.events → events, or one Answer
+    answer = await gateway.chat(key, messages)
 
-The same `run` and the same checks in the same order as an HTTP request: there is no unpoliced path. A refusal is raised as
-a `GatewayError`, of a class of its own where a host would treat it in its own way.
+    async with gateway.stream(key, messages) as answer:
+        async for text in answer: ...
+    answer.bill
+
+The same session and the same checks in the same order as an HTTP request: there is no unpoliced path. A refusal is raised
+as a `GatewayError` of the class of its code.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from typing import TypeAlias, TypedDict
+from types import TracebackType
+from typing import TypeAlias, TypedDict, assert_never
 
-from floop_gateway_core.clock import new_request_id
+import anyio
+
+from floop_gateway_core.concurrency.background import BackgroundTask
 from floop_gateway_core.dialects.native.parse import parse_object
-from floop_gateway_core.engine.gate import STORE_UNAVAILABLE, Gate
-from floop_gateway_core.engine.run import Run
+from floop_gateway_core.engine.gate import Gate
+from floop_gateway_core.engine.session import CallSession
 from floop_gateway_core.errors import ErrorCode, GatewayError, Refusal
-from floop_gateway_core.policy.admission import rate_refusal
-from floop_gateway_core.stores.base import StoreUnavailable
 from floop_gateway_core.types import (
+    AnswerEvent,
     Bill,
     Completed,
     Endpoint,
@@ -26,18 +32,23 @@ from floop_gateway_core.types import (
     FinishReason,
     Message,
     RequestId,
+    Started,
     Texts,
 )
-from floop_gateway_core.wire import keys
 
-__all__ = ["Answer", "CallEvent", "CallOptions", "Calls", "MessageLike"]
+__all__ = ["Answer", "AnswerStream", "CallEvent", "CallOptions", "Calls", "MessageLike"]
+
+DIALECT = "in_process"
+PAUSED_CONSUMER_GRACE_S = 1.0
+"""What a consumer that pauses gets beyond the request's own limit, so that the engine's own end comes first."""
+TOO_LONG = Refusal(ErrorCode.INTERNAL_ERROR, "The request took too long: the answer was not read in time.")
 
 MessageLike: TypeAlias = Message | Mapping[str, object]
-CallEvent: TypeAlias = Texts | Completed
+CallEvent: TypeAlias = Started | Texts | Completed
 
 
 class CallOptions(TypedDict, total=False):
-    """What a call may say beside its messages; each counts as absent where it is None."""
+    """The optional fields of a call; each counts as absent if it is None."""
 
     model: str
     system: str | None
@@ -57,89 +68,180 @@ class Answer:
     deployment: str
 
 
-class Calls:
-    """What `Gateway.chat`, `generate` and `stream` do."""
+class AnswerStream:
+    """An answer as it comes. Enter it, and iterate over its texts or over `events`; leaving it settles the call.
 
-    def __init__(self, front: Gate) -> None:
-        self._front = front
+    Entering raises `GatewayError` for a refusal, and so does iterating for an answer that fails. A call that is left early,
+    cancelled, or paused for longer than the gateway's `total_s` is billed for what was delivered.
+    """
+
+    def __init__(self, gate: Gate, key: str, endpoint: Endpoint, fields: Mapping[str, object], *, stream: bool) -> None:
+        self._limits = gate.runtime.routing.limits
+        self._session = CallSession(gate, DIALECT)
+        self._key = key
+        self._endpoint: Endpoint = endpoint
+        self._fields = {**fields, "stream": stream}
+        self._stack = AsyncExitStack()
+        self._events: AsyncGenerator[AnswerEvent, None] | None = None
+        self._expired = False
+        self._completed: Completed | None = None
+        self.deployment: str | None = None
+        """The deployment that serves; None before the first event."""
+
+    @property
+    def request_id(self) -> RequestId:
+        """The id of the call's record in the usage log."""
+        return self._session.request_id
+
+    @property
+    def model(self) -> str:
+        """The alias that was asked for."""
+        run = self._session.run
+        return "auto" if run is None else run.record.alias or "auto"
+
+    @property
+    def bill(self) -> Bill | None:
+        """What the call has cost; final once the answer has ended or was left."""
+        return self._session.bill
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the answer was complete; None before its end."""
+        return None if self._completed is None else self._completed.finish_reason
+
+    async def __aenter__(self) -> "AnswerStream":
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._session.close)
+            try:
+                await self._open()
+            except GatewayError:
+                raise
+            except Exception as error:
+                refusal = await self._session.fail(error)
+                if refusal.code is ErrorCode.INTERNAL_ERROR:
+                    raise
+                raise self._error(refusal) from None
+            self._events = self._session.events()
+            await stack.enter_async_context(aclosing(self._events))
+            await stack.enter_async_context(BackgroundTask(self._settle_in_time))
+            self._stack = stack.pop_all()
+        return self
+
+    async def _open(self) -> None:
+        refusal = await self._session.open(self._key, self._endpoint)
+        if refusal is None:
+            call = parse_object(self._endpoint, self._fields)
+            refusal = await (self._session.refuse(call) if isinstance(call, Refusal) else self._session.admit(call))
+        if refusal is not None:
+            raise self._error(refusal)
+
+    async def _settle_in_time(self, _: anyio.CancelScope) -> None:
+        """Settle a call whose consumer reads nothing any more: the engine can end only a call that is being read."""
+        await anyio.sleep(self._limits.total_s + PAUSED_CONSUMER_GRACE_S)
+        self._expired = True
+        await self._session.close()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._stack.__aexit__(kind, error, traceback)
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return _Texts(self)
+
+    def events(self) -> AsyncIterator[CallEvent]:
+        """Iterate over the answer's events; the last is `Completed`, with the bill. Raises `GatewayError`."""
+        return _Events(self)
+
+    async def next_event(self) -> CallEvent | None:
+        """Return the next event, or None after the last. Raises `GatewayError`."""
+        if self._events is None:
+            raise RuntimeError("use the stream in a context: async with gateway.stream(…) as answer")
+        event = await self._next(self._events)
+        match event:
+            case Failed(refusal, bill):
+                raise self._error(refusal, bill.credits_used)
+            case Started(deployment, _):
+                self.deployment = deployment
+            case Completed():
+                self._completed = event
+            case Texts() | None:
+                pass
+            case _:
+                assert_never(event)
+        return event
+
+    async def _next(self, events: AsyncGenerator[AnswerEvent, None]) -> AnswerEvent | None:
+        if self._expired:
+            raise self._error(TOO_LONG, 0 if self.bill is None else self.bill.credits_used)
+        try:
+            return await anext(events, None)
+        except Exception as error:
+            refusal = await self._session.fail(error)
+            if refusal.code is ErrorCode.INTERNAL_ERROR:
+                raise
+            raise self._error(refusal) from None
+
+    def _error(self, refusal: Refusal, credits_used: int = 0) -> GatewayError:
+        recorded = self.request_id if self._session.run is not None else None
+        return GatewayError.from_refusal(refusal, credits_used, recorded)
+
+
+class _Events:
+    """A plain iterator, not a generator: one that is left early needs no closing."""
+
+    def __init__(self, stream: AnswerStream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> "_Events":
+        return self
+
+    async def __anext__(self) -> CallEvent:
+        event = await self._stream.next_event()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+
+class _Texts:
+    """The texts of one answer, one at a time."""
+
+    def __init__(self, stream: AnswerStream) -> None:
+        self._stream = stream
+        self._ready: list[str] = []
+
+    def __aiter__(self) -> "_Texts":
+        return self
+
+    async def __anext__(self) -> str:
+        while not self._ready:
+            event = await self._stream.next_event()
+            if event is None:
+                raise StopAsyncIteration
+            if isinstance(event, Texts):
+                self._ready = list(reversed(event.texts))
+        return self._ready.pop()
+
+
+class Calls:
+    """Implements `Gateway.chat`, `generate` and `stream`."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def stream(self, key: str, endpoint: Endpoint, fields: Mapping[str, object]) -> AnswerStream:
+        """Return the answer to enter and read."""
+        return AnswerStream(self._gate, key, endpoint, fields, stream=True)
 
     async def answer(self, key: str, endpoint: Endpoint, fields: Mapping[str, object]) -> Answer:
-        run = await self._begin(key, endpoint)
-        texts: list[str] = []
-        async with aclosing(self._events(run, endpoint, {**fields, "stream": False})) as events:
-            async for event in events:
+        """Return the whole answer; raise `GatewayError`."""
+        texts: Sequence[str] = ()
+        async with AnswerStream(self._gate, key, endpoint, fields, stream=False) as stream:
+            async for event in stream.events():
                 if isinstance(event, Texts):
-                    texts += event.texts
-                else:
+                    texts = (*texts, *event.texts)
+                elif isinstance(event, Completed):
                     done = event
-        record = run.record
         return Answer(
-            "".join(texts),
-            record.alias or "auto",
-            done.bill,
-            done.finish_reason,
-            record.request_id,
-            record.deployment or "",
+            "".join(texts), stream.model, done.bill, done.finish_reason, stream.request_id, stream.deployment or ""
         )
-
-    async def stream(
-        self, key: str, endpoint: Endpoint, fields: Mapping[str, object]
-    ) -> AsyncGenerator[CallEvent, None]:
-        run = await self._begin(key, endpoint)
-        async with aclosing(self._events(run, endpoint, {**fields, "stream": True})) as events:
-            async for event in events:
-                yield event
-
-    async def _begin(self, key: str, endpoint: Endpoint) -> Run:
-        now = self._front.engine.clock()
-        try:
-            begun = await self._front.begin(keys.from_header([f"Bearer {key}"]), endpoint, new_request_id(now), now)
-            if isinstance(begun, Refusal):
-                raise GatewayError.of(begun)
-            run, decision = begun
-            if refusal := rate_refusal(decision):
-                await run.refuse(refusal)
-                raise GatewayError.of(refusal)
-        except StoreUnavailable:
-            raise GatewayError.of(STORE_UNAVAILABLE) from None
-        return run
-
-    async def _events(
-        self, run: Run, endpoint: Endpoint, fields: Mapping[str, object]
-    ) -> AsyncGenerator[CallEvent, None]:
-        try:
-            call = parse_object(endpoint, _plain(fields))
-            refusal = call if isinstance(call, Refusal) else await run.admit(call)
-            if refusal is not None:
-                await run.refuse(refusal)
-                raise GatewayError.of(refusal)
-            async with aclosing(run.events()) as events:
-                async for event in events:
-                    if isinstance(event, Failed):
-                        raise GatewayError.of(event.refusal, event.bill.credits_used)
-                    if isinstance(event, Texts | Completed):
-                        yield event
-        except StoreUnavailable:
-            raise GatewayError.of(STORE_UNAVAILABLE) from None
-        except GatewayError:
-            raise
-        except Exception:
-            if run.record.ending is None:
-                await run.refuse(Refusal(ErrorCode.INTERNAL_ERROR, "The gateway failed."), "internal_error")
-            raise
-        finally:
-            await run.abandon()
-
-
-def _plain(fields: Mapping[str, object]) -> Mapping[str, object]:
-    """Write `Message` values as the objects that they stand for; absent arguments are None, which counts as absent."""
-    messages = fields.get("messages")
-    if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
-        return fields
-    return {**fields, "messages": [_object(message) for message in messages]}
-
-
-def _object(message: object) -> object:
-    if isinstance(message, Message):
-        return {"role": message.role, "content": message.text}
-    return dict(message) if isinstance(message, Mapping) else message

@@ -5,10 +5,14 @@ Inside, money is whole micro-credits and a rate is whole millionths of a micro-c
 
 from decimal import Decimal
 from fractions import Fraction
+from typing import TypeAlias
 
 from floop_gateway_core.types import Microcredits
 
-__all__ = ["CREDIT", "MAX_RATE", "format_credits", "parse_credits", "parse_rate"]
+__all__ = ["CREDIT", "MAX_RATE", "Credits", "format_credits", "parse_credits", "parse_rate", "to_microcredits"]
+
+Credits: TypeAlias = Microcredits | Decimal | str
+"""An amount as a host's code may write it: whole micro-credits, or a decimal of credits."""
 
 CREDIT = 10**6
 """Micro-credits in a credit."""
@@ -41,6 +45,15 @@ def parse_credits(value: Decimal | int | str) -> Microcredits:
     4838500000
     """
     return Microcredits(_scaled(Decimal(value), "credits", 10**12))
+
+
+def to_microcredits(value: Credits) -> Microcredits:
+    """Return an amount in micro-credits; raise TypeError for a float or a bool, ValueError for an amount out of range.
+
+    >>> to_microcredits("3.50"), to_microcredits(Microcredits(7))
+    (3500000, 7)
+    """
+    return parse_credits(value) if isinstance(value, Decimal | str) else Microcredits(value)
 
 
 def format_credits(amount: Microcredits) -> str:

@@ -1,6 +1,5 @@
 """Calls within the process: the same policy, the same record, refusals as exceptions; and the synchronous twin."""
 
-from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -21,6 +20,7 @@ from floop_gateway_core import (
     ProviderError,
     RateLimitedError,
     Settings,
+    Started,
     Texts,
     UnauthorizedError,
     UnavailableError,
@@ -72,7 +72,10 @@ async def test_a_prompt_is_generated_and_a_system_text_is_sent() -> None:
 
 async def test_a_stream_gives_texts_and_last_the_bill() -> None:
     async with bench() as b:
-        events = [event async for event in b.gateway.stream(b.key, HI, model="fast")]
+        async with b.gateway.stream(b.key, HI, model="fast") as answer:
+            events = [event async for event in answer.events()]
+        assert isinstance(events[0], Started)
+        assert ("a", answer.bill) == (answer.deployment, events[-1].bill)  # type: ignore[union-attr]
         texts = [text for event in events if isinstance(event, Texts) for text in event.texts]
         assert ["Hello", ", ", "world", "!"] == texts
         assert isinstance(events[-1], Completed)
@@ -88,8 +91,9 @@ async def raised(b: Bench, key: str | None = None, **fields: object) -> GatewayE
         await b.gateway.chat(b.key if key is None else key, **call)  # type: ignore[arg-type]
     found.append(caught.value)
     with pytest.raises(GatewayError) as caught:
-        async for _ in b.gateway.stream(b.key if key is None else key, **call):  # type: ignore[arg-type]
-            raise AssertionError("nothing may come")
+        async with b.gateway.stream(b.key if key is None else key, **call) as answer:  # type: ignore[arg-type]
+            async for _ in answer:
+                raise AssertionError("nothing may come")
     found.append(caught.value)
     assert len({(type(one), one.code) for one in found}) == 1
     return found[0]
@@ -143,8 +147,9 @@ async def test_a_stream_that_breaks_raises_and_tells_what_it_cost() -> None:
     async with bench(Break("reset", at="text")) as b:
         texts: list[str] = []
         with pytest.raises(ProviderError) as caught:
-            async for event in b.gateway.stream(b.key, HI, model="fast"):
-                texts += event.texts if isinstance(event, Texts) else []
+            async with b.gateway.stream(b.key, HI, model="fast") as answer:
+                async for text in answer:
+                    texts.append(text)
         assert ["Hello"] == texts
         record = await b.settled()
         assert ("upstream_error", record.microcredits) == (record.ending, caught.value.credits_used)
@@ -160,9 +165,11 @@ async def test_a_store_that_breaks_leaves_one_record() -> None:
 
 async def test_who_leaves_a_stream_early_settles_it_and_stops_the_upstream() -> None:
     async with bench(Reply(endless=True)) as b:
-        async with aclosing(b.gateway.stream(b.key, HI, model="fast")) as events:
-            async for _ in events:
+        async with b.gateway.stream(b.key, HI, model="fast") as answer:
+            async for _ in answer:
                 break
+        assert answer.bill is not None
+        assert answer.bill.credits_used > 0
         record = await b.settled()
         assert ("client_gone", 200) == (record.ending, record.status)
         await eventually(lambda: b.upstream.open_connections == 0)
@@ -185,11 +192,10 @@ def test_synchronous_code_has_the_same_three_calls() -> None:
     assert isinstance(answer, Answer)
     assert ("one two", 2) == (answer.content, answer.bill.usage.output_tokens)
     assert "three" == bridge.generate(key, "three").content
-    events = list(bridge.stream(key, [{"role": "user", "content": "one two"}], max_tokens=1))
-    assert isinstance(events[0], Texts)
-    assert ["one "] == list(events[0].texts)
-    assert isinstance(events[-1], Completed)
-    assert "max_tokens" == events[-1].finish_reason
+    with bridge.stream(key, [{"role": "user", "content": "one two"}], max_tokens=1) as stream:
+        assert ["one "] == list(stream)
+    assert "max_tokens" == stream.finish_reason
+    assert stream.bill is not None
     with pytest.raises(InvalidRequestError):
         bridge.generate(key, "")
     assert ["complete", "complete", "complete", "refused"] == [record.ending for record in records(gateway)]
@@ -197,9 +203,9 @@ def test_synchronous_code_has_the_same_three_calls() -> None:
 
 def test_a_synchronous_stream_that_is_left_early_is_settled() -> None:
     gateway, key = gateway_of()
-    for event in Bridge(gateway).stream(key, [Message.of("user", "word " * 10_000)]):
-        assert isinstance(event, Texts)
-        break
+    with Bridge(gateway).stream(key, [Message.of("user", "word " * 10_000)]) as stream:
+        for _ in stream:
+            break
     assert ["client_gone"] == [record.ending for record in records(gateway)]
     assert 0 == held(gateway)
 
@@ -207,7 +213,7 @@ def test_a_synchronous_stream_that_is_left_early_is_settled() -> None:
 def test_a_gateway_of_ones_own_settings_needs_no_server() -> None:
     async def ask() -> str:
         async with Gateway(Settings(store="memory://")) as gateway:
-            new = await gateway.admin.create_project("shop", credits=10**9)  # type: ignore[arg-type]
+            new = await gateway.admin.create_project("shop", credits="1000")
             return (await gateway.chat(new.key, [Message.of("user", "Good morning")])).content
 
     assert "Good morning" == anyio.run(ask)
@@ -217,7 +223,7 @@ async def test_a_started_gateway_has_read_the_tables_that_its_first_request_need
     _tokens.load_costs.cache_clear()
     async with Gateway(Settings(store="memory://")) as gateway:
         read = _tokens.load_costs.cache_info().currsize
-        vocabularies = {deployment.vocabulary for deployment in gateway.engine.deployments.values()}
+        vocabularies = {deployment.vocabulary for deployment in gateway.runtime.routing.deployments.values()}
         for name in vocabularies:
             estimate_tokens("Hello", name)
         assert read == _tokens.load_costs.cache_info().currsize == len(vocabularies)

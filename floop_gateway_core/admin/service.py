@@ -5,6 +5,7 @@ transaction; after the commit, in the process that rotated, the host's hook is t
 """
 
 import inspect
+import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable
@@ -12,23 +13,23 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from floop_gateway_core.clock import Clock, system_clock
-from floop_gateway_core.config import Settings
-from floop_gateway_core.money import format_credits
+from floop_gateway_core.config.settings import Settings
+from floop_gateway_core.errors import AdminError, NoSuchAccount, NoSuchProject
+from floop_gateway_core.money import Credits, format_credits, to_microcredits
 from floop_gateway_core.policy.budget import utc_day
 from floop_gateway_core.policy.ledger import MAX_MICROCREDITS, Account
-from floop_gateway_core.stores.base import NoSuchProject, Store
-from floop_gateway_core.types import Microcredits, Project, ProjectSettings
+from floop_gateway_core.stores.stores import Stores
+from floop_gateway_core.types import Project, ProjectSettings
+from floop_gateway_core.types.amounts import ZERO_CREDITS, Microcredits
 from floop_gateway_core.wire import keys
 
-__all__ = ["Admin", "AdminError", "KeyRotated", "KeyRotatedHook", "NewKey", "ProjectStatus"]
+__all__ = ["Admin", "KeyRotated", "KeyRotatedHook", "NewKey", "ProjectStatus"]
+
+log = logging.getLogger("floop_gateway")
 
 OWN_ACCOUNT = "project:"
 MAX_COUNT = 10**12
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff]{1,100}")
-
-
-class AdminError(ValueError):
-    """What was asked for cannot be done; the message says why. Nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class NewKey:
 
     project: Project
     key: str = field(repr=False)
+    hook_error: Exception | None = None
+    """What the host's hook raised after a rotation. The rotation stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +75,14 @@ class Admin:
     def __init__(
         self,
         settings: Settings,
-        store: Store,
+        stores: Stores,
         *,
         clock: Clock = system_clock,
         on_key_rotated: KeyRotatedHook | None = None,
     ) -> None:
         self._settings = settings
-        self._store = store
+        self._store = stores.store
+        self._ledger = stores.ledger
         self._clock = clock
         self._hook = on_key_rotated
 
@@ -88,7 +92,7 @@ class Admin:
         *,
         owner: str | None = None,
         settings: ProjectSettings | None = None,
-        credits: Microcredits = Microcredits(0),  # noqa: B008 - a NewType of int
+        credits: Credits = ZERO_CREDITS,
     ) -> NewKey:
         """Create a project and its key; raise `AdminError`, or `ProjectExists`, which changes nothing."""
         _check_name("project", name)
@@ -99,34 +103,39 @@ class Admin:
         settings = settings or ProjectSettings()
         self._check_settings(settings)
         owner = owner or OWN_ACCOUNT + name
-        _check_balance(await self._store.account(owner), credits)
+        amount = to_microcredits(credits)
+        _check_balance(await self._ledger.account(owner), amount)
         key = _mint()
+        now = self._clock()
+        one_store = self._ledger is self._store
         project = await self._store.create_project(
             name,
             owner,
             settings,
             digest=keys.digest(key),
             key_prefix=keys.short(key),
-            now=self._clock(),
-            credits=credits,
+            now=now,
+            credits=amount if one_store else ZERO_CREDITS,
         )
+        if not one_store:
+            await self._ledger.grant_credits(owner, amount, now)
         return NewKey(project, key)
 
     async def rotate_key(self, name: str) -> NewKey:
-        """Mint a new key and revoke the old one; then tell the hook, whose failure is raised as it is."""
+        """Mint a new key, revoke the old one, and call the host's hook.
+
+        The hook is loaded first, so that one that cannot be loaded (`ConfigError`) changes nothing. What it raises later
+        takes nothing back: it is logged, and returned as `hook_error`.
+        """
+        hook = self._hook or self._settings.hooks.load("key_rotated")
         key = _mint()
         project = await self._store.rotate_key(
             name, digest=keys.digest(key), key_prefix=keys.short(key), now=self._clock()
         )
-        return NewKey(project, key)
-
-    async def tell_rotation(self, new: NewKey) -> None:
-        """Call the host's hook, of the constructor or of the configuration, if there is one."""
-        hook = self._hook or self._settings.hooks.load("key_rotated")
-        if hook is not None:
-            told = hook(KeyRotated(new.project.name, new.project.owner, new.project.key_prefix, new.key))
-            if inspect.isawaitable(told):
-                await told
+        error = (
+            None if hook is None else await _call_hook(hook, KeyRotated(name, project.owner, project.key_prefix, key))
+        )
+        return NewKey(project, key, error)
 
     async def change_settings(self, name: str, **changes: object) -> Project:
         """Change the named settings of a project (`plan`, `requests_per_minute`, `daily_tokens`) and keep the others."""
@@ -141,30 +150,32 @@ class Admin:
         project = await self._existing(name)
         await self.expire()
         plan = self._settings.plan(project.settings.plan)
-        used, held = await self._store.day(name, utc_day(self._clock()))
+        used, held = await self._ledger.day(name, utc_day(self._clock()))
         return ProjectStatus(
             project,
             project.settings.requests_per_minute or plan.requests_per_minute,
             project.settings.daily_tokens or plan.daily_tokens,
-            await self._store.account(project.owner) or Account(),
+            await self._ledger.account(project.owner) or Account(),
             used,
             held,
         )
 
     async def expire(self) -> int:
         """Void the holds of processes that died, so that balances and the log tell the truth; say how many."""
-        return await self._store.expire(self._clock())
+        return await self._ledger.expire(self._clock())
 
     async def account(self, owner: str) -> Account:
         await self.expire()
-        account = await self._store.account(owner)
+        account = await self._ledger.account(owner)
         if account is None:
-            raise AdminError(f"there is no account {owner!r}; an account is made with its first project")
+            raise NoSuchAccount(owner)
         return account
 
-    async def grant(self, owner: str, credits: Microcredits) -> Account:
-        _check_balance(await self.account(owner), credits)
-        return await self._store.grant_credits(owner, credits, self._clock())
+    async def grant(self, owner: str, credits: Credits) -> Account:
+        """Add credits to an account: `"3.50"` or a `Decimal` of credits, or `Microcredits`."""
+        amount = to_microcredits(credits)
+        _check_balance(await self.account(owner), amount)
+        return await self._ledger.grant_credits(owner, amount, self._clock())
 
     async def _existing(self, name: str) -> Project:
         project = await self._store.project(name)
@@ -178,17 +189,29 @@ class Admin:
             raise AdminError(f"plan {settings.plan!r} is not in the configuration; there are: {known}")
         for what, value in (("rpm", settings.requests_per_minute), ("daily tokens", settings.daily_tokens)):
             if value is not None and not 1 <= value <= MAX_COUNT:
-                raise AdminError(f"{what} is {value}; it is from 1 to {MAX_COUNT}")
+                raise AdminError(f"{what} must be from 1 to {MAX_COUNT}, got {value}")
 
 
 def _check_balance(account: Account | None, credits: Microcredits) -> None:
     if account is not None and credits > MAX_MICROCREDITS - account.posted:
-        raise AdminError(f"the balance would pass {format_credits(MAX_MICROCREDITS)} credits, which is the most")
+        raise AdminError(f"the balance would exceed the maximum of {format_credits(MAX_MICROCREDITS)} credits")
 
 
 def _check_name(what: str, name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise AdminError(f"{what} {name!r}: a name is 1 to 100 characters without white space, in UTF-8")
+        raise AdminError(f"{what} {name!r}: a name must be 1 to 100 characters without white space, in UTF-8")
+
+
+async def _call_hook(hook: KeyRotatedHook, rotated: KeyRotated) -> Exception | None:
+    try:
+        result = hook(rotated)
+        if inspect.isawaitable(result):
+            await result
+    except Exception as error:
+        # Without a traceback: the hook was given the key, and what it raises may hold it.
+        log.error("the hook for the rotated key of project %s failed: %s", rotated.project, type(error).__name__)
+        return error
+    return None
 
 
 def _mint() -> str:

@@ -7,15 +7,16 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from floop_gateway_core.admin import Admin, AdminError, NewKey
+from floop_gateway_core.admin import Admin, NewKey
 from floop_gateway_core.cli.output import credits, print_fields, print_json, print_table
 from floop_gateway_core.config import Settings
 from floop_gateway_core.dialects.native.parse import parse
-from floop_gateway_core.errors import Refusal
+from floop_gateway_core.errors import AdminError, Refusal
 from floop_gateway_core.policy.auto.classify import classify
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.stores.base import Store
 from floop_gateway_core.stores.registry import open_store
+from floop_gateway_core.stores.stores import Stores
 from floop_gateway_core.types import Message, Project, ProjectSettings, TextPart
 
 Args = argparse.Namespace
@@ -26,7 +27,7 @@ async def _opened(args: Args) -> AsyncIterator[tuple[Admin, Store]]:
     settings, _ = Settings.find(args.config)
     store = open_store(settings.store)
     try:
-        yield Admin(settings, store), store
+        yield Admin(settings, Stores.of(store)), store
     finally:
         await store.aclose()
 
@@ -46,10 +47,8 @@ async def rotate_key(args: Args) -> int:
     async with _opened(args) as (admin, _):
         new = await admin.rotate_key(args.name)
         _print_key(args, new)
-        try:
-            await admin.tell_rotation(new)
-        except Exception as error:
-            raise AdminError(f"the key was rotated, but the hook key_rotated failed: {type(error).__name__}") from error
+        if new.hook_error is not None:
+            raise AdminError(f"the key was rotated, but the hook key_rotated failed: {type(new.hook_error).__name__}")
     return 0
 
 

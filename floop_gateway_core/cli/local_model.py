@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from floop_gateway_core.admin import AdminError
+from floop_gateway_core.errors import AdminError
 
 __all__ = ["configuration", "served"]
 

@@ -7,10 +7,10 @@ from importlib import import_module
 
 import anyio
 
-from floop_gateway_core.admin import AdminError
 from floop_gateway_core.cli.parser import build_parser
 from floop_gateway_core.config import ConfigError
-from floop_gateway_core.stores.base import NoSuchProject, ProjectExists, StoreUnavailable
+from floop_gateway_core.errors import AdminError
+from floop_gateway_core.stores.base import StoreUnavailable
 
 __all__ = ["main"]
 
@@ -24,10 +24,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         module, _, name = args.handler.partition(":")
         handler = getattr(import_module(f"floop_gateway_core.cli.{module}"), name)
         return int(anyio.run(handler, args) if inspect.iscoroutinefunction(handler) else handler(args))
-    except NoSuchProject as error:
-        return _fail(f"there is no project {str(error)!r}")
-    except ProjectExists as error:
-        return _fail(f"there is a project {str(error)!r} already; nothing was changed")
     except (AdminError, ConfigError) as error:
         return _fail(str(error))
     except StoreUnavailable as error:

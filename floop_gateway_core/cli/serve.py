@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from floop_gateway_core.admin import AdminError
+from floop_gateway_core.errors import AdminError
 from floop_gateway_core.gateway import Gateway
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def bound(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise AdminError(f"{host} port {port} cannot be listened on: {os.strerror(error.errno or 0)}") from None
+        raise AdminError(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from None
 
 
 def host_app(gateway: Gateway, mount: str) -> "Starlette":

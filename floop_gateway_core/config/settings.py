@@ -269,11 +269,12 @@ class Settings(_Model):
             raise ConfigError("\n".join(lines)) from None
 
     @classmethod
-    def find(cls, path: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> tuple[Self, str]:
+    def find(cls, path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> tuple[Self, str]:
         """Load the file that is named, else `$FLOOP_GATEWAY_CONFIG`, else `gateway.toml` if it is there.
 
         Gives the settings and what they came from.
         """
+        environ = os.environ if environ is None else environ
         named = path or environ.get(CONFIG_VARIABLE) or (DEFAULT_FILE if Path(DEFAULT_FILE).is_file() else None)
         return (cls.load(named), str(named)) if named else (cls(), "built-in defaults")
 

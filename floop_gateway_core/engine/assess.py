@@ -13,12 +13,12 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from floop_gateway_core.engine.routing import Classifier, Engine
+from floop_gateway_core.engine.routing import Classifier, RoutingTable
 from floop_gateway_core.policy.auto.classify import Classification, classify
 from floop_gateway_core.policy.tokens.estimate import TokenEstimate, estimate_messages, estimate_tokens
 from floop_gateway_core.types import Call
 
-__all__ = ["choose_alias", "estimate_input", "prepare", "run_cpu_bound"]
+__all__ = ["choose_alias", "estimate_input", "preload_tables", "run_cpu_bound"]
 
 log = logging.getLogger("floop_gateway")
 
@@ -37,14 +37,14 @@ def characters_of(call: Call) -> int:
     return len(call.system or "") + sum(len(part.text) for message in call.messages for part in message.content)
 
 
-async def prepare(engine: Engine) -> None:
+async def preload_tables(routing: RoutingTable) -> None:
     """Read the tables of the estimator and of the classifier: tens of milliseconds that the first request need not wait."""
-    names = {deployment.vocabulary for deployment in engine.deployments.values()}
+    names = {deployment.vocabulary for deployment in routing.deployments.values()}
 
     def read() -> None:
         for name in names:
             estimate_tokens("x", name)
-        if engine.classifier is None:
+        if routing.classifier is None:
             classify([])
 
     await anyio.to_thread.run_sync(read)
@@ -59,15 +59,15 @@ async def estimate_input(call: Call, vocabularies: Iterable[str]) -> Mapping[str
     )
 
 
-async def choose_alias(engine: Engine, call: Call) -> Classification:
+async def choose_alias(routing: RoutingTable, call: Call) -> Classification:
     """Ask the classifier; `smart` where a host's own is too slow or fails."""
-    classifier = engine.classifier
+    classifier = routing.classifier
     if classifier is None:
-        ours = partial(classify, call.messages, call.system, thresholds=engine.thresholds)
+        ours = partial(classify, call.messages, call.system, thresholds=routing.thresholds)
         return await run_cpu_bound(characters_of(call), ours)
     judged: Classification | None = None
     try:
-        with anyio.move_on_after(engine.classifier_s):
+        with anyio.move_on_after(routing.classifier_s):
             judged = await _ask_host(classifier, call)
     except Exception:
         log.exception("the classifier failed; smart is taken")

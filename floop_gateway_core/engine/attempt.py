@@ -26,10 +26,13 @@ class Attempt:
     clock of `anyio.current_time`.
     """
 
-    def __init__(self, stop: PlannedAttempt, meter: Meter, call: UpstreamCall, *, deadline: float) -> None:
+    def __init__(self, stop: PlannedAttempt, meter: Meter, call: UpstreamCall, *, number: int, deadline: float) -> None:
         self.stop = stop
         self.meter = meter
         self.deployment = stop.deployment
+        self.number = number
+        self.created = anyio.current_time()
+        self.ended = False
         self._call = call
         self._deadline = deadline
         self._stream: Stream | None = None

@@ -1,29 +1,31 @@
 """The attempts of one call: where each goes, which of them is the current one, and what becomes of those that fail.
 
-The itinerary decides, `attempt` does; this stands between the two and tells the listeners. The *current* attempt is the one
-whose product may be billed: the only one under way, or, while a hedge races, the earlier one until the race is decided.
+The schedule decides and `attempt` does; the runner connects the two and notifies the listeners. The *current* attempt is
+the one whose output may be billed: the only one in progress, or, while a hedge races, the earlier one until the race is
+decided.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import anyio
 
 from floop_gateway_core.engine.attempt import Attempt
 from floop_gateway_core.engine.hedge import race
 from floop_gateway_core.engine.meter import Meter
-from floop_gateway_core.engine.routing import Deployment, Engine
+from floop_gateway_core.engine.routing import Deployment, RoutingTable, Runtime
 from floop_gateway_core.engine.schedule import AttemptSchedule, PlannedAttempt
 from floop_gateway_core.observability.events import (
-    AttemptFailed,
+    AttemptEnded,
     AttemptStarted,
     BreakerStateChanged,
     HedgeLost,
-    notify,
+    Notifier,
 )
 from floop_gateway_core.policy.breaker import BreakerState
 from floop_gateway_core.policy.tokens.estimate import TokenEstimate
 from floop_gateway_core.providers.base import Delta, UpstreamFault
-from floop_gateway_core.types import Call, Usage, UsageRecord
+from floop_gateway_core.types import Call, RequestId, Usage
 
 __all__ = ["AttemptRunner"]
 
@@ -36,8 +38,10 @@ class AttemptRunner:
 
     def __init__(
         self,
-        engine: Engine,
-        record: UsageRecord,
+        runtime: Runtime,
+        routing: RoutingTable,
+        notifier: Notifier,
+        request_id: RequestId,
         call: Call,
         route: Sequence[Deployment],
         sizes: Mapping[str, TokenEstimate],
@@ -45,20 +49,25 @@ class AttemptRunner:
         granted_tokens: int,
         deadline: float,
     ) -> None:
-        self._engine = engine
-        self._record = record
+        self.made = 0
+        self.deployment: str | None = None
+        self.first_text_ms: int | None = None
+        self._limits = routing.limits
+        self._notifier = notifier
+        self._request_id = request_id
         self._call = call
         self._route = route
         self._sizes = sizes
         self._granted_tokens = granted_tokens
         self._deadline = deadline
+        self._now = runtime.monotonic
         self._current: Attempt | None = None
-        self._itinerary = AttemptSchedule(
+        self._schedule = AttemptSchedule(
             route,
-            engine.breakers,
-            attempts=engine.limits.attempts,
-            now=anyio.current_time(),
-            on_state_change=self._turned,
+            runtime.breakers,
+            attempts=routing.limits.attempts,
+            now=self._now(),
+            on_state_change=self._state_changed,
         )
 
     @property
@@ -74,92 +83,111 @@ class AttemptRunner:
 
     @property
     def next_attempt(self) -> PlannedAttempt | None:
-        return self._itinerary.stop
+        """The attempt to start next; None if there is none left."""
+        return self._schedule.stop
 
     @property
     def cool_down_left_s(self) -> float:
         """Seconds until the first of the route's breakers lets a probe pass."""
-        return self._itinerary.cool_down_left_s(self._route, anyio.current_time())
+        return self._schedule.cool_down_left_s(self._route, self._now())
 
-    async def start(self, stop: PlannedAttempt) -> Delta:
-        """Ask a deployment, and give the first that came; raise `UpstreamFault`.
+    async def start(self, planned: PlannedAttempt) -> Delta:
+        """Ask a deployment, and return the first delta; raise `UpstreamFault`.
 
-        Where the host hedges and nothing comes for a while, the next deployment is asked too, and may become the current.
+        If hedging is on and nothing comes for a while, the next deployment is asked too, and may become the current one.
         """
-        self._make_current(self._new(stop))
-        if not self._engine.limits.hedge_after_s:
+        self._make_current(self._new(planned))
+        await self._notifier.flush()
+        if not self._limits.hedge_after_s:
             return await self.current.start()
-        most_restrictive, outcome = await race(
+        winner, result = await race(
             self.current,
-            after_s=self._engine.limits.hedge_after_s,
+            after_s=self._limits.hedge_after_s,
             hedge=self._hedge,
-            failed=self._failed_beside,
+            failed=self._failed_in_race,
             lost=self._lost,
         )
-        self._make_current(most_restrictive)
-        if isinstance(outcome, UpstreamFault):
-            raise outcome
-        return outcome
+        self._make_current(winner)
+        if isinstance(result, UpstreamFault):
+            raise result
+        return result
 
     def succeeded(self) -> None:
-        self._itinerary.succeeded(self.current.stop, anyio.current_time())
+        """Count the current attempt's success."""
+        self._ended(self.current, "succeeded")
+        self._schedule.succeeded(self.current.stop, self._now())
 
     def failed(self, fault: UpstreamFault) -> None:
-        """Count the current attempt's failure, and find the next stop; nothing is under way any more."""
+        """Count the current attempt's failure, and find the next attempt; none is in progress any more."""
         self._count(self.current, fault)
 
     def forget(self) -> None:
-        """What the current attempt has produced, nobody saw: there is nothing to bill."""
+        """Drop the current attempt: its output never reached the client, so there is nothing to bill."""
         self._current = None
 
     async def close_current(self) -> None:
+        """Close the current attempt's connection."""
         if self._current is not None:
             await self._current.aclose()
 
     def close(self) -> None:
-        self._itinerary.close(anyio.current_time())
+        """Return the permits of attempts that were cut short or never made."""
+        if self._current is not None and not self._current.ended:
+            self._ended(self._current, "cancelled")
+        self._schedule.close(self._now())
 
     # -- one attempt -----------------------------------------------------------------------------------------------
 
-    def _new(self, stop: PlannedAttempt) -> Attempt:
-        deployment = stop.deployment
+    def _new(self, planned: PlannedAttempt) -> Attempt:
+        deployment = planned.deployment
         meter = Meter(
             input_tokens=self._sizes[deployment.vocabulary].expected,
             granted_tokens=self._granted_tokens,
             thinking_tokens=deployment.thinking_allowance_tokens,
             vocabulary=deployment.vocabulary,
         )
-        self._record.attempts += 1
-        notify(self._engine.listeners, AttemptStarted(self._record.request_id, deployment.id, self._record.attempts))
-        call = deployment.upstream_call(self._call, self._granted_tokens)
-        return Attempt(stop, meter, call, deadline=self._deadline)
+        self.made += 1
+        self._notifier.notify(AttemptStarted(self._request_id, deployment.id, self.made))
+        headers = self._notifier.upstream_headers(self._request_id, self.made)
+        call = deployment.upstream_call(self._call, self._granted_tokens, headers)
+        return Attempt(planned, meter, call, number=self.made, deadline=self._deadline)
 
     def _make_current(self, attempt: Attempt) -> None:
         self._current = attempt
-        self._record.deployment = attempt.deployment.id
-        self._record.first_text_ms = None
+        self.deployment = attempt.deployment.id
+        self.first_text_ms = None
+
+    def _ended(
+        self, attempt: Attempt, outcome: Literal["succeeded", "failed", "cancelled"], fault: UpstreamFault | None = None
+    ) -> None:
+        attempt.ended = True
+        duration_ms = round((anyio.current_time() - attempt.created) * 1000)
+        kind, reason = (None, None) if fault is None else (fault.fault, fault.reason)
+        self._notifier.notify(
+            AttemptEnded(self._request_id, attempt.deployment.id, attempt.number, outcome, kind, reason, duration_ms)
+        )
 
     def _count(self, attempt: Attempt, fault: UpstreamFault) -> None:
-        event = AttemptFailed(self._record.request_id, attempt.deployment.id, fault.fault, fault.reason)
-        notify(self._engine.listeners, event)
-        now = anyio.current_time()
-        self._itinerary.failed(attempt.stop, fault, now, self._deadline - now)
+        self._ended(attempt, "failed", fault)
+        time_left_s = self._deadline - anyio.current_time()
+        self._schedule.failed(attempt.stop, fault, self._now(), time_left_s)
 
-    def _turned(self, deployment: str, state: BreakerState) -> None:
-        notify(self._engine.listeners, BreakerStateChanged(deployment, state))
+    def _state_changed(self, deployment: str, state: BreakerState) -> None:
+        self._notifier.notify(BreakerStateChanged(deployment, state, self._request_id))
 
     # -- a race of two ---------------------------------------------------------------------------------------------
 
     def _hedge(self) -> Attempt | None:
-        stop = self._itinerary.hedge(anyio.current_time())
-        return None if stop is None else self._new(stop)
+        planned = self._schedule.hedge(self._now())
+        return None if planned is None else self._new(planned)
 
-    def _failed_beside(self, attempt: Attempt, fault: UpstreamFault, other: Attempt) -> None:
+    def _failed_in_race(self, attempt: Attempt, fault: UpstreamFault, other: Attempt) -> None:
         self._count(attempt, fault)
         self._make_current(other)
 
     def _lost(self, attempt: Attempt) -> None:
-        self._itinerary.dropped(attempt.stop, anyio.current_time())
+        self._ended(attempt, "cancelled")
+        self._schedule.dropped(attempt.stop, self._now())
         usage = attempt.meter.usage() if attempt.meter.sent else Usage(0, 0)
         cost = attempt.deployment.prices.charge(usage)
-        notify(self._engine.listeners, HedgeLost(self._record.request_id, attempt.deployment.id, usage, cost))
+        self._notifier.notify(HedgeLost(self._request_id, attempt.deployment.id, usage, cost))

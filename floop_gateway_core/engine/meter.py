@@ -33,6 +33,11 @@ class Meter:
         self.sent = True
 
     @property
+    def input_tokens(self) -> int:
+        """The input's tokens as reported so far, else as estimated."""
+        return self._expected_input if self._report is None else self._report.input_tokens
+
+    @property
     def characters(self) -> int:
         return sum(map(len, self._produced))
 

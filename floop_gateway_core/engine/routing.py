@@ -1,8 +1,9 @@
-"""What the engine needs of its surroundings: deployments, the caller, the limits of a request, and `Engine` itself."""
+"""The configuration that a request is served by (`RoutingTable`), and what outlives every request (`Runtime`)."""
 
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from floop_gateway_core.clock import Clock, system_clock
 from floop_gateway_core.observability.events import Listener
@@ -12,10 +13,11 @@ from floop_gateway_core.policy.breaker import CircuitBreaker
 from floop_gateway_core.policy.pricing import Prices
 from floop_gateway_core.policy.routes import Routes
 from floop_gateway_core.providers.base import Provider, UpstreamCall
-from floop_gateway_core.stores.base import LedgerStore, Settlement
+from floop_gateway_core.stores.base import Settlement
+from floop_gateway_core.stores.stores import Stores
 from floop_gateway_core.types import Call, Message, Project
 
-__all__ = ["Caller", "Classifier", "Deployment", "Engine", "Plan", "UpstreamLimits"]
+__all__ = ["Caller", "Classifier", "Deployment", "Plan", "RoutingTable", "Runtime", "UpstreamLimits"]
 
 HOLD_MARGIN_S = 2.0
 
@@ -34,7 +36,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose request this is, as settled when its key was."""
+    """The authenticated caller: its project and its limits."""
 
     project: Project
     plan: Plan
@@ -77,7 +79,8 @@ class Deployment:
     first_event_s: float = 30.0
     between_events_s: float = 30.0
 
-    def upstream_call(self, call: Call, max_tokens: int) -> UpstreamCall:
+    def upstream_call(self, call: Call, max_tokens: int, headers: tuple[tuple[str, str], ...] = ()) -> UpstreamCall:
+        """Return the request that this deployment's provider is to send."""
         return UpstreamCall(
             model=self.model,
             messages=call.messages,
@@ -90,23 +93,56 @@ class Deployment:
             send_temperature=self.send_temperature,
             max_tokens_field=self.max_tokens_field,
             extra_body=self.extra_body,
+            headers=headers,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
-    """All that a run needs beside its call. One for a gateway; breakers live as long as it does."""
+class RoutingTable:
+    """The configuration as one value, which a reload replaces whole. A request keeps the one that it began with.
 
-    ledger: LedgerStore
+    `plans` has a plan for each name, `default` among them. `classifier` is the host's own, or None for ours, which
+    `thresholds` are for.
+    """
+
     deployments: Mapping[str, Deployment]
     routes: Routes
-    breakers: Mapping[str, CircuitBreaker]
-    limits: UpstreamLimits
+    limits: UpstreamLimits = field(default_factory=UpstreamLimits)
+    plans: Mapping[str, Plan] = field(default_factory=lambda: {"default": Plan()})
     classifier: Classifier | None = None
-    """A host's own; None for ours, which `thresholds` are for."""
     thresholds: Thresholds = DEFAULT_THRESHOLDS
     classifier_s: float = 1.0
+    body_bytes: int = 8_388_608
+    body_s: float = 30.0
+    rate_limits: Mapping[str, int] = field(init=False)
+    """Requests per minute by plan, as stores take them."""
+
+    def __post_init__(self) -> None:
+        limits = {name: plan.requests_per_minute for name, plan in self.plans.items()}
+        object.__setattr__(self, "rate_limits", limits)
+
+    def plan_of(self, project: Project) -> Plan:
+        """Return a project's limits: those of its plan, overridden by its own settings."""
+        own = project.settings
+        plan = self.plans.get(own.plan) or self.plans["default"]
+        return replace(
+            plan,
+            requests_per_minute=own.requests_per_minute or plan.requests_per_minute,
+            daily_tokens=own.daily_tokens or plan.daily_tokens,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Runtime:
+    """What lives as long as the gateway: stores, breakers, settlements that are still pending, listeners, the clocks.
+
+    `clock` is wall time, which processes share; `monotonic` measures the breakers, which event loops share.
+    """
+
+    routing: RoutingTable
+    stores: Stores
+    breakers: Mapping[str, CircuitBreaker]
     clock: Clock = system_clock
+    monotonic: Clock = time.monotonic
     listeners: Sequence[Listener] = ()
-    owed: deque[Settlement] = field(default_factory=deque)
-    """Settlements that the store has not taken yet."""
+    pending_settlements: deque[Settlement] = field(default_factory=deque)

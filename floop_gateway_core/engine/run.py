@@ -1,13 +1,13 @@
 """One call, from its admission to its last event: the one path of every answer, streaming or not.
 
     admit     alias → route → size → both holds. A refusal leaves no hold.
-    events    attempt after attempt along the route, until one answers. Nothing is *released* before the first text (a
-              stream) or the terminal event (a plain answer); until then a failure is followed by a retry or a failover
-              that nobody sees. Afterwards it is the end.
-    settle    at the terminal event, before the usage is told; or when the events are closed, whoever closes them.
+    events    attempt after attempt along the route, until one answers. Nothing leaves before the first text (a stream) or
+              the terminal event (a plain answer). Until then a failure is followed by a retry or a failover that the client
+              does not see; afterwards it ends the answer.
+    settle    at the terminal event, before the usage is reported; or when the events are closed, whoever closes them.
 
-The run owns the request's usage record and settles it exactly once. `headers_sent` is set by whoever sends the status line
-before the first text (a heartbeat): from then on the record's status is 200, come what may.
+The run owns the request's usage record and settles it exactly once, in `_close`; `endings` says what the record then holds.
+`headers_sent` is set by whoever sends the status line, with or without a text.
 """
 
 import math
@@ -20,17 +20,14 @@ import anyio
 from floop_gateway_core.engine.assess import choose_alias, estimate_input, run_cpu_bound
 from floop_gateway_core.engine.attempt import Attempt
 from floop_gateway_core.engine.attempt_runner import AttemptRunner
-from floop_gateway_core.engine.routing import Caller, Deployment, Engine
+from floop_gateway_core.engine.endings import Sent, outcome
+from floop_gateway_core.engine.routing import Caller, Deployment, Runtime
 from floop_gateway_core.engine.schedule import PlannedAttempt
 from floop_gateway_core.engine.settle import settle
 from floop_gateway_core.errors import ErrorCode, Refusal
-from floop_gateway_core.observability.events import (
-    Admitted,
-    FirstText,
-    Refused,
-    notify,
-)
-from floop_gateway_core.policy.admission import HoldEstimate, size_refusal
+from floop_gateway_core.observability.events import Admitted, FirstText, Notifier, Refused, RequestStarted
+from floop_gateway_core.observability.events import Settled as SettledEvent
+from floop_gateway_core.policy.admission import Held, HoldEstimate, hold_refusal, size_refusal
 from floop_gateway_core.policy.budget import utc_day
 from floop_gateway_core.policy.retry import FaultKind
 from floop_gateway_core.policy.routes import AUTO
@@ -46,105 +43,143 @@ from floop_gateway_core.types import (
     Failed,
     FinishReason,
     Microcredits,
+    Started,
     Texts,
     Usage,
     UsageRecord,
 )
 from floop_gateway_core.wire.surrogates import SurrogateJoiner
 
-__all__ = ["Run"]
+__all__ = ["STORE_UNAVAILABLE", "Run"]
 
 MAX_LOGGED_ALIAS = 100
 UNAVAILABLE_RETRY_AFTER_S = 60
+STORE_RETRY_AFTER_S = 5
+STORE_UNAVAILABLE = Refusal(
+    ErrorCode.SERVICE_UNAVAILABLE,
+    f"The gateway's store does not answer. Retry after {STORE_RETRY_AFTER_S} s.",
+    retry_after_s=STORE_RETRY_AFTER_S,
+)
+INTERNAL_ERROR = Refusal(
+    ErrorCode.INTERNAL_ERROR, "Internal error. Retry later; if it persists, report the X-Request-Id."
+)
+NO_USAGE = Usage(0, 0)
+NO_BILL = Bill(NO_USAGE, Microcredits(0), None)
 
 
 class Run:
-    """Call `admit`; where it gives no refusal, read `events` and close them. `started` is `anyio.current_time`."""
+    """Call `admit`; if it returns no refusal, read `events` and close them. `started` is `anyio.current_time`."""
 
-    def __init__(self, engine: Engine, caller: Caller, record: UsageRecord, *, started: float) -> None:
+    def __init__(self, runtime: Runtime, caller: Caller, record: UsageRecord, *, started: float) -> None:
         self.record = record
         self.headers_sent = False
         self.output_sent = False
-        self.bill = Bill(Usage(0, 0), Microcredits(0), None)
-        self._engine = engine
+        self.bill = NO_BILL
+        self.routing = runtime.routing
+        self._runtime = runtime
         self._caller = caller
         self._started = started
-        self._deadline = started + engine.limits.total_s
+        self._deadline = started + self.routing.limits.total_s
+        self._notifier = Notifier(runtime.listeners)
         self._day = utc_day(record.started_at)  # until admission, whose day it is
         self._settled = False
+        self._call: Call | None = None
         self._route: list[Deployment] = []
         self._sizes: dict[str, TokenEstimate] = {}
         self._granted_tokens = 0
         self._attempts: AttemptRunner | None = None
 
+    @property
+    def sent(self) -> Sent:
+        """What the client has been sent so far."""
+        if self.output_sent:
+            return Sent.OUTPUT
+        return Sent.HEAD if self.headers_sent else Sent.NOTHING
+
+    @property
+    def settled(self) -> bool:
+        """Whether the request has ended, its settlement included or left pending."""
+        return self._settled
+
     # -- admission -------------------------------------------------------------------------------------------------
 
+    async def begin(self, dialect: str) -> None:
+        """Notify the listeners that the request has started."""
+        record = self.record
+        self._notifier.notify(RequestStarted(record.request_id, record.project, dialect, record.endpoint))
+        await self._notifier.flush()
+
     async def admit(self, call: Call) -> Refusal | None:
-        """Decide everything that is decided before an upstream is asked; a refusal still has to be told to `refuse`."""
+        """Decide everything that is decided before an upstream is asked. A refusal must still be passed to `refuse`."""
         self._call = call
-        record, engine = self.record, self._engine
-        record.alias, record.streamed = call.alias[:MAX_LOGGED_ALIAS], call.stream
-        if refusal := engine.routes.alias_refusal(call.alias):
+        routing = self.routing
+        self.record = replace(self.record, alias=call.alias[:MAX_LOGGED_ALIAS], streamed=call.stream)
+        if refusal := routing.routes.alias_refusal(call.alias):
             return refusal
-        record.resolved_alias = call.alias
+        resolved, reasons = call.alias, None
         if call.alias == AUTO:
-            judged = await choose_alias(engine, call)
-            record.resolved_alias, record.auto_reasons = judged.alias, judged.reasons
-        self._route = [engine.deployments[name] for name in engine.routes.resolve(record.resolved_alias)]
+            judged = await choose_alias(routing, call)
+            resolved, reasons = judged.alias, judged.reasons
+        self.record = replace(self.record, resolved_alias=resolved, auto_reasons=reasons)
+        self._route = [routing.deployments[name] for name in routing.routes.resolve(resolved)]
         self._sizes = dict(await estimate_input(call, (deployment.vocabulary for deployment in self._route)))
         expected = self._sizes[self._route[0].vocabulary].expected
         if refusal := size_refusal(expected, self._caller.plan.input_tokens):
             return refusal
-        granted = await engine.ledger.hold(self._hold_request(call))
-        if isinstance(granted, Refusal):
-            return granted
-        self._granted_tokens = granted.output_tokens
-        notify(engine.listeners, Admitted(record.request_id, record.project, tuple(one.id for one in self._route)))
+        request = self._hold_request(call)
+        held = await self._runtime.stores.ledger.hold(request)
+        if not isinstance(held, Held):
+            return hold_refusal(held, request.now)
+        self._granted_tokens = held.output_tokens
+        route = tuple(deployment.id for deployment in self._route)
+        self._notifier.notify(Admitted(self.record.request_id, self.record.project, route))
+        await self._notifier.flush()
         return None
 
     def _hold_request(self, call: Call) -> HoldRequest:
-        """The dearest case on the whole route: the input's upper bound, the granted output, the thinking allowance."""
+        """Ask for the most that any deployment of the route can cost: input bound, granted output, thinking allowance."""
         plan = self._caller.plan
         wanted = min(call.max_tokens or plan.output_tokens, plan.output_tokens)
         worst = [(self._sizes[one.vocabulary].upper, one.thinking_allowance_tokens) for one in self._route]
         costs = tuple(one.prices.cost_line(*case) for one, case in zip(self._route, worst, strict=True))
-        ask = HoldEstimate(max(map(sum, worst)), wanted, costs)
-        now = self._engine.clock()
+        now = self._runtime.clock()
         self._day = utc_day(now)
         return HoldRequest(
             record=self.record,
             owner=self._caller.project.owner,
             day=self._day,
             budget_tokens=plan.daily_tokens,
-            ask=ask,
+            estimate=HoldEstimate(max(map(sum, worst)), wanted, costs),
             now=now,
-            expires_at=now + self._engine.limits.hold_s,
+            expires_at=now + self.routing.limits.hold_s,
         )
 
     async def refuse(self, refusal: Refusal, ending: Ending = "refused") -> Bill:
-        """End the record of a request that gets no answer; whatever it held is voided."""
-        self.record.status = 200 if self.headers_sent else refusal.status
-        self.record.code = refusal.code
-        notify(self._engine.listeners, Refused(self.record.request_id, refusal.code))
-        return await self._settle(ending, charge=None, usage=Usage(0, 0))
+        """End a request that gets no answer; whatever it held is voided."""
+        self._notifier.notify(Refused(self.record.request_id, refusal.code))
+        return await self._close(ending, refusal=refusal)
 
-    async def abandon(self) -> None:
-        """The client has gone, or the host has cancelled us: bill what the current attempt produced, if it was sent."""
+    async def close(self) -> None:
+        """End the request if it has not ended: the client has gone, or the host has cancelled it.
+
+        What the current attempt produced is billed, if it was sent.
+        """
         if self._settled:
             return
-        self.record.status, self.record.code = 200 if self.headers_sent or self.output_sent else 499, None
-        if self._attempts is not None and self._attempts.may_cost:
-            await self._capture(self._attempts.current, "client_gone", None)
-        else:
-            await self._settle("client_gone", charge=None, usage=Usage(0, 0))
+        may_cost = self._attempts is not None and self._attempts.may_cost
+        await self._close("client_gone", attempt=self._attempts.current if self._attempts and may_cost else None)
 
     # -- events ----------------------------------------------------------------------------------------------------
 
     async def events(self) -> AsyncGenerator[AnswerEvent, None]:
-        """Give the answer's events. Close the generator in the task that reads it; that settles what is unsettled."""
+        """Yield the answer's events. Close the generator in the task that reads it; that settles what is unsettled."""
+        if self._call is None:
+            raise RuntimeError("the call was not admitted")
         attempts = self._attempts = AttemptRunner(
-            self._engine,
-            self.record,
+            self._runtime,
+            self.routing,
+            self._notifier,
+            self.record.request_id,
             self._call,
             self._route,
             self._sizes,
@@ -153,11 +188,11 @@ class Run:
         )
         fault: UpstreamFault | None = None
         try:
-            while (stop := attempts.next_attempt) is not None:
-                if stop.delay_s:
-                    await anyio.sleep(stop.delay_s)
+            while (planned := attempts.next_attempt) is not None:
+                if planned.delay_s:
+                    await anyio.sleep(planned.delay_s)
                 try:
-                    async with aclosing(self._answer(stop, attempts)) as answer:
+                    async with aclosing(self._answer(planned, attempts, self._call.stream)) as answer:
                         async for event in answer:
                             yield event
                     return
@@ -165,22 +200,25 @@ class Run:
                     fault = error
                 attempts.failed(fault)
                 if self.output_sent:
-                    yield await self._cut_short(attempts.current)
+                    yield await self._fail_mid_stream(attempts.current)
                     return
                 attempts.forget()
-            yield await self._fail(fault, attempts)
+            yield await self._fail_before_output(fault, attempts)
         except Exception:
-            await self._break()
+            await self._fail_internally()
             raise
         finally:
             attempts.close()
-            await self.abandon()
+            await self.close()
 
-    async def _answer(self, stop: PlannedAttempt, attempts: AttemptRunner) -> AsyncGenerator[AnswerEvent, None]:
-        """Give one attempt's events; raise `UpstreamFault`. A plain answer's texts are held back until its end."""
+    async def _answer(
+        self, planned: PlannedAttempt, attempts: AttemptRunner, stream: bool
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        """Yield one attempt's events; raise `UpstreamFault`. A plain answer's texts are held back until its end."""
         joiner, held = SurrogateJoiner(), []
+        started = False
         try:
-            delta = await attempts.start(stop)
+            delta = await attempts.start(planned)
             attempt = attempts.current
             while True:
                 attempt.meter.add(delta)
@@ -189,46 +227,51 @@ class Run:
                 if finish and (half := joiner.flush()):
                     texts.append(half)
                 if texts:
-                    self._note_text(attempt.deployment)
+                    await self._note_text(attempts)
                 if finish:
                     break
-                if texts and self._call.stream:
+                if texts and stream:
                     self.output_sent = True
+                    if not started:
+                        started = True
+                        yield self._start_of(attempt)
                     yield Texts(texts)
                 else:
                     held += texts
                 delta = await attempt.next()
             # The terminal event has been read: the capture comes before even the text that came with it.
             attempts.succeeded()
-            bill = await self._complete(attempt, finish)
+            bill = await self._close("complete", attempt=attempt, finish=finish)
+            if not started:
+                yield self._start_of(attempt)
             if held or texts:
                 yield Texts(held + texts)
             yield Completed(bill, finish)
         finally:
             await attempts.close_current()
 
-    def _note_text(self, deployment: Deployment) -> None:
-        if self.record.first_text_ms is None:
-            self.record.first_text_ms = after_ms = self._elapsed_ms()
-            notify(self._engine.listeners, FirstText(self.record.request_id, deployment.id, after_ms))
+    @staticmethod
+    def _start_of(attempt: Attempt) -> Started:
+        return Started(attempt.deployment.id, attempt.meter.input_tokens)
+
+    async def _note_text(self, attempts: AttemptRunner) -> None:
+        if attempts.first_text_ms is None:
+            attempts.first_text_ms = after_ms = self._elapsed_ms()
+            self._notifier.notify(FirstText(self.record.request_id, attempts.current.deployment.id, after_ms))
+            await self._notifier.flush()
 
     def _elapsed_ms(self) -> int:
         return round((anyio.current_time() - self._started) * 1000)
 
     # -- the ends --------------------------------------------------------------------------------------------------
 
-    async def _complete(self, attempt: Attempt, finish: FinishReason) -> Bill:
-        self.record.status = 200
-        return await self._capture(attempt, "complete", finish)
+    async def _fail_mid_stream(self, attempt: Attempt) -> Failed:
+        """Bill what was produced: the upstream failed after the first text had left."""
+        refusal = Refusal(ErrorCode.PROVIDER_ERROR, "The provider failed in the middle of the answer.")
+        return Failed(refusal, await self._close("upstream_error", attempt=attempt, refusal=refusal))
 
-    async def _cut_short(self, attempt: Attempt) -> Failed:
-        """The upstream failed after the first text had left: what was produced is billed, and the stream says so."""
-        self.record.status, self.record.code = 200, ErrorCode.PROVIDER_ERROR
-        bill = await self._capture(attempt, "upstream_error", "error")
-        return Failed(Refusal(ErrorCode.PROVIDER_ERROR, "The provider failed in the middle of the answer."), bill)
-
-    async def _fail(self, fault: UpstreamFault | None, attempts: AttemptRunner) -> Failed:
-        """Nothing has left: an error of its own status, and nothing is charged."""
+    async def _fail_before_output(self, fault: UpstreamFault | None, attempts: AttemptRunner) -> Failed:
+        """End with an error of its own status: nothing has left, and nothing is charged."""
         ending: Ending = "refused"
         if fault is None:
             retry_after_s = max(UNAVAILABLE_RETRY_AFTER_S, math.ceil(attempts.cool_down_left_s))
@@ -243,55 +286,90 @@ class Run:
         else:
             ending = "upstream_error"
             refusal = Refusal(ErrorCode.PROVIDER_ERROR, "Every attempt at a provider failed. Retry later.")
-        self.record.finish_reason = "error" if self.headers_sent else None
-        bill = await self.refuse(refusal, ending)
-        return Failed(refusal, bill)
+        return Failed(refusal, await self.refuse(refusal, ending))
 
-    async def _break(self) -> None:
-        """Something of ours failed: what had left is billed, the rest is free."""
+    async def _fail_internally(self) -> None:
+        """Bill what has left; the rest is free, for the failure is the gateway's."""
         if self._settled:
             return
-        self.record.code, self.record.status = ErrorCode.INTERNAL_ERROR, 200 if self.output_sent else 500
-        if self.output_sent and self._attempts is not None:
-            await self._capture(self._attempts.current, "internal_error", "error")
-        else:
-            await self._settle("internal_error", charge=None, usage=Usage(0, 0))
+        attempt = self._attempts.current if self.output_sent and self._attempts is not None else None
+        await self._close("internal_error", attempt=attempt, refusal=INTERNAL_ERROR)
 
-    async def _capture(self, attempt: Attempt, ending: Ending, finish: FinishReason | None) -> Bill:
-        """Charge what an attempt produced, at the rate of the deployment that served."""
-        meter, record = attempt.meter, self.record
-        # Shielded: the count decides the bill, and a long text is counted in a thread, where cancellation could come.
-        with anyio.CancelScope(shield=True):
-            usage = await run_cpu_bound(meter.characters, meter.usage)
-        record.finish_reason, record.estimated = finish, not meter.usage_is_complete
-        record.input_tokens, record.output_tokens = usage.input_tokens, usage.output_tokens
-        record.cached_tokens, record.reasoning_tokens = usage.cached_tokens, usage.reasoning_tokens
-        charge = attempt.deployment.prices.charge(usage)
-        return await self._settle(ending, charge=charge, usage=usage)
+    async def _close(
+        self,
+        ending: Ending,
+        *,
+        attempt: Attempt | None = None,
+        refusal: Refusal | None = None,
+        finish: FinishReason | None = None,
+    ) -> Bill:
+        """Finish the record and settle it: charge what `attempt` produced, or void if there is none."""
+        usage, charge, estimated = NO_USAGE, None, False
+        if attempt is not None:
+            # Shielded: the count decides the bill, and a long text is counted in a thread, where cancellation could come.
+            with anyio.CancelScope(shield=True):
+                usage = await run_cpu_bound(attempt.meter.characters, attempt.meter.usage)
+            charge, estimated = attempt.deployment.prices.charge(usage), not attempt.meter.usage_is_complete
+        self._finish(ending, usage, estimated=estimated, refusal=refusal, finish=finish)
+        return await self._settle(charge, usage)
 
-    def _owed(self, settlement: Settlement) -> Settlement:
-        """Who has had nothing of the answer is told 503 now, and owes nothing."""
-        record = self.record
-        if self.output_sent or record.ending == "client_gone":
-            return settlement
-        record.status, record.code = 200 if self.headers_sent else 503, ErrorCode.SERVICE_UNAVAILABLE
-        record.ending, record.finish_reason, record.estimated = "refused", None, False
-        record.input_tokens = record.output_tokens = record.cached_tokens = record.reasoning_tokens = 0
-        self.bill = Bill(Usage(0, 0), Microcredits(0), None)
-        return replace(settlement, charge=None, tokens=0)
+    def _finish(
+        self,
+        ending: Ending,
+        usage: Usage,
+        *,
+        estimated: bool = False,
+        refusal: Refusal | None = None,
+        finish: FinishReason | None = None,
+    ) -> None:
+        """Write the record's end: the one place that decides what the log says."""
+        end = outcome(ending, self.sent, refusal=refusal, finish=finish)
+        attempts = self._attempts
+        self.record = replace(
+            self.record,
+            deployment=None if attempts is None else attempts.deployment,
+            attempts=0 if attempts is None else attempts.made,
+            first_text_ms=None if attempts is None else attempts.first_text_ms,
+            status=end.status,
+            code=end.code,
+            finish_reason=end.finish_reason,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            estimated=estimated,
+            total_ms=self._elapsed_ms(),
+            ending=ending,
+        )
 
-    async def _settle(self, ending: Ending, *, charge: Microcredits | None, usage: Usage) -> Bill:
-        self.record.ending = ending
-        self.record.total_ms = self._elapsed_ms()
+    async def _settle(self, charge: Microcredits | None, usage: Usage) -> Bill:
         settlement = Settlement(
-            self.record, self._caller.project.owner, self._day, self._engine.clock(), charge, usage.total_tokens
+            self.record, self._caller.project.owner, self._day, self._runtime.clock(), charge, usage.total_tokens
         )
         self._settled = True
         self.bill = Bill(usage, charge or Microcredits(0), None)
         try:
-            settled = await settle(self._engine, settlement)
+            settled = await settle(self._runtime, settlement, self.routing.limits.settle_s)
         except StoreUnavailable:
-            self._engine.owed.append(self._owed(settlement))
+            self._runtime.pending_settlements.append(self._pending(settlement))
             raise
+        self.record = replace(self.record, microcredits=settled.hold.charged)
         self.bill = Bill(usage, settled.hold.charged, settled.account.posted)
+        self._notifier.notify(SettledEvent(self.record))
+        await self._notifier.flush()
         return self.bill
+
+    def _pending(self, settlement: Settlement) -> Settlement:
+        """Return the settlement to make later. A client that has had no output is told 503 now, and pays nothing."""
+        if self.record.ending == "client_gone":
+            return settlement
+        if self.output_sent:
+            if self.record.ending == "complete":  # the stream is about to end in an error frame instead
+                end = outcome("internal_error", self.sent, refusal=STORE_UNAVAILABLE)
+                self.record = replace(
+                    self.record, ending="internal_error", code=end.code, finish_reason=end.finish_reason
+                )
+            return replace(settlement, record=self.record)
+        self._finish("refused", NO_USAGE, refusal=STORE_UNAVAILABLE)
+        self.bill = NO_BILL
+        return replace(settlement, record=self.record, charge=None, tokens=0)

@@ -17,7 +17,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -29,7 +29,8 @@ from anyio.from_thread import BlockingPortal
 
 from floop_gateway_core.gateway import Gateway
 from floop_gateway_core.hosting.threaded_body import ThreadedBody
-from floop_gateway_core.in_process import Answer, CallEvent, CallOptions, MessageLike
+from floop_gateway_core.in_process import Answer, AnswerStream, CallEvent, CallOptions, MessageLike
+from floop_gateway_core.types import Bill, FinishReason, RequestId, Texts
 from floop_gateway_core.wire.messages import ClientDisconnected, GatewayRequest, Headers, Reply
 
 __all__ = ["BlockingBody", "Bridge", "SyncReply", "run"]
@@ -70,21 +71,51 @@ class Bridge:
         """The synchronous twin of `Gateway.generate`."""
         return self.call(partial(self.gateway.generate, key, prompt, **options))
 
+    @contextmanager
     def stream(
         self, key: str, messages: Sequence[MessageLike], **options: Unpack[CallOptions]
-    ) -> Generator[CallEvent, None, None]:
-        """The synchronous twin of `Gateway.stream`. Leaving early, close it, and the call is settled at once."""
+    ) -> Generator["SyncAnswerStream", None, None]:
+        """The synchronous twin of `Gateway.stream`: `with bridge.stream(…) as answer: for text in answer: …`."""
         portal = _process(self.gateway).portal
-        events = self.gateway.stream(key, messages, **options)
-        try:
-            while (event := portal.call(anext, events, None)) is not None:
-                yield event
-        finally:
-            portal.call(events.aclose)
+        with portal.wrap_async_context_manager(self.gateway.stream(key, messages, **options)) as answer:
+            yield SyncAnswerStream(portal, answer)
 
     def call(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
         """Run a coroutine function in the gateway's event loop, and wait: `bridge.call(gateway.rotate_key, "shop")`."""
         return _process(self.gateway).portal.call(function, *args)
+
+
+class SyncAnswerStream:
+    """An `AnswerStream` for a thread: iterate over its texts, or over `events`."""
+
+    def __init__(self, portal: BlockingPortal, answer: AnswerStream) -> None:
+        self._portal = portal
+        self._answer = answer
+
+    @property
+    def request_id(self) -> RequestId:
+        """The id of the call's record in the usage log."""
+        return self._answer.request_id
+
+    @property
+    def bill(self) -> Bill | None:
+        """What the call has cost; final once the answer has ended or was left."""
+        return self._answer.bill
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the answer was complete; None before its end."""
+        return self._answer.finish_reason
+
+    def __iter__(self) -> Iterator[str]:
+        for event in self.events():
+            if isinstance(event, Texts):
+                yield from event.texts
+
+    def events(self) -> Iterator[CallEvent]:
+        """Yield the answer's events; raise `GatewayError`."""
+        while (event := self._portal.call(self._answer.next_event)) is not None:
+            yield event
 
 
 # -- the process's portal ----------------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
-"""One HTTP exchange in the gateway's own dialect: a request in, a reply out, and everything settled at the end.
+"""One HTTP exchange: a request in, a reply out, and everything settled at the end.
 
-    path and method → key and rate → body → Call → run.admit → run.events → SSE frames or one JSON object
+    path and method → key and rate → body → Call → admit → events → the dialect's bytes
 
 The order is the contract's precedence, and the code below reads in that order. The request's id is minted first, before
-anything can fail. The status line waits for the first event; an event that says the call failed is then an error with its
-own status, unless a heartbeat has already sent the 200.
+anything can fail. The status line waits for the first event; a call that fails before that gets an error with its own
+status, unless a heartbeat has already sent the 200.
 
 `Exchange` is an async context manager, driven by one task: what it opened is closed, and what is unsettled is settled, in
 that task, when the host leaves it, however it leaves.
@@ -20,38 +20,25 @@ from typing import TypeAlias, assert_never
 import anyio
 from anyio.lowlevel import checkpoint
 
-from floop_gateway_core.clock import new_request_id
 from floop_gateway_core.concurrency.heartbeat import WithHeartbeats
-from floop_gateway_core.dialects.native.frames import StreamFrames, render_json
-from floop_gateway_core.dialects.native.parse import parse
+from floop_gateway_core.dialects.base import Dialect, Operation, Renderer, Router
 from floop_gateway_core.engine.assess import run_cpu_bound
-from floop_gateway_core.engine.gate import STORE_UNAVAILABLE, Gate
-from floop_gateway_core.engine.run import Run
+from floop_gateway_core.engine.gate import Gate
+from floop_gateway_core.engine.run import NO_BILL
+from floop_gateway_core.engine.session import CallSession
 from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.http.body import DRAIN_TIMEOUT_S, drain, may_have_body, read_body
-from floop_gateway_core.policy.admission import rate_refusal
 from floop_gateway_core.policy.rate_headers import Header, rate_headers
-from floop_gateway_core.stores.base import StoreUnavailable
-from floop_gateway_core.types import (
-    AnswerEvent,
-    Call,
-    Completed,
-    Ending,
-    Endpoint,
-    Failed,
-    RequestId,
-    Texts,
-)
-from floop_gateway_core.wire import keys
+from floop_gateway_core.types import AnswerEvent, Call, Completed, Failed, Started, Texts
 from floop_gateway_core.wire.messages import ClientDisconnected, GatewayRequest, Reply
-from floop_gateway_core.wire.sse import STREAM_HEADERS
 
 __all__ = ["Exchange"]
 
 log = logging.getLogger("floop_gateway")
 
-ENDPOINTS: dict[str, Endpoint] = {"/chat": "chat", "/generate": "generate", "/embed": "embed"}
 SLOW_CLIENT_GRACE_S = 1.0
+"""What a client that reads too slowly gets beyond the request's own limit, so that the engine's own end comes first."""
+CLIENT_GONE_STATUS = 499
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +49,20 @@ class Heartbeat:
 Event: TypeAlias = AnswerEvent | Heartbeat
 
 
-@dataclass(slots=True)
-class _Head:
-    """The headers that this request's answer carries, whatever it will be."""
-
-    request_id: RequestId
-    rate: tuple[Header, ...] = ()
-
-    def headers(self, *more: Header) -> list[Header]:
-        return [("X-Request-Id", self.request_id), *self.rate, *more]
-
-
 class Exchange:
     """`async with` it: the value is the reply. Its body must be read in the same task, inside the block."""
 
-    def __init__(self, front: Gate, request: GatewayRequest) -> None:
-        self._front = front
+    def __init__(self, gate: Gate, router: Router, request: GatewayRequest) -> None:
+        self._routing = gate.runtime.routing
         self._request = request
-        self._now = front.engine.clock()
-        self._head = _Head(new_request_id(self._now))
-        self._run: Run | None = None
+        self._dialect: Dialect = router.dialect_of(request.path)
+        self._session = CallSession(gate, self._dialect.name)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Reply:
-        limits = self._front.engine.limits
         # The engine ends the call at `total_s`; this is for a client that is too slow to take what there is.
-        scope = self._scope = self._stack.enter_context(
-            anyio.CancelScope(deadline=anyio.current_time() + limits.total_s + SLOW_CLIENT_GRACE_S)
-        )
+        limit_s = self._routing.limits.total_s + SLOW_CLIENT_GRACE_S
+        scope = self._scope = self._stack.enter_context(anyio.CancelScope(deadline=anyio.current_time() + limit_s))
         try:
             return await self._reply()
         except BaseException as error:
@@ -106,154 +79,155 @@ class Exchange:
         """Answer, and turn whatever goes wrong unexpectedly into an answer too."""
         try:
             return await self._answer()
-        except StoreUnavailable as error:
-            log.warning("request %s: the store does not answer: %s", self._head.request_id, error)
-            return await self._refuse_quietly(STORE_UNAVAILABLE, "refused")
         except ClientDisconnected:
-            if self._run is not None:
-                await self._run.abandon()
-            return Reply(499, self._head.headers(), b"")  # nobody will read it
-        except Exception:
-            log.exception("request %s failed", self._head.request_id)
-            refusal = Refusal(ErrorCode.INTERNAL_ERROR, "The gateway failed. Retry later; tell us the request's id.")
-            return await self._refuse_quietly(refusal, "internal_error")
+            await self._session.close()
+            return Reply(CLIENT_GONE_STATUS, self._headers(), b"")  # the client has gone and will not read it
+        except Exception as error:
+            return self._error(await self._session.fail(error))
+
+    def _headers(self, *more: Header) -> list[Header]:
+        decision = self._session.decision
+        rate = () if decision is None else rate_headers([("rpm", decision)])
+        return [("X-Request-Id", self._session.request_id), *rate, *more]
 
     # -- before the call -------------------------------------------------------------------------------------------
 
     async def _answer(self) -> Reply:
-        request = self._request
-        endpoint = ENDPOINTS.get(request.path)
-        if endpoint is None:
-            return self._error(Refusal(ErrorCode.NOT_FOUND, f"There is no such path. Use {', '.join(ENDPOINTS)}."))
-        if request.method != "POST":
+        request, session = self._request, self._session
+        methods = self._dialect.routes.get(request.path)
+        if methods is None:
+            paths = ", ".join(self._dialect.routes)
+            return self._error(Refusal(ErrorCode.NOT_FOUND, f"Unknown path. Available paths: {paths}."))
+        operation = methods.get(request.method)
+        if operation is None:
+            allow = ", ".join(methods)
             refusal = Refusal(
-                ErrorCode.METHOD_NOT_ALLOWED, "This path takes POST only.", extra_headers=(("Allow", "POST"),)
+                ErrorCode.METHOD_NOT_ALLOWED, f"This path takes {allow} only.", extra_headers=(("Allow", allow),)
             )
             return self._error(refusal)
-        key = keys.from_header(request.header("authorization"))
-        begun = await self._front.begin(key, endpoint, self._head.request_id, self._now)
-        if isinstance(begun, Refusal):
-            return self._error(begun)
-        run, decision = begun
-        self._run, self._head.rate = run, rate_headers([("rpm", decision)])
-        # From here on there is one record, and leaving the exchange settles whatever is unsettled.
-        self._stack.push_async_callback(run.abandon)
-        if too_many := rate_refusal(decision):
-            return await self._refuse(run, too_many)
-        if endpoint == "embed":
-            return await self._refuse(run, Refusal(ErrorCode.NOT_IMPLEMENTED, "Embeddings are reserved for later."))
-        call = await self._call(endpoint)
-        if isinstance(call, Refusal):
-            return await self._refuse(run, call)
-        refused = await run.admit(call)
-        if refused is not None:
-            return await self._refuse(run, refused)
-        return await self._first_event(run, call)
+        # From here on there may be a record, and leaving the exchange settles whatever is unsettled.
+        self._stack.push_async_callback(session.close)
+        if refused := await session.open(self._dialect.key(request), operation.endpoint):
+            return self._error(refused)
+        match operation.kind:
+            case "reserved":
+                refused = Refusal(ErrorCode.NOT_IMPLEMENTED, "Embeddings are reserved for later.")
+                return self._error(await session.refuse(refused))
+            case "reply":
+                return await self._without_call(operation)
+            case "call":
+                return await self._call(operation)
+            case _:
+                assert_never(operation.kind)
 
-    async def _call(self, endpoint: Endpoint) -> Call | Refusal:
-        front = self._front
-        limit_s = min(front.body_s, front.engine.limits.total_s)
-        body = await read_body(self._request, cap_bytes=front.body_bytes, limit_s=limit_s)
+    async def _without_call(self, operation: Operation) -> Reply:
+        body = self._dialect.reply(operation, self._request)
         if isinstance(body, Refusal):
-            return body
-        return await run_cpu_bound(len(body), lambda: parse(endpoint, body))
+            return self._error(await self._session.refuse(body))
+        await self._session.close()
+        return Reply(200, self._headers(("Content-Type", "application/json"), _length(body)), body)
 
-    async def _refuse(self, run: Run, refusal: Refusal, ending: Ending = "refused") -> Reply:
-        await run.refuse(refusal, ending)
-        return self._error(refusal)
-
-    async def _refuse_quietly(self, refusal: Refusal, ending: Ending) -> Reply:
-        """Refuse where the store itself may be what failed: the answer goes out whether or not it can be recorded."""
-        if self._run is not None and self._run.record.ending is None:
-            try:
-                await self._run.refuse(refusal, ending)
-            except Exception:
-                log.exception("request %s could not be recorded", self._head.request_id)
-        return self._error(refusal)
+    async def _call(self, operation: Operation) -> Reply:
+        session, routing = self._session, self._routing
+        limit_s = min(routing.body_s, routing.limits.total_s)
+        body = await read_body(self._request, cap_bytes=routing.body_bytes, limit_s=limit_s)
+        if isinstance(body, Refusal):
+            return self._error(await session.refuse(body))
+        call = await run_cpu_bound(len(body), lambda: self._dialect.parse(operation, body))
+        if isinstance(call, Refusal):
+            return self._error(await session.refuse(call))
+        if refused := await session.admit(call):
+            return self._error(refused)
+        return await self._first_event(call)
 
     def _error(self, refusal: Refusal) -> Reply:
-        """Give the envelope, and drop what the client still sends behind it."""
-        body = refusal.body
-        headers = self._head.headers(
-            ("Content-Type", "application/json"), ("Content-Length", str(len(body))), *refusal.headers
-        )
+        """Return the dialect's envelope, and read off what the client still sends after it."""
+        headers, body = self._dialect.error(refusal, self._session.request_id)
         if not may_have_body(self._request):
-            return Reply(refusal.status, headers, body)
+            return Reply(refusal.status, self._headers(*headers), body)
         # What is still coming has a time of its own, whatever the request has left.
         self._scope.deadline = max(self._scope.deadline, anyio.current_time() + DRAIN_TIMEOUT_S + SLOW_CLIENT_GRACE_S)
-        return Reply(refusal.status, headers, _reply_then_drain(body, self._request))
+        return Reply(refusal.status, self._headers(*headers), _reply_then_drain(body, self._request))
 
     # -- the answer ------------------------------------------------------------------------------------------------
 
-    async def _first_event(self, run: Run, call: Call) -> Reply:
+    async def _first_event(self, call: Call) -> Reply:
         """Read up to the first event: it decides the status line."""
-        generator = run.events()
+        generator = self._session.events()
         events: AsyncIterator[Event] = generator
-        if call.stream and (every_s := self._front.engine.limits.heartbeat_s):
+        if call.stream and (every_s := self._routing.limits.heartbeat_s):
             events = await self._stack.enter_async_context(WithHeartbeats[Event](generator, every_s, Heartbeat()))
         else:
             await self._stack.enter_async_context(aclosing(generator))
         first = await anext(events)
         if isinstance(first, Failed):
             return self._error(first.refusal)
-        served = () if isinstance(first, Heartbeat) else (("X-Gateway-Model", run.record.deployment or ""),)
+        renderer = self._dialect.renderer(call)
+        started = first if isinstance(first, Started) else None
         if call.stream:
-            run.headers_sent = True
-            body = self._frames(run, first, events)
+            if self._session.run is not None:
+                self._session.run.headers_sent = True
+            body = self._frames(renderer, first, events)
             await self._stack.enter_async_context(aclosing(body))
-            return Reply(200, self._head.headers(*STREAM_HEADERS, *served), body)
-        content = await self._json(first, events, call.alias)
+            return Reply(200, self._headers(*renderer.headers(started)), body)
+        content = await self._whole(renderer, first, events)
         if isinstance(content, Failed):
             return self._error(content.refusal)
-        headers = (("Content-Type", "application/json"), ("Content-Length", str(len(content))), *served)
-        return Reply(200, self._head.headers(*headers), content)
+        return Reply(200, self._headers(*renderer.headers(started), _length(content)), content)
 
-    async def _json(self, first: Event, events: AsyncIterator[Event], alias: str) -> bytes | Failed:
+    async def _whole(self, renderer: Renderer, first: Event, events: AsyncIterator[Event]) -> bytes | Failed:
         texts: list[str] = []
         event = first
         while True:
             match event:
                 case Texts(more):
                     texts += more
-                case Completed(bill, finish_reason):
-                    return render_json("".join(texts), alias, bill, finish_reason)
+                case Completed():
+                    return renderer.whole(texts, event)
                 case Failed():
                     return event
-                case Heartbeat():
+                case Started() | Heartbeat():
                     pass
                 case _:
                     assert_never(event)
             event = await anext(events)
 
-    async def _frames(self, run: Run, first: Event, events: AsyncIterator[Event]) -> AsyncGenerator[bytes, None]:
-        frames = StreamFrames()
+    async def _frames(
+        self, renderer: Renderer, first: Event, events: AsyncIterator[Event]
+    ) -> AsyncGenerator[bytes, None]:
         event = first
         while True:
             match event:
+                case Started():
+                    if beginning := renderer.start(event):
+                        yield beginning
                 case Texts(texts):
-                    yield frames.texts(texts)
+                    yield renderer.texts(texts)
                 case Heartbeat():
-                    yield frames.heartbeat()
+                    yield renderer.heartbeat()
                 case Completed(bill, finish_reason):
-                    yield frames.completed(bill, finish_reason)
+                    yield renderer.completed(bill, finish_reason)
                     return
                 case Failed(refusal, bill):
-                    yield frames.failed(refusal.code, refusal.message, bill)
+                    yield renderer.failed(refusal, bill)
                     return
                 case _:
                     assert_never(event)
             # An upstream that is buffered never waits; without this a client's disconnect would not be seen.
             await checkpoint()
-            event = await self._next(run, events)
+            event = await self._next(events)
 
-    async def _next(self, run: Run, events: AsyncIterator[Event]) -> Event:
-        """Give the next event; what breaks after the head was sent can only be told in a frame."""
+    async def _next(self, events: AsyncIterator[Event]) -> Event:
+        """Return the next event. What breaks after the head was sent can only be reported in a frame."""
         try:
             return await anext(events)
-        except Exception:
-            log.exception("request %s failed in its stream", self._head.request_id)
-            refusal = Refusal(ErrorCode.INTERNAL_ERROR, "The gateway failed in the middle of the answer.")
-            return Failed(refusal, run.bill)
+        except Exception as error:
+            refusal = await self._session.fail(error)
+            return Failed(refusal, self._session.bill or NO_BILL)
+
+
+def _length(body: bytes) -> Header:
+    return "Content-Length", str(len(body))
 
 
 async def _reply_then_drain(body: bytes, request: GatewayRequest) -> AsyncGenerator[bytes, None]:

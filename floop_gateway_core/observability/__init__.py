@@ -1,1 +1,29 @@
 """What happens to a request, as events that a host can listen to."""
+
+from floop_gateway_core.observability.events import (
+    Admitted,
+    AttemptEnded,
+    AttemptStarted,
+    BreakerStateChanged,
+    FirstText,
+    GatewayEvent,
+    HedgeLost,
+    Listener,
+    Refused,
+    RequestStarted,
+    Settled,
+)
+
+__all__ = [
+    "Admitted",
+    "AttemptEnded",
+    "AttemptStarted",
+    "BreakerStateChanged",
+    "FirstText",
+    "GatewayEvent",
+    "HedgeLost",
+    "Listener",
+    "Refused",
+    "RequestStarted",
+    "Settled",
+]

@@ -1,13 +1,24 @@
-"""What happens to a request, told as one closed set of events. Log, health, hooks and metrics only listen.
+"""What happens to a request, as one closed set of events. Logging, health, hooks and metrics only listen.
 
-No event holds a key, a prompt, an answer's text or an upstream's words. A listener is called in the event loop and must
-return at once; what it raises is logged and goes no further, for listening must never change a request.
+    RequestStarted → Refused
+                   → Admitted → (AttemptStarted → [FirstText] → AttemptEnded)* → Settled
+
+`BreakerStateChanged` and `HedgeLost` may come between attempts. Every request with a usage record ends with `Settled`, also
+one that was refused. No event holds a key, a prompt, the text of an answer or an upstream's words.
+
+A listener is a callable, plain or async. A plain one is called on the event loop and must return quickly. An async one is
+awaited before the request goes on. What a listener raises is logged and ignored: listening never changes a request.
+
+A listener with a method `upstream_headers(request_id, attempt)` may add headers to upstream requests, for a trace.
 """
 
+import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
+
+import anyio
 
 from floop_gateway_core.errors import ErrorCode
 from floop_gateway_core.policy.breaker import BreakerState
@@ -16,23 +27,39 @@ from floop_gateway_core.types import Microcredits, RequestId, Usage, UsageRecord
 
 __all__ = [
     "Admitted",
-    "AttemptFailed",
+    "AttemptEnded",
     "AttemptStarted",
     "BreakerStateChanged",
     "FirstText",
     "GatewayEvent",
     "HedgeLost",
     "Listener",
+    "Notifier",
     "Refused",
+    "RequestStarted",
     "Settled",
-    "notify",
 ]
 
 log = logging.getLogger("floop_gateway")
 
+ASYNC_LISTENERS_S = 5.0
+"""Bounds what async listeners may add to a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestStarted:
+    """A known key has sent a request; `dialect` is `native` or `in_process`, `operation` is `chat` for example."""
+
+    request_id: RequestId
+    project: str
+    dialect: str
+    operation: str
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
+    """Both holds are placed; `route` names the deployments in order of preference."""
+
     request_id: RequestId
     project: str
     route: tuple[str, ...]
@@ -40,28 +67,37 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
+    """The request gets an error instead of an answer."""
+
     request_id: RequestId
     code: ErrorCode
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptStarted:
+    """A deployment is asked; attempts of a request are numbered from 1."""
+
     request_id: RequestId
     deployment: str
     number: int
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptFailed:
+class AttemptEnded:
+    """An attempt is over. `fault` and `reason` are None unless it failed; `duration_ms` counts from its start."""
+
     request_id: RequestId
     deployment: str
-    fault: FaultKind
-    reason: str
+    number: int
+    outcome: Literal["succeeded", "failed", "cancelled"]
+    fault: FaultKind | None
+    reason: str | None
+    duration_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class HedgeLost:
-    """Another deployment answered first. `microcredits` is about what the host bears for the question, by its own rates."""
+    """Another deployment answered first. `microcredits` is about what the host pays for this one, at its own rates."""
 
     request_id: RequestId
     deployment: str
@@ -71,6 +107,8 @@ class HedgeLost:
 
 @dataclass(frozen=True, slots=True)
 class FirstText:
+    """The first text of an answer has come, `after_ms` after the request."""
+
     request_id: RequestId
     deployment: str
     after_ms: int
@@ -78,26 +116,72 @@ class FirstText:
 
 @dataclass(frozen=True, slots=True)
 class BreakerStateChanged:
+    """A deployment's circuit breaker has opened or closed; `request_id` is the request that caused it."""
+
     deployment: str
     state: BreakerState
+    request_id: RequestId | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """`record` is finished; it is the log's own, so a listener must not change it."""
+    """The request is over; `record` is its line in the usage log."""
 
     record: UsageRecord
 
 
 GatewayEvent: TypeAlias = (
-    Admitted | Refused | AttemptStarted | AttemptFailed | HedgeLost | FirstText | BreakerStateChanged | Settled
+    RequestStarted
+    | Admitted
+    | Refused
+    | AttemptStarted
+    | AttemptEnded
+    | HedgeLost
+    | FirstText
+    | BreakerStateChanged
+    | Settled
 )
-Listener: TypeAlias = Callable[[GatewayEvent], None]
+Listener: TypeAlias = Callable[[GatewayEvent], object | Awaitable[object]]
 
 
-def notify(listeners: Sequence[Listener], event: GatewayEvent) -> None:
-    for listener in listeners:
-        try:
-            listener(event)
-        except Exception:
-            log.exception("a lifecycle listener failed")
+class Notifier:
+    """Passes one request's events to the listeners. `flush` awaits what async listeners still have to do."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = listeners
+        self._awaited: list[Awaitable[object]] = []
+
+    def notify(self, event: GatewayEvent) -> None:
+        """Call every listener; keep the awaitables of async ones for `flush`."""
+        for listener in self._listeners:
+            try:
+                result = listener(event)
+            except Exception:
+                log.exception("a listener failed on %s", type(event).__name__)
+                continue
+            if inspect.isawaitable(result):
+                self._awaited.append(result)
+
+    async def flush(self) -> None:
+        """Await the async listeners, in order, for at most `ASYNC_LISTENERS_S`; cancellation waits for them."""
+        if not self._awaited:
+            return
+        awaited, self._awaited = self._awaited, []
+        with anyio.move_on_after(ASYNC_LISTENERS_S, shield=True):
+            for one in awaited:
+                try:
+                    await one
+                except Exception:
+                    log.exception("an async listener failed")
+
+    def upstream_headers(self, request_id: RequestId, attempt: int) -> tuple[tuple[str, str], ...]:
+        """Return the headers that listeners add to an attempt's upstream request."""
+        headers: dict[str, str] = {}
+        for listener in self._listeners:
+            add: Callable[[RequestId, int], Mapping[str, str]] | None = getattr(listener, "upstream_headers", None)
+            if add is not None:
+                try:
+                    headers |= add(request_id, attempt)
+                except Exception:
+                    log.exception("a listener's upstream_headers failed")
+        return tuple(headers.items())

@@ -1,8 +1,8 @@
 """Admission: what a request must pass before any work is done for it, in the contract's order of precedence.
 
-The order is data (`PRECEDENCE`). Path, key, rate, body and fields are settled before a `Call` exists; from then on model
-and size are checked here, and `grant` decides budget and credits together, inside the store's transaction, because both
-holds are made or neither is. A refusal leaves no hold.
+The order is data (`PRECEDENCE`). Path, key, rate, body and fields are settled before a `Call` exists. From then on model
+and size are checked here, and `decide_hold` decides budget and credits together, inside the store's transaction,
+because both holds are placed or neither is. A refusal leaves no hold.
 
 A near-empty budget or account gets a smaller `max_tokens`; it is refused only when it cannot pay for the input, the
 thinking allowance and one token of output. A refusal that only other requests' holds cause says so, with a `Retry-After`
@@ -10,6 +10,7 @@ of a few seconds, and promises nothing.
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias, assert_never
 
 from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.policy.budget import DayBudget, seconds_to_midnight
@@ -18,7 +19,19 @@ from floop_gateway_core.policy.pricing import CostLine, format_credits, max_cost
 from floop_gateway_core.policy.rate_window import RateDecision
 from floop_gateway_core.types import Microcredits
 
-__all__ = ["PRECEDENCE", "Grant", "HoldEstimate", "grant", "rate_refusal", "size_refusal"]
+__all__ = [
+    "PRECEDENCE",
+    "AlreadySettled",
+    "Held",
+    "HoldEstimate",
+    "HoldRefused",
+    "ShortBudget",
+    "ShortCredits",
+    "decide_hold",
+    "hold_refusal",
+    "rate_refusal",
+    "size_refusal",
+]
 
 PRECEDENCE = (
     ErrorCode.NOT_FOUND,
@@ -51,12 +64,36 @@ class HoldEstimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
-    """What was granted: the output that the upstream may produce, and the two holds that cover it."""
+class Held:
+    """Both holds are placed: the output that the upstream may produce, and what covers it."""
 
     output_tokens: int
     held_tokens: int
     held_microcredits: Microcredits
+
+
+@dataclass(frozen=True, slots=True)
+class ShortBudget:
+    """The day's budget cannot take the request, which needs at least `needed_tokens`."""
+
+    needed_tokens: int
+    budget: DayBudget
+
+
+@dataclass(frozen=True, slots=True)
+class ShortCredits:
+    """The account cannot pay for the request, which needs at least `needed`."""
+
+    needed: Microcredits
+    account: Account
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadySettled:
+    """The request was settled before its hold arrived, so nothing may be held for it."""
+
+
+HoldRefused: TypeAlias = ShortBudget | ShortCredits | AlreadySettled
 
 
 def rate_refusal(decision: RateDecision) -> Refusal | None:
@@ -81,23 +118,37 @@ def size_refusal(expected_tokens: int, limit_tokens: int) -> Refusal | None:
     )
 
 
-def grant(ask: HoldEstimate, budget: DayBudget, account: Account, now: float) -> Grant | Refusal:
-    """Grant as much output as both the day's budget and the account can bear, or refuse: budget first.
+def decide_hold(estimate: HoldEstimate, budget: DayBudget, account: Account) -> Held | ShortBudget | ShortCredits:
+    """Grant as much output as both the day's budget and the account can bear; the budget is checked first.
 
-    >>> ask = HoldEstimate(10, 100, (CostLine(0, 0),))
-    >>> grant(ask, DayBudget(limit=50), Account(), now=0.0)
-    Grant(output_tokens=40, held_tokens=50, held_microcredits=0)
+    >>> estimate = HoldEstimate(10, 100, (CostLine(0, 0),))
+    >>> decide_hold(estimate, DayBudget(limit=50), Account())
+    Held(output_tokens=40, held_tokens=50, held_microcredits=0)
     """
-    output = min(ask.output_tokens, budget.available - ask.fixed_tokens)
-    if output < 1:
-        return _refuse_budget(ask.fixed_tokens + 1, budget, now)
-    output = min((line.affordable(account.available, output) for line in ask.costs), default=output)
-    if output < 1:
-        return _refuse_credits(max_cost(ask.costs, 1), account)
-    return Grant(output, ask.fixed_tokens + output, max_cost(ask.costs, output))
+    least = min(1, estimate.output_tokens)  # a request without output, such as an embedding, needs only its input
+    output = min(estimate.output_tokens, budget.available - estimate.fixed_tokens)
+    if output < least:
+        return ShortBudget(estimate.fixed_tokens + least, budget)
+    output = min((line.affordable(account.available, output) for line in estimate.costs), default=output)
+    if output < least:
+        return ShortCredits(max_cost(estimate.costs, least), account)
+    return Held(output, estimate.fixed_tokens + output, max_cost(estimate.costs, output))
 
 
-def _refuse_budget(needed: int, budget: DayBudget, now: float) -> Refusal:
+def hold_refusal(refused: HoldRefused, now: float) -> Refusal:
+    """Return the refusal that a client sees, with the way out. `now` is epoch seconds."""
+    match refused:
+        case ShortBudget(needed, budget):
+            return _budget_refusal(needed, budget, now)
+        case ShortCredits(needed_credits, account):
+            return _credit_refusal(needed_credits, account)
+        case AlreadySettled():
+            return Refusal(ErrorCode.INTERNAL_ERROR, "The request was settled before it was admitted.")
+        case _:
+            assert_never(refused)
+
+
+def _budget_refusal(needed: int, budget: DayBudget, now: float) -> Refusal:
     if needed > budget.limit:
         return Refusal(
             ErrorCode.BUDGET_EXCEEDED,
@@ -118,7 +169,7 @@ def _refuse_budget(needed: int, budget: DayBudget, now: float) -> Refusal:
     )
 
 
-def _refuse_credits(needed: Microcredits, account: Account) -> Refusal:
+def _credit_refusal(needed: Microcredits, account: Account) -> Refusal:
     held = needed <= account.posted
     way_out = (
         "free while other requests run. Retry in a few seconds."

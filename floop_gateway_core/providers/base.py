@@ -60,6 +60,8 @@ class UpstreamCall:
     send_temperature: bool = True
     max_tokens_field: str = "max_completion_tokens"
     extra_body: Mapping[str, object] = field(default_factory=dict)
+    headers: tuple[tuple[str, str], ...] = ()
+    """Headers that a listener adds to the request, for a trace."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,34 @@
 """What the gateway asks of a store: commands, each one transaction or one round trip, never CRUD.
 
-Three protocols, which a host may hand in separately or as one `Store`:
+Protocols, which a host may hand in separately or as one `Store`:
 
     ProjectStore   projects, their settings, their keys' digests
     RateStore      the moving window of each project
     LedgerStore    daily budgets, accounts, holds, and the usage log, which are settled together
 
-The decisions are `policy`'s: a store loads, calls `window.decide`, `admission.grant` and `ledger.apply`, and saves, all in
+Stores exchange facts: no call runs a caller's code inside a transaction, and no store writes a message for a client. The
+decisions are `policy`'s: a store loads, calls `rate_window.decide`, `holds.place` and `ledger.apply`, and saves, all in
 one transaction. `floop_gateway_core.testing` ships the suite that every store must pass.
 
 A store that cannot answer raises `StoreUnavailable`, which the client sees as 503; anything else it raises is a 500.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
-from floop_gateway_core.errors import Refusal
-from floop_gateway_core.policy.admission import Grant, HoldEstimate
-from floop_gateway_core.policy.ledger import Account, Hold
+from floop_gateway_core.errors import NoSuchProject, ProjectExists, StoreUnavailable
+from floop_gateway_core.policy.admission import Held, HoldEstimate, HoldRefused
+from floop_gateway_core.policy.ledger import Account, Command, Hold, Outcome
 from floop_gateway_core.policy.rate_window import RateDecision
 from floop_gateway_core.types import Microcredits, Project, ProjectSettings, UsageRecord
 
 __all__ = [
+    "DayUsage",
     "HoldRequest",
+    "KeyAdmitted",
     "LedgerStore",
+    "NamedHoldStore",
     "NoSuchProject",
     "ProjectExists",
     "ProjectStore",
@@ -35,19 +39,8 @@ __all__ = [
     "StoreUnavailable",
     "WindowLimit",
     "WindowStore",
+    "rate_limit",
 ]
-
-
-class StoreUnavailable(Exception):
-    """The store does not answer; nothing is known to have changed. The reason names no secret of a connection."""
-
-
-class ProjectExists(Exception):
-    """A project of this name is there already; nothing was changed."""
-
-
-class NoSuchProject(Exception):
-    """There is no project of this name; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +55,7 @@ class HoldRequest:
     owner: str
     day: int
     budget_tokens: int
-    ask: HoldEstimate
+    estimate: HoldEstimate
     now: float
     expires_at: float
 
@@ -71,8 +64,8 @@ class HoldRequest:
 class Settlement:
     """The end of one request: what both holds come to, and its finished record.
 
-    `charge` is None to void. `tokens` is what the day's budget captures. The store writes into the record's
-    `microcredits` what was really charged.
+    `charge` is None to void. `tokens` is what the day's budget captures. The store saves the record with
+    the amount that was really charged as its `microcredits`.
     """
 
     record: UsageRecord
@@ -91,7 +84,24 @@ class Settled:
     account: Account
 
 
-Admitted: TypeAlias = tuple[Project, RateDecision]
+@dataclass(frozen=True, slots=True)
+class KeyAdmitted:
+    """A known key: its project, and what the project's rate says."""
+
+    project: Project
+    decision: RateDecision
+
+
+class DayUsage(NamedTuple):
+    """The tokens of a project's UTC day: captured, and set aside by requests that are running."""
+
+    used: int
+    held: int
+
+
+def rate_limit(project: Project, limits: Mapping[str, int]) -> int:
+    """Return the project's requests per minute: its own, else its plan's, else those of the plan `default`."""
+    return project.settings.requests_per_minute or limits.get(project.settings.plan) or limits["default"]
 
 
 class ProjectStore(Protocol):
@@ -145,10 +155,10 @@ class WindowStore(Protocol):
 
 
 class LedgerStore(Protocol):
-    async def hold(self, request: HoldRequest) -> Grant | Refusal:
-        """Place both holds and write the record, or neither; repeated, give the first answer.
+    async def hold(self, request: HoldRequest) -> Held | HoldRefused:
+        """Place both holds and write the record, or neither. Repeated, return the first answer.
 
-        An id that was settled before it came is refused with `INTERNAL_ERROR`: nobody waits for it any more.
+        An id that was settled before its hold arrived is `AlreadySettled`.
         """
 
     async def settle(self, settlement: Settlement) -> Settled:
@@ -165,20 +175,36 @@ class LedgerStore(Protocol):
 
     async def account(self, owner: str) -> Account | None: ...
 
-    async def day(self, project: str, day: int) -> tuple[int, int]:
-        """Give the tokens used and held of a project's UTC day."""
+    async def day(self, project: str, day: int) -> DayUsage:
+        """Return the tokens used and held of a project's UTC day."""
 
     def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
         """Give the finished records, oldest first."""
 
 
-class Store(ProjectStore, RateStore, LedgerStore, Protocol):
-    """All three in one place, which saves a round trip for each request."""
+class NamedHoldStore(Protocol):
+    """Holds that belong to no request: whatever else a host meters on the same accounts (`toolkit.credits`)."""
 
-    async def authenticate_and_acquire(
-        self, digest: str, limit_of: Callable[[Project], int], now: float
-    ) -> Admitted | None:
-        """Authenticate, and where there is such a key, spend one of its project's requests per minute."""
+    async def apply_named_hold(
+        self, id: str, owner: str | None, command: Command, *, now: float, expires_at: float
+    ) -> Outcome:
+        """Apply a ledger's command to the hold of an id. A hold keeps its owner; `owner` is for a new one.
+
+        Raises ValueError if the id is taken by another account's hold, or by one of another amount.
+        """
+
+    async def expire_named_holds(self, now: float) -> int:
+        """Void the named holds whose time is over, and return how many there were."""
+
+
+class Store(ProjectStore, RateStore, WindowStore, LedgerStore, NamedHoldStore, Protocol):
+    """All protocols in one place, which saves a round trip for each request."""
+
+    async def authenticate_and_acquire(self, digest: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
+        """Authenticate a key's digest and spend one of its project's requests per minute, in one round trip.
+
+        `limits` are requests per minute by plan, with one for `default`; see `rate_limit`. None: the key is unknown.
+        """
 
     async def setup(self) -> None:
         """Open the store and bring its schema up to date; repeated, do nothing."""

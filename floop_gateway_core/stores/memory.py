@@ -7,24 +7,25 @@ a limit's owner should know: where a process finds that it is one of several wor
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from floop_gateway_core.errors import Refusal
 from floop_gateway_core.policy import holds, ledger
-from floop_gateway_core.policy.admission import Grant
+from floop_gateway_core.policy.admission import Held, HoldRefused
 from floop_gateway_core.policy.budget import DayBudget
 from floop_gateway_core.policy.holds import RequestHold, RequestHolds
-from floop_gateway_core.policy.ledger import Account, Hold
+from floop_gateway_core.policy.ledger import Account, Command, Hold, Outcome, Place, Unknown
 from floop_gateway_core.policy.rate_window import RateDecision, RateLimiter
 from floop_gateway_core.stores.base import (
-    Admitted,
+    DayUsage,
     HoldRequest,
+    KeyAdmitted,
     NoSuchProject,
     ProjectExists,
     Settled,
     Settlement,
     WindowLimit,
+    rate_limit,
 )
 from floop_gateway_core.stores.worker_detection import is_one_of_several_workers
 from floop_gateway_core.types import Microcredits, Project, ProjectSettings, RequestId, UsageRecord
@@ -36,7 +37,14 @@ log = logging.getLogger("floop_gateway")
 MAX_RECORDS = 100_000
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _NamedHold:
+    owner: str
+    hold: Hold
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class _OpenHold:
     hold: RequestHold
     request: HoldRequest
@@ -54,6 +62,7 @@ class MemoryStore:
         self._accounts: dict[str, Account] = {}
         self._days: dict[tuple[str, int], DayBudget] = {}
         self._open: dict[RequestId, _OpenHold] = {}
+        self._named: dict[str, _NamedHold] = {}
         self._settled: dict[RequestId, tuple[Hold, UsageRecord]] = {}  # in the order of settling
 
     async def setup(self) -> None:
@@ -139,13 +148,13 @@ class MemoryStore:
         limiter = self._own_limiters.setdefault(window.window_s, RateLimiter(1, window.window_s))
         return limiter.acquire(window.key, now, limit=window.limit, spends=spends)
 
-    async def authenticate_and_acquire(
-        self, digest: str, limit_of: Callable[[Project], int], now: float
-    ) -> Admitted | None:
+    async def authenticate_and_acquire(self, digest: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
         project = await self.authenticate(digest)
-        return None if project is None else (project, await self.acquire(project.name, limit_of(project), now))
+        if project is None:
+            return None
+        return KeyAdmitted(project, await self.acquire(project.name, rate_limit(project, limits), now))
 
-    async def hold(self, request: HoldRequest) -> Grant | Refusal:
+    async def hold(self, request: HoldRequest) -> Held | HoldRefused:
         record = request.record
         await self.expire(request.now)
         with self._lock:
@@ -153,12 +162,11 @@ class MemoryStore:
             budget = replace(self._days.get(key, DayBudget(0)), limit=request.budget_tokens)
             after, granted = holds.place(
                 RequestHolds(self._accounts.get(request.owner, Account()), budget, self._hold_of(record.request_id)),
-                request.ask,
-                request.now,
+                request.estimate,
             )
-            if isinstance(granted, Grant) and after.hold is not None:
+            if isinstance(granted, Held) and after.hold is not None:
                 self._accounts[request.owner], self._days[key] = after.account, after.budget
-                self._open.setdefault(record.request_id, _OpenHold(after.hold, replace_request(request)))
+                self._open.setdefault(record.request_id, _OpenHold(after.hold, request))
             return granted
 
     def _hold_of(self, request_id: RequestId) -> RequestHold | None:
@@ -183,8 +191,8 @@ class MemoryStore:
             raise AssertionError("settling always leaves a hold or its mark")
         if before.hold is None or before.hold.open:
             self._open.pop(record.request_id, None)
-            record.microcredits = after.hold.credits.charged
-            self._settled[record.request_id] = after.hold.credits, replace(record)
+            charged = after.hold.credits.charged
+            self._settled[record.request_id] = after.hold.credits, replace(record, microcredits=charged)
             self._accounts[settlement.owner] = after.account
             self._days[key] = after.budget
             while len(self._settled) > self._max_records:
@@ -199,6 +207,39 @@ class MemoryStore:
                 self._settle(Settlement(lost, request.owner, request.day, now), holds.expire)
             return len(over)
 
+    async def apply_named_hold(
+        self, id: str, owner: str | None, command: Command, *, now: float, expires_at: float
+    ) -> Outcome:
+        with self._lock:
+            self._expire_named(now)
+            known = self._named.get(id)
+            if known is None and owner is None:
+                return Unknown()
+            if (
+                known is not None
+                and isinstance(command, Place)
+                and (owner, command.amount) != (known.owner, known.hold.amount)
+            ):
+                raise ValueError(f"hold {id!r} already exists for another account or amount")
+            payer, until = (owner or "", expires_at) if known is None else (known.owner, known.expires_at)
+            before = self._accounts.get(payer, Account())
+            after, hold, outcome = ledger.apply(before, None if known is None else known.hold, command)
+            if hold is not None:
+                self._accounts[payer], self._named[id] = after, _NamedHold(payer, hold, until)
+            return outcome
+
+    async def expire_named_holds(self, now: float) -> int:
+        with self._lock:
+            return self._expire_named(now)
+
+    def _expire_named(self, now: float) -> int:
+        expired = [(id, one) for id, one in self._named.items() if one.hold.state == "open" and one.expires_at <= now]
+        for id, one in expired:
+            self._accounts[one.owner], hold, _ = ledger.apply(self._accounts[one.owner], one.hold, ledger.Expire())
+            if hold is not None:
+                self._named[id] = replace(one, hold=hold)
+        return len(expired)
+
     async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account:
         with self._lock:
             before = self._accounts.get(owner, Account())
@@ -208,18 +249,13 @@ class MemoryStore:
     async def account(self, owner: str) -> Account | None:
         return self._accounts.get(owner)
 
-    async def day(self, project: str, day: int) -> tuple[int, int]:
+    async def day(self, project: str, day: int) -> DayUsage:
         budget = self._days.get((project, day), DayBudget(0))
-        return budget.used, budget.held
+        return DayUsage(budget.used, budget.held)
 
     async def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
         with self._lock:
             records = [record for _, record in self._settled.values()]
         for record in sorted(records, key=lambda record: (record.started_at, record.request_id)):
             if project in (None, record.project) and (since is None or record.started_at >= since):
-                yield replace(record)
-
-
-def replace_request(request: HoldRequest) -> HoldRequest:
-    """Keep the record as it was at admission: the engine goes on filling in its own."""
-    return replace(request, record=replace(request.record))
+                yield record

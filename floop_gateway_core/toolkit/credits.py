@@ -34,7 +34,7 @@ class Credits:
 
     async def account(self, owner: str) -> Account:
         """Give what is posted and what is held; what has expired is freed first."""
-        await self._store.expire_meters(self._clock())
+        await self._store.expire_named_holds(self._clock())
         return await self._store.account(owner) or Account()
 
     async def hold(self, id: str, owner: str, amount: Microcredits, *, ttl_s: float) -> Hold | Insufficient:
@@ -68,4 +68,4 @@ class Credits:
         now, amount = self._clock(), getattr(command, "amount", 0)
         if isinstance(amount, bool) or not isinstance(amount, int) or not 0 <= amount <= ledger.MAX_MICROCREDITS:
             raise ValueError(f"amount must be a whole number of micro-credits, at least 0, got {amount!r}")
-        return await self._store.apply_meter(id, owner, command, now=now, expires_at=now + ttl_s)
+        return await self._store.apply_named_hold(id, owner, command, now=now, expires_at=now + ttl_s)

@@ -2,7 +2,7 @@
 
 from typing import NewType
 
-__all__ = ["Microcredits", "RequestId"]
+__all__ = ["ZERO_CREDITS", "Microcredits", "RequestId"]
 
 RequestId = NewType("RequestId", str)
 
@@ -23,3 +23,6 @@ class Microcredits(int):
         if isinstance(amount, bool) or not isinstance(amount, int):
             raise TypeError(f"an amount of micro-credits must be an int, got {type(amount).__name__}")
         return super().__new__(cls, amount)
+
+
+ZERO_CREDITS = Microcredits(0)

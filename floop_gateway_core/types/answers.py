@@ -67,4 +67,4 @@ class Failed:
     bill: Bill
 
 
-AnswerEvent: TypeAlias = Texts | Completed | Failed
+AnswerEvent: TypeAlias = Started | Texts | Completed | Failed

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from floop_gateway_core.errors import ErrorCode
-from floop_gateway_core.types.amounts import Microcredits, RequestId
+from floop_gateway_core.types.amounts import ZERO_CREDITS, Microcredits, RequestId
 from floop_gateway_core.types.answers import FinishReason
 from floop_gateway_core.types.calls import Endpoint
 
@@ -25,6 +25,8 @@ class ProjectSettings:
 
 @dataclass(frozen=True, slots=True)
 class Project:
+    """A project as a store knows it. `created_at` is epoch seconds."""
+
     name: str
     owner: str
     settings: ProjectSettings
@@ -32,12 +34,12 @@ class Project:
     created_at: float
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class UsageRecord:
     """One authenticated request, from its admission to its ending (contract: Usage log).
 
-    Mutable: the engine fills it in as the request goes on, and it is written at admission and once more when settled.
-    `ending` is None while the request runs. `started_at` is epoch seconds.
+    It is written at admission and once more when settled. `ending` is None while the request runs. `started_at` is epoch
+    seconds.
     """
 
     request_id: RequestId
@@ -55,7 +57,7 @@ class UsageRecord:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
-    microcredits: Microcredits = Microcredits(0)  # noqa: RUF009 - a NewType of int
+    microcredits: Microcredits = ZERO_CREDITS
     attempts: int = 0
     first_text_ms: int | None = None
     total_ms: int | None = None

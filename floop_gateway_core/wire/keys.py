@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-__all__ = ["KEY_ALPHABET", "KEY_LENGTH", "KEY_PREFIX", "digest", "from_header", "short"]
+__all__ = ["KEY_ALPHABET", "KEY_LENGTH", "KEY_PREFIX", "digest", "from_header", "short", "well_formed"]
 
 KEY_PREFIX = "flp_sk_"
 KEY_LENGTH = 33
@@ -30,6 +30,11 @@ def from_header(values: Sequence[str]) -> str | None:
     scheme, _, key = values[0].strip(" \t").partition(" ")
     key = key.lstrip(" ")
     return key if scheme.lower() == "bearer" and _KEY.fullmatch(key) else None
+
+
+def well_formed(key: str) -> bool:
+    """Return whether this could be a key: whether it exists, only a store knows."""
+    return _KEY.fullmatch(key) is not None
 
 
 def digest(key: str) -> str:

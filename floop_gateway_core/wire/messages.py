@@ -4,10 +4,11 @@ A host builds a `GatewayRequest` and writes out a `Reply`; it parses no JSON, fo
 """
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-__all__ = ["BodyReader", "ClientDisconnected", "GatewayRequest", "Headers", "Reply"]
+__all__ = ["BodyReader", "ClientDisconnected", "GatewayRequest", "Headers", "Mountable", "Reply"]
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 
@@ -27,13 +28,16 @@ class BodyReader(Protocol):
 class GatewayRequest:
     """`path` is relative to the mount (`/chat`); header names are of any case, and several may share a name.
 
-    `repr` hides what may hold a key or a prompt.
+    `query` is the part after `?`, undecoded. `host` is the host's own request: an ASGI scope, a WSGI environ or an aiohttp
+    request. `repr` hides what may hold a key or a prompt.
     """
 
     method: str
     path: str
     headers: Headers = field(repr=False)
     body: bytes | BodyReader = field(default=b"", repr=False)
+    query: str = field(default="", repr=False)
+    host: object | None = field(default=None, repr=False)
 
     def header(self, name: str) -> list[str]:
         """Give all values of a header; `name` is in lower case."""
@@ -47,3 +51,16 @@ class Reply:
     status: int
     headers: Headers
     body: bytes | AsyncIterator[bytes] = field(repr=False)
+
+
+class Mountable(Protocol):
+    """What an adapter mounts: a gateway, or another application over the same messages."""
+
+    def open(self, request: GatewayRequest) -> AbstractAsyncContextManager[Reply]:
+        """Begin an exchange. The reply's body must be read in the same task, inside the context."""
+
+    async def start(self) -> None:
+        """Open what is needed. Repeated, do nothing."""
+
+    async def aclose(self) -> None:
+        """Close what is open on this event loop."""

@@ -33,6 +33,7 @@ from floop_gateway_core import (
 )
 from floop_gateway_core.config.settings import VOCABULARY_OF
 from floop_gateway_core.observability.events import GatewayEvent
+from floop_gateway_core.policy.breaker import CircuitBreaker
 from floop_gateway_core.policy.budget import utc_day
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.stores.base import LedgerStore
@@ -167,7 +168,9 @@ class Bench:
 
     def failures(self, deployment: str = "a") -> int:
         """Count what a closed breaker holds against its deployment: how much sooner it trips than a new one."""
-        breaker, now = deepcopy(self.gateway.engine.breakers[deployment]), anyio.current_time()
+        shared, now = self.gateway.runtime.breakers[deployment], self.gateway.runtime.monotonic()
+        breaker = CircuitBreaker(failures=shared.failures, window_s=shared.window_s, cool_down_s=shared.cool_down_s)
+        vars(breaker).update(deepcopy({name: value for name, value in vars(shared).items() if name != "_lock"}))
         assert breaker.state(now) == "closed"
         left = 0
         while breaker.state(now) == "closed":

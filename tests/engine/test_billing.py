@@ -7,9 +7,9 @@ from typing import Any
 import anyio
 import pytest
 
-from floop_gateway_core import MemoryStore, Refusal, Usage, estimate_messages
-from floop_gateway_core.observability.events import AttemptFailed, AttemptStarted, FirstText
-from floop_gateway_core.policy.admission import Grant
+from floop_gateway_core import MemoryStore, Usage, estimate_messages
+from floop_gateway_core.observability.events import AttemptEnded, AttemptStarted, FirstText
+from floop_gateway_core.policy.admission import Held, HoldRefused
 from floop_gateway_core.stores.base import HoldRequest, Settled, Settlement, StoreUnavailable
 from floop_gateway_core.testing import Break, Hold, Reply, Status
 from floop_gateway_core.testing.answers import Vendor
@@ -52,7 +52,7 @@ async def test_what_a_request_may_cost_is_held_while_it_runs_and_freed_when_it_e
         await eventually(lambda: any(isinstance(event, FirstText) for event in b.told))
         account = await b.account()
         assert (account.posted, account.held) == (CREDITS, held_for(100))
-        assert await b.gateway.store.day("shop", int(b.gateway.engine.clock()) // 86_400) == (0, UPPER + 100)
+        assert await b.gateway.store.day("shop", int(b.gateway.runtime.clock()) // 86_400) == (0, UPPER + 100)
         go_on.set()
         await eventually(lambda: b.upstream.streams_open == 0)
         await eventually_records(b, 1)
@@ -298,7 +298,7 @@ async def test_a_client_that_leaves_in_mid_stream_pays_for_what_was_produced(
 @LEAVING
 async def test_a_client_that_leaves_during_the_back_off_pays_nothing(leaving: str, stream: bool) -> None:
     async with bench(default=Status(503, headers={"retry-after": "8"})) as b:
-        await leave(b, leaving, heard(b, AttemptFailed), stream=stream)
+        await leave(b, leaving, heard(b, AttemptEnded), stream=stream)
         record = await b.settled()
         assert (record.status, record.ending, record.attempts) == (499, "client_gone", 1)
         assert (record.microcredits, record.input_tokens, record.estimated) == (0, 0, False)
@@ -469,7 +469,10 @@ class SlowLedger:
         self.store = store
         return self
 
-    async def hold(self, request: HoldRequest) -> Grant | Refusal:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def hold(self, request: HoldRequest) -> Held | HoldRefused:
         if self.fail_hold is not None:
             raise self.fail_hold
         granted = await self.store.hold(request)
@@ -559,7 +562,8 @@ async def test_the_costs_are_told_as_exact_decimals(stream: bool) -> None:
 
 def gives_up_soon(b: Bench) -> None:
     """Let a settlement be given up after a moment, and not after half a minute."""
-    object.__setattr__(b.gateway.engine, "limits", replace(b.gateway.engine.limits, settle_s=0.1))
+    routing = b.gateway.runtime.routing
+    b.gateway.runtime.routing = replace(routing, limits=replace(routing.limits, settle_s=0.1))
 
 
 async def test_a_stream_that_cannot_be_settled_in_time_tells_its_usage_and_is_billed_later() -> None:
@@ -567,13 +571,19 @@ async def test_a_stream_that_cannot_be_settled_in_time_tells_its_usage_and_is_bi
     async with bench(Reply(usage=Usage(12, 4)), ledger=ledger.over) as b:
         gives_up_soon(b)
         answer = await b.ask(stream=True)
-        assert ("INTERNAL_ERROR", 12, 4) == (answer.last["code"], *answer.usage)
+        assert ("SERVICE_UNAVAILABLE", 12, 4) == (answer.last["code"], *answer.usage)
         assert (240, None) == (answer.charged, answer.last["usage"]["credits_remaining"])
         assert [] == await b.records()
         ledger.fail_settle.clear()
         await b.ask(stream=True)
         first, second = await b.records()
-        assert (answer.headers["x-request-id"], "complete", 240) == (first.request_id, first.ending, first.microcredits)
+        assert (answer.headers["x-request-id"], 240) == (first.request_id, first.microcredits)
+        assert ("internal_error", 200, "SERVICE_UNAVAILABLE", "error") == (
+            first.ending,
+            first.status,
+            first.code,
+            first.finish_reason,
+        )
         assert "complete" == second.ending
         await b.settled(2)
 
@@ -638,18 +648,22 @@ async def test_an_owed_settlement_that_breaks_hurts_nobody_else() -> None:
     async with bench(ledger=ledger.over) as b:
         gives_up_soon(b)
         await b.ask(stream=True)
-        assert 1 == len(b.gateway.engine.owed)
+        assert 1 == len(b.gateway.runtime.pending_settlements)
         ledger.fail_settle[:] = []
         settle = ledger.settle
 
         async def broken(settlement: Settlement) -> Settled:
-            if settlement is b.gateway.engine.owed[0]:
+            if settlement is b.gateway.runtime.pending_settlements[0]:
                 raise ValueError("this one never can be settled")
             return await settle(settlement)
 
         ledger.settle = broken  # type: ignore[method-assign]
         answer = await b.ask(stream=True)
-        assert (200, "end_turn", 0) == (answer.status, answer.last["finishReason"], len(b.gateway.engine.owed))
+        assert (200, "end_turn", 0) == (
+            answer.status,
+            answer.last["finishReason"],
+            len(b.gateway.runtime.pending_settlements),
+        )
 
 
 async def test_a_body_that_takes_longer_than_the_request_may_is_refused_as_a_slow_body() -> None:

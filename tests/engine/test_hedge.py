@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import anyio
 import pytest
 
-from floop_gateway_core.observability.events import AttemptFailed, HedgeLost
+from floop_gateway_core.observability.events import AttemptEnded, HedgeLost
 from floop_gateway_core.testing import Answer, Break, Hold, Reply, Status
 from floop_gateway_core.testing.answers import Kind, Moment
 from tests.engine.kit import Answered, Bench, bench, cancelled_natively, eventually, expected_input, price
@@ -51,7 +51,7 @@ async def ask_while(b: Bench, stream: bool, *held: tuple[Held, Callable[[], bool
 
 
 def failed(b: Bench) -> list[str]:
-    return [event.deployment for event in b.told if isinstance(event, AttemptFailed)]
+    return [event.deployment for event in b.told if isinstance(event, AttemptEnded) and event.outcome == "failed"]
 
 
 def models(b: Bench) -> list[str]:

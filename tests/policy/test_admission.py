@@ -2,7 +2,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floop_gateway_core.errors import CATALOGUE, ErrorCode, Refusal
-from floop_gateway_core.policy.admission import PRECEDENCE, Grant, HoldEstimate, grant
+from floop_gateway_core.policy.admission import (
+    PRECEDENCE,
+    Held,
+    HoldEstimate,
+    ShortBudget,
+    ShortCredits,
+    decide_hold,
+    hold_refusal,
+)
 from floop_gateway_core.policy.budget import DAY_S, DayBudget, seconds_to_midnight, utc_day
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.policy.pricing import Prices
@@ -26,22 +34,22 @@ def test_a_grant_is_covered_by_both_and_a_refusal_is_for_one_token_too_many(
     costs = tuple(Prices(a, b).cost_line(fixed, 0) for a, b in rates)
     budget = DayBudget(limit, used)
     account = Account(Microcredits(posted), Microcredits(min(held, posted)))
-    granted = grant(HoldEstimate(fixed, wanted, costs), budget, account, now=0.0)
-    if isinstance(granted, Grant):
+    granted = decide_hold(HoldEstimate(fixed, wanted, costs), budget, account)
+    if isinstance(granted, Held):
         assert 1 <= granted.output_tokens <= wanted
         assert granted.held_tokens == fixed + granted.output_tokens <= budget.available
         assert max((line.cost(granted.output_tokens) for line in costs), default=0) == granted.held_microcredits
         assert granted.held_microcredits <= account.available
-    elif granted.code is ErrorCode.BUDGET_EXCEEDED:
+    elif isinstance(granted, ShortBudget):
         assert fixed + 1 > budget.available
     else:
         assert max(line.cost(1) for line in costs) > account.available
 
 
 def refused(account: Account, budget: DayBudget) -> Refusal:
-    answer = grant(HoldEstimate(9, 5, (Prices.flat(10**6).cost_line(9, 0),)), budget, account, now=DAY_S - 100.0)
-    assert isinstance(answer, Refusal)
-    return answer
+    answer = decide_hold(HoldEstimate(9, 5, (Prices.flat(10**6).cost_line(9, 0),)), budget, account)
+    assert not isinstance(answer, Held)
+    return hold_refusal(answer, now=DAY_S - 100.0)
 
 
 def test_each_refusal_says_when_to_come_back() -> None:
@@ -54,9 +62,16 @@ def test_each_refusal_says_when_to_come_back() -> None:
 
 
 def test_a_request_of_price_0_needs_no_credits() -> None:
-    assert Grant(5, 14, Microcredits(0)) == grant(
-        HoldEstimate(9, 5, (Prices().cost_line(9, 0),)), DayBudget(99), Account(), 0.0
+    assert Held(5, 14, Microcredits(0)) == decide_hold(
+        HoldEstimate(9, 5, (Prices().cost_line(9, 0),)), DayBudget(99), Account()
     )
+
+
+def test_a_request_without_output_needs_only_its_input() -> None:
+    estimate = HoldEstimate(10, 0, (Prices.flat(10**6).cost_line(10, 0),))
+    assert Held(0, 10, Microcredits(10)) == decide_hold(estimate, DayBudget(10), Account(Microcredits(10)))
+    assert isinstance(decide_hold(estimate, DayBudget(9), Account(Microcredits(10))), ShortBudget)
+    assert isinstance(decide_hold(estimate, DayBudget(10), Account(Microcredits(9))), ShortCredits)
 
 
 @given(st.floats(0, 10**11))

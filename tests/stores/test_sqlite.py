@@ -14,7 +14,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from floop_gateway_core.errors import Refusal
+from floop_gateway_core.policy.admission import Held
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.stores.base import StoreUnavailable
 from floop_gateway_core.stores.sqlite import SQLiteStore, ledger, schema
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 PREAMBLE = """
 import anyio, os, signal, sys
-from floop_gateway_core.policy.admission import Grant
+from floop_gateway_core.policy.admission import Held
 from floop_gateway_core.stores.sqlite import SQLiteStore
 from floop_gateway_core.testing.suites.stores import NOW, hold_request, settlement
 store = SQLiteStore(sys.argv[1], busy_s=30.0)
@@ -97,7 +97,7 @@ async def test_a_balance_is_never_overspent_by_4_processes(path: Path, store: SQ
 async def main():
     async def one(turn):
         request = hold_request(f"req_{number}_{turn}", fixed_tokens=9, output_tokens=1)
-        if isinstance(await store.hold(request), Grant):
+        if isinstance(await store.hold(request), Held):
             settled = await store.settle(settlement(request, 12, tokens=12))
             print(settled.hold.charged, settled.account.available)
     async with anyio.create_task_group() as group:
@@ -211,7 +211,7 @@ async def test_readers_do_not_wait_for_a_writer(path: Path) -> None:
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     assert await store.authenticate("d") is not None
-    assert await store.authenticate_and_acquire("unknown", lambda _: 1, NOW) is None
+    assert await store.authenticate_and_acquire("unknown", {"default": 1}, NOW) is None
     assert 0 == await store.expire(NOW)
     writer.close()
     await store.aclose()
@@ -350,7 +350,7 @@ async def test_a_failure_in_mid_transaction_takes_everything_back(
     monkeypatch.undo()
     assert Account(Microcredits(1_000)) == await store.account("o")
     assert (0, 0) == await store.day("p", DAY)
-    assert not isinstance(await store.hold(hold_request("req_1")), Refusal)
+    assert isinstance(await store.hold(hold_request("req_1")), Held)
 
 
 # -- what the file holds -------------------------------------------------------------------------------------------

@@ -162,7 +162,7 @@ class _Fields:
 
     def _messages(self) -> list[Message]:
         value = self._value.get("messages")
-        if not isinstance(value, list):
+        if not isinstance(value, list | tuple):
             self._fault("messages", "is required" if value is None else "must be an array")
             return []
         if not value:
@@ -180,6 +180,8 @@ class _Fields:
         return messages
 
     def _message(self, path: str, value: object) -> Message | None:
+        if isinstance(value, Message):
+            return self._typed(path, value)
         if not isinstance(value, dict):
             self._fault(path, "must be an object with role and content")
             return None
@@ -196,6 +198,17 @@ class _Fields:
             f"{path}.content", "is required" if content is None else "must be a string or an array of text parts"
         )
         return None
+
+    def _typed(self, path: str, message: Message) -> Message | None:
+        """Return a message of the host's own code as it is; only its types are checked."""
+        if message.role not in _ROLES:
+            self._fault(f"{path}.role", f"must be one of {', '.join(_ROLES)}")
+            return None
+        for index, part in enumerate(message.content):
+            if not isinstance(part, TextPart) or not isinstance(part.text, str):
+                self._fault(f"{path}.content[{index}]", "must be a TextPart")
+                return None
+        return message
 
     def _parts(self, path: str, role: Role, value: list[object]) -> Message | None:
         parts = []

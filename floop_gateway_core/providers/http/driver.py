@@ -9,6 +9,7 @@ What leaves here in an `UpstreamFault` is a status number and our own words: nev
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from time import time
 from types import TracebackType
 from typing import Protocol, cast
@@ -105,6 +106,8 @@ class HttpProvider:
 
     def open(self, call: UpstreamCall, on_sent: Callable[[], None]) -> "_Answer":
         request = self._codec.encode(call, base_url=self._base_url, api_key=self._api_key)
+        if call.headers:
+            request = replace(request, headers=(*request.headers, *call.headers))
         return _Answer(self._codec, self._clients, request, on_sent)
 
 

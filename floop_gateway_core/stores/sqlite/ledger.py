@@ -8,13 +8,13 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from floop_gateway_core.errors import ErrorCode, Refusal
+from floop_gateway_core.errors import ErrorCode
 from floop_gateway_core.policy import holds, ledger
-from floop_gateway_core.policy.admission import Grant
+from floop_gateway_core.policy.admission import Held, HoldRefused
 from floop_gateway_core.policy.budget import DayBudget
 from floop_gateway_core.policy.holds import RequestHold, RequestHolds
 from floop_gateway_core.policy.ledger import Account, Hold
-from floop_gateway_core.stores.base import HoldRequest, Settled, Settlement
+from floop_gateway_core.stores.base import DayUsage, HoldRequest, Settled, Settlement
 from floop_gateway_core.types import RECORD_FIELDS, Microcredits, RequestId, UsageRecord
 
 Connection = sqlite3.Connection
@@ -27,14 +27,14 @@ MAX_EXPIRED_AT_ONCE = 1000
 PAGE_RECORDS = 1000
 
 
-def hold(connection: Connection, request: HoldRequest) -> Grant | Refusal:
+def hold(connection: Connection, request: HoldRequest) -> Held | HoldRefused:
     """Chores run inside requests: whatever has expired is voided first, so that it can be granted again."""
     if has_expired(request.now, connection):
         expire(connection, request.now)
     record = request.record
     before = _load(connection, record, request.owner, request.day, request.budget_tokens)
-    after, granted = holds.place(before, request.ask, request.now)
-    if isinstance(granted, Grant) and before.hold is None and after.hold is not None:
+    after, granted = holds.place(before, request.estimate)
+    if isinstance(granted, Held) and before.hold is None and after.hold is not None:
         _save(connection, record, request.owner, request.day, after)
         _save_hold(connection, record.request_id, request.owner, request.day, after.hold, request.expires_at)
         _save_record(connection, record)
@@ -55,8 +55,7 @@ def _resolve(
         raise AssertionError("settling always leaves a hold or its mark")
     if before.hold is None or before.hold.open:
         credits = after.hold.credits
-        record.microcredits = credits.charged
-        _save_record(connection, record)
+        _save_record(connection, replace(record, microcredits=credits.charged))
         if before.hold is not None:
             _save_hold(connection, record.request_id, owner, day, after.hold, expires_at=0.0)
             _save(connection, record, owner, day, after)
@@ -94,9 +93,9 @@ def account(connection: Connection, owner: str) -> Account | None:
     return None if row is None else Account(Microcredits(row[0]), Microcredits(row[1]))
 
 
-def day(connection: Connection, project: str, day: int) -> tuple[int, int]:
+def day(connection: Connection, project: str, day: int) -> DayUsage:
     row = connection.execute("SELECT used, held FROM days WHERE project = ? AND day = ?", (project, day)).fetchone()
-    return (0, 0) if row is None else (row[0], row[1])
+    return DayUsage(0, 0) if row is None else DayUsage(*row)
 
 
 def usage(project: str | None, after: tuple[float, str], connection: Connection) -> list[UsageRecord]:

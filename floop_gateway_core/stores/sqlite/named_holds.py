@@ -26,7 +26,7 @@ def apply(
         return ledger.Unknown()
     hold = None if row is None else Hold(*row[2:])
     if row is not None and isinstance(command, ledger.Place) and (owner, command.amount) != (row[0], row[2]):
-        raise ValueError(f"hold {id!r} is there already, of another account or amount")
+        raise ValueError(f"hold {id!r} already exists for another account or amount")
     payer, until = (owner or "", expires_at) if row is None else row[:2]
     before = ledger_rows.account(connection, payer) or Account()
     after, resolved, outcome = ledger.apply(before, hold, command)

@@ -8,20 +8,27 @@ blocked, and a cancelled caller's transaction still runs to its end.
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
 import anyio.to_thread
 
-from floop_gateway_core.errors import Refusal
-from floop_gateway_core.policy.admission import Grant
+from floop_gateway_core.policy.admission import Held, HoldRefused
 from floop_gateway_core.policy.ledger import Account, Command, Outcome
 from floop_gateway_core.policy.rate_window import RateDecision
-from floop_gateway_core.stores.base import Admitted, HoldRequest, Settled, Settlement, WindowLimit
+from floop_gateway_core.stores.base import (
+    DayUsage,
+    HoldRequest,
+    KeyAdmitted,
+    Settled,
+    Settlement,
+    WindowLimit,
+    rate_limit,
+)
 from floop_gateway_core.stores.sqlite import ledger as ledger_rows
-from floop_gateway_core.stores.sqlite import named_holds as meter_rows
+from floop_gateway_core.stores.sqlite import named_holds as named_hold_rows
 from floop_gateway_core.stores.sqlite import projects as project_rows
 from floop_gateway_core.stores.sqlite import windows as window_rows
 from floop_gateway_core.stores.sqlite.schema import migrate
@@ -119,18 +126,17 @@ class SQLiteStore:
 
         return await self._write(spend)
 
-    async def authenticate_and_acquire(
-        self, digest: str, limit_of: Callable[[Project], int], now: float
-    ) -> Admitted | None:
-        def spend(connection: Connection, project: Project) -> Admitted:
-            return project, window_rows.acquire(connection, project.name, limit_of(project), now)
+    async def authenticate_and_acquire(self, digest: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
+        def spend(connection: Connection, project: Project) -> KeyAdmitted:
+            limit = rate_limit(project, limits)
+            return KeyAdmitted(project, window_rows.acquire(connection, project.name, limit, now))
 
         # Only a known key takes the write lock: strangers cannot make the projects' requests wait.
         return await self._worker.run(Job(partial(project_rows.by_digest, digest), spend))
 
     # -- both holds of a request -----------------------------------------------------------------------------------
 
-    async def hold(self, request: HoldRequest) -> Grant | Refusal:
+    async def hold(self, request: HoldRequest) -> Held | HoldRefused:
         return await self._write(lambda connection: ledger_rows.hold(connection, request))
 
     async def settle(self, settlement: Settlement) -> Settled:
@@ -143,15 +149,16 @@ class SQLiteStore:
 
     # -- holds that are no request's -------------------------------------------------------------------------------
 
-    async def apply_meter(
+    async def apply_named_hold(
         self, id: str, owner: str | None, command: Command, *, now: float, expires_at: float
     ) -> Outcome:
-        """Apply a ledger's command to the hold of an id; see `pieces.credits`."""
-        apply = partial(meter_rows.apply, now=now, expires_at=expires_at)
+        apply = partial(named_hold_rows.apply, now=now, expires_at=expires_at)
         return await self._write(lambda connection: apply(connection, id, owner, command))
 
-    async def expire_meters(self, now: float) -> int:
-        over = Job(partial(meter_rows.has_expired, now), lambda connection, _: meter_rows.expire(connection, now))
+    async def expire_named_holds(self, now: float) -> int:
+        over = Job(
+            partial(named_hold_rows.has_expired, now), lambda connection, _: named_hold_rows.expire(connection, now)
+        )
         return await self._worker.run(over) or 0
 
     # -- accounts and the log --------------------------------------------------------------------------------------
@@ -162,7 +169,7 @@ class SQLiteStore:
     async def account(self, owner: str) -> Account | None:
         return await self._read(lambda connection: ledger_rows.account(connection, owner))
 
-    async def day(self, project: str, day: int) -> tuple[int, int]:
+    async def day(self, project: str, day: int) -> DayUsage:
         return await self._read(lambda connection: ledger_rows.day(connection, project, day))
 
     async def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:

@@ -24,8 +24,16 @@ from typing import TypeVar
 
 import anyio
 
-from floop_gateway_core.errors import ErrorCode, Refusal
-from floop_gateway_core.policy.admission import Grant, HoldEstimate
+from floop_gateway_core.errors import ErrorCode
+from floop_gateway_core.policy.admission import (
+    AlreadySettled,
+    Held,
+    HoldEstimate,
+    HoldRefused,
+    ShortBudget,
+    ShortCredits,
+    hold_refusal,
+)
 from floop_gateway_core.policy.budget import DAY_S, seconds_to_midnight, utc_day
 from floop_gateway_core.policy.ledger import Account, Hold
 from floop_gateway_core.policy.pricing import RATE_SCALE, CostLine
@@ -115,8 +123,8 @@ def _hold(amount: int, captured: int = 0, overrun: int = 0, written_off: int = 0
     return Hold(Microcredits(amount), "captured", *values)
 
 
-def _grants(answers: Sequence[Grant | Refusal]) -> list[Grant]:
-    return [answer for answer in answers if isinstance(answer, Grant)]
+def _grants(answers: Sequence[Held | HoldRefused]) -> list[Held]:
+    return [answer for answer in answers if isinstance(answer, Held)]
 
 
 class ProjectSuite:
@@ -291,7 +299,7 @@ class LedgerSuite:
 
     async def test_a_hold_sets_tokens_and_credits_aside(self, store: LedgerStore) -> None:
         await _grant(store, 1_000)
-        assert Grant(90, 100, Microcredits(100)) == await store.hold(hold_request("req_1"))
+        assert Held(90, 100, Microcredits(100)) == await store.hold(hold_request("req_1"))
         assert _account(1_000, 100) == await store.account("o")
         assert (0, 100) == await store.day("p", DAY)
 
@@ -304,14 +312,15 @@ class LedgerSuite:
 
     async def test_a_near_empty_account_gets_less_output(self, store: LedgerStore) -> None:
         await _grant(store, 35)
-        assert Grant(25, 35, Microcredits(35)) == await store.hold(hold_request("req_1"))
+        assert Held(25, 35, Microcredits(35)) == await store.hold(hold_request("req_1"))
         assert _account(35, 35) == await store.account("o")
 
     async def test_an_account_that_cannot_pay_for_one_token_of_output_is_refused(self, store: LedgerStore) -> None:
         await _grant(store, 10)
         refused = await store.hold(hold_request("req_1"))
-        assert isinstance(refused, Refusal)
-        assert (ErrorCode.INSUFFICIENT_CREDITS, None) == (refused.code, refused.retry_after_s)
+        assert isinstance(refused, ShortBudget | ShortCredits | AlreadySettled)
+        refused_refusal = hold_refusal(refused, NOW)
+        assert (ErrorCode.INSUFFICIENT_CREDITS, None) == (refused_refusal.code, refused_refusal.retry_after_s)
         assert _account(10) == await store.account("o")
         assert (0, 0) == await store.day("p", DAY)
 
@@ -319,26 +328,28 @@ class LedgerSuite:
         await _grant(store, 100)
         await store.hold(hold_request("req_1"))
         refused = await store.hold(hold_request("req_2"))
-        assert isinstance(refused, Refusal)
-        assert ErrorCode.INSUFFICIENT_CREDITS == refused.code
-        assert 1 <= (refused.retry_after_s or 0) <= 10
+        assert isinstance(refused, ShortBudget | ShortCredits | AlreadySettled)
+        refused_refusal = hold_refusal(refused, NOW)
+        assert ErrorCode.INSUFFICIENT_CREDITS == refused_refusal.code
+        assert 1 <= (refused_refusal.retry_after_s or 0) <= 10
 
     async def test_a_request_of_price_0_needs_no_account(self, store: LedgerStore) -> None:
         granted = await store.hold(hold_request("req_1", microcredits_per_token=0))
-        assert Grant(90, 100, Microcredits(0)) == granted
+        assert Held(90, 100, Microcredits(0)) == granted
 
     async def test_a_near_empty_budget_gets_less_output(self, store: LedgerStore) -> None:
         await _grant(store, 1_000)
-        assert Grant(15, 25, Microcredits(25)) == await store.hold(hold_request("req_1", budget_tokens=25))
+        assert Held(15, 25, Microcredits(25)) == await store.hold(hold_request("req_1", budget_tokens=25))
         assert (0, 25) == await store.day("p", DAY)
 
     async def test_a_budget_that_only_other_requests_hold_is_worth_a_retry(self, store: LedgerStore) -> None:
         await _grant(store, 1_000)
         await store.hold(hold_request("req_1", budget_tokens=105))
         refused = await store.hold(hold_request("req_2", budget_tokens=105))
-        assert isinstance(refused, Refusal)
-        assert ErrorCode.BUDGET_EXCEEDED == refused.code
-        assert 1 <= (refused.retry_after_s or 0) <= 10
+        assert isinstance(refused, ShortBudget | ShortCredits | AlreadySettled)
+        refused_refusal = hold_refusal(refused, NOW)
+        assert ErrorCode.BUDGET_EXCEEDED == refused_refusal.code
+        assert 1 <= (refused_refusal.retry_after_s or 0) <= 10
         assert _account(1_000, 100) == await store.account("o")
 
     async def test_a_budget_that_is_used_up_is_refused_until_midnight(self, store: LedgerStore) -> None:
@@ -347,15 +358,19 @@ class LedgerSuite:
         await store.hold(first)
         await store.settle(settlement(first, 100, tokens=100))
         refused = await store.hold(hold_request("req_2", budget_tokens=105))
-        assert isinstance(refused, Refusal)
-        assert (ErrorCode.BUDGET_EXCEEDED, seconds_to_midnight(NOW)) == (refused.code, refused.retry_after_s)
+        assert isinstance(refused, ShortBudget | ShortCredits | AlreadySettled)
+        refused_refusal = hold_refusal(refused, NOW)
+        assert (ErrorCode.BUDGET_EXCEEDED, seconds_to_midnight(NOW)) == (
+            refused_refusal.code,
+            refused_refusal.retry_after_s,
+        )
         tomorrow = hold_request("req_2", budget_tokens=105, now=NOW + seconds_to_midnight(NOW))
-        assert Grant(90, 100, Microcredits(100)) == await store.hold(tomorrow)
+        assert Held(90, 100, Microcredits(100)) == await store.hold(tomorrow)
 
     async def test_a_refused_hold_leaves_its_id_free(self, store: LedgerStore) -> None:
-        assert isinstance(await store.hold(hold_request("req_1")), Refusal)
+        assert not isinstance(await store.hold(hold_request("req_1")), Held)
         await _grant(store, 100)
-        assert Grant(90, 100, Microcredits(100)) == await store.hold(hold_request("req_1"))
+        assert Held(90, 100, Microcredits(100)) == await store.hold(hold_request("req_1"))
 
     async def test_concurrent_holds_never_set_aside_more_than_there_is(self, store: LedgerStore) -> None:
         await _grant(store, 50)
@@ -452,7 +467,7 @@ class LedgerSuite:
         await store.hold(request)
         await store.settle(settlement(request, 100, tokens=130))
         assert (130, 0) == await store.day("p", DAY)
-        assert isinstance(await store.hold(hold_request("req_2", budget_tokens=100)), Refusal)
+        assert not isinstance(await store.hold(hold_request("req_2", budget_tokens=100)), Held)
 
     async def test_tokens_belong_to_the_day_of_admission(self, store: LedgerStore) -> None:
         await _grant(store, 1_000)
@@ -473,8 +488,9 @@ class LedgerSuite:
         request = hold_request("req_1")
         await store.settle(settlement(request))
         late = await store.hold(request)
-        assert isinstance(late, Refusal)
-        assert ErrorCode.INTERNAL_ERROR == late.code
+        assert isinstance(late, ShortBudget | ShortCredits | AlreadySettled)
+        late_refusal = hold_refusal(late, NOW)
+        assert ErrorCode.INTERNAL_ERROR == late_refusal.code
         assert _account(1_000) == await store.account("o")
         assert (0, 0) == await store.day("p", DAY)
         assert ["refused"] == [record.ending for record in await _records(store)]
@@ -484,7 +500,7 @@ class LedgerSuite:
         request = hold_request("req_1")
         await store.hold(request)
         await store.settle(settlement(request, 40, tokens=42))
-        assert isinstance(await store.hold(request), Refusal)
+        assert not isinstance(await store.hold(request), Held)
         assert _account(960) == await store.account("o")
 
     async def test_a_charge_for_what_was_never_held_is_not_made(self, store: LedgerStore) -> None:
@@ -509,11 +525,9 @@ class LedgerSuite:
     async def test_an_expired_request_is_lost_free_and_as_it_was_at_admission(self, store: LedgerStore) -> None:
         await _grant(store, 1_000)
         request = hold_request("req_1")
-        admitted = replace(request.record)
         await store.hold(request)
-        request.record.status, request.record.output_tokens = 200, 17
         await store.expire(NOW + TTL_S)
-        assert [replace(admitted, ending="lost")] == await _records(store)
+        assert [replace(request.record, ending="lost")] == await _records(store)
 
     async def test_a_settlement_after_expiry_changes_nothing(self, store: LedgerStore) -> None:
         await _grant(store, 1_000)
@@ -573,16 +587,9 @@ class LedgerSuite:
         request = hold_request("req_1")
         await store.hold(request)
         end = settlement(request, 170, tokens=170)
-        await store.settle(end)
-        assert 120 == end.record.microcredits
-
-    async def test_a_record_is_kept_as_it_was_settled(self, store: LedgerStore) -> None:
-        end = settlement(hold_request("req_1"))
-        await store.settle(end)
-        end.record.output_tokens = 99
-        (listed,) = await _records(store)
-        listed.output_tokens = 77
-        assert [0] == [record.output_tokens for record in await _records(store)]
+        settled = await store.settle(end)
+        assert 120 == settled.hold.charged
+        assert [120] == [record.microcredits for record in await _records(store)]
 
     async def test_a_refused_request_has_a_record_and_no_charge(self, store: LedgerStore) -> None:
         record = replace(hold_request("req_1").record, status=429, code=ErrorCode.BUDGET_EXCEEDED, ending="refused")
@@ -640,7 +647,7 @@ class StoreSuite(ProjectSuite, RateSuite, LedgerSuite):
 
     async def test_an_unknown_key_spends_nothing(self, store: Store) -> None:
         await self._create(store)
-        assert await store.authenticate_and_acquire("digest-2", lambda _: 1, NOW) is None
+        assert await store.authenticate_and_acquire("digest-2", {"default": 1}, NOW) is None
         assert (await store.acquire("p", 1, NOW)).allowed
 
     async def test_a_known_key_spends_one_request_of_its_project(self, store: Store) -> None:
@@ -650,15 +657,15 @@ class StoreSuite(ProjectSuite, RateSuite, LedgerSuite):
         assert not (await store.acquire("p", 1, NOW)).allowed
 
     async def _admitted(self, store: Store, digest: str) -> tuple[Project, bool] | None:
-        admitted = await store.authenticate_and_acquire(digest, lambda _: 1, NOW)
-        return None if admitted is None else (admitted[0], admitted[1].allowed)
+        admitted = await store.authenticate_and_acquire(digest, {"default": 1}, NOW)
+        return None if admitted is None else (admitted.project, admitted.decision.allowed)
 
     async def test_the_limit_is_asked_of_the_project_as_it_is_now(self, store: Store) -> None:
         await self._create(store)
         await store.set_project("p", ProjectSettings(requests_per_minute=7))
-        admitted = await store.authenticate_and_acquire("digest-1", lambda p: p.settings.requests_per_minute or 1, NOW)
+        admitted = await store.authenticate_and_acquire("digest-1", {"default": 1}, NOW)
         assert admitted is not None
-        assert 7 == admitted[1].limit
+        assert 7 == admitted.decision.limit
 
     async def test_rate_budget_and_credits_outlive_a_rotation(self, store: Store) -> None:
         await self._create(store)

@@ -1,0 +1,94 @@
+"""One caller's call, from its key to its settlement. An HTTP exchange and a call in process are two faces of a session.
+
+    open      key and rate. From here on there is one usage record, and `close` settles whatever is unsettled.
+    admit     the call: alias, size, both holds
+    events    the answer
+    fail      what went wrong unexpectedly, as a refusal
+
+Every refusal that these return has been recorded.
+"""
+
+import logging
+from collections.abc import AsyncGenerator
+
+from floop_gateway_core.clock import new_request_id
+from floop_gateway_core.engine.gate import UNAUTHORIZED, Gate
+from floop_gateway_core.engine.run import INTERNAL_ERROR, STORE_UNAVAILABLE, Run
+from floop_gateway_core.errors import ErrorCode, Refusal, StoreUnavailable
+from floop_gateway_core.policy.admission import rate_refusal
+from floop_gateway_core.policy.rate_window import RateDecision
+from floop_gateway_core.types import AnswerEvent, Bill, Call, Ending, Endpoint
+
+__all__ = ["CallSession"]
+
+log = logging.getLogger("floop_gateway")
+
+
+class CallSession:
+    """One request. `run` and `decision` are None until `open` knows the caller."""
+
+    def __init__(self, gate: Gate, dialect: str) -> None:
+        self._gate = gate
+        self._dialect = dialect
+        self.now = gate.runtime.clock()
+        self.request_id = new_request_id(self.now)
+        self.run: Run | None = None
+        self.decision: RateDecision | None = None
+
+    async def open(self, key: str | None, endpoint: Endpoint) -> Refusal | None:
+        """Authenticate the caller and spend one of its rate."""
+        admitted = await self._gate.admit_caller(key, endpoint, self.request_id, self.now)
+        if admitted is None:
+            return UNAUTHORIZED
+        self.run, self.decision = admitted.run, admitted.decision
+        await self.run.begin(self._dialect)
+        refusal = rate_refusal(admitted.decision)
+        return None if refusal is None else await self.refuse(refusal)
+
+    async def admit(self, call: Call) -> Refusal | None:
+        """Admit the call: afterwards there are holds, or a refusal."""
+        refusal = await self._known().admit(call)
+        return None if refusal is None else await self.refuse(refusal)
+
+    async def refuse(self, refusal: Refusal, ending: Ending = "refused") -> Refusal:
+        """Record a refusal, and return it."""
+        await self._known().refuse(refusal, ending)
+        return refusal
+
+    def events(self) -> AsyncGenerator[AnswerEvent, None]:
+        """Return the answer's events; close the generator in the task that reads it."""
+        return self._known().events()
+
+    async def fail(self, error: Exception) -> Refusal:
+        """Return what the client is told of an unexpected failure, and record it if the store lets us."""
+        if isinstance(error, StoreUnavailable):
+            log.warning("request %s: the store does not answer: %s", self.request_id, error)
+            refusal, ending = STORE_UNAVAILABLE, "refused"
+        else:
+            log.error("request %s failed", self.request_id, exc_info=error)
+            refusal, ending = INTERNAL_ERROR, "internal_error"
+        run = self.run
+        if run is not None and not run.settled:
+            try:
+                await run.refuse(refusal, "refused" if ending == "refused" else "internal_error")
+            except Exception:
+                log.exception("request %s could not be recorded", self.request_id)
+        elif run is not None and run.record.code in (ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNAVAILABLE):
+            # The run has ended the record already, and the client is told the same.
+            return STORE_UNAVAILABLE if run.record.code is ErrorCode.SERVICE_UNAVAILABLE else INTERNAL_ERROR
+        return refusal
+
+    async def close(self) -> None:
+        """Settle whatever is unsettled."""
+        if self.run is not None:
+            await self.run.close()
+
+    @property
+    def bill(self) -> Bill | None:
+        """The bill so far; final after the end."""
+        return None if self.run is None else self.run.bill
+
+    def _known(self) -> Run:
+        if self.run is None:
+            raise RuntimeError("the session is not open")
+        return self.run

@@ -1,0 +1,60 @@
+"""The stores of one gateway as one value: engine, administration, command and usage log all use the same ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from floop_gateway_core.stores.base import KeyAdmitted, LedgerStore, RateStore, Store, rate_limit
+
+__all__ = ["Stores"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Who keeps projects, who counts the rate, and who holds money and the usage log.
+
+    If one store keeps projects and counts the rate, a key costs one round trip.
+    """
+
+    store: Store
+    rate: RateStore
+    ledger: LedgerStore
+
+    @classmethod
+    def of(cls, store: Store, *, rate: RateStore | None = None, ledger: LedgerStore | None = None) -> "Stores":
+        """Return the parts of a whole store, with `rate` and `ledger` in place of its own."""
+        return cls(store, rate or store, ledger or store)
+
+    async def admit_key(self, digest: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
+        """Authenticate a key's digest and spend one of its project's requests per minute; None if it is unknown.
+
+        `limits` are requests per minute by plan.
+        """
+        if self.rate is self.store:
+            return await self.store.authenticate_and_acquire(digest, limits, now)
+        project = await self.store.authenticate(digest)
+        if project is None:
+            return None
+        return KeyAdmitted(project, await self.rate.acquire(project.name, rate_limit(project, limits), now))
+
+    @property
+    def distinct(self) -> tuple[object, ...]:
+        """Each store once, in the order in which they are opened."""
+        return tuple({id(one): one for one in (self.store, self.rate, self.ledger)}.values())
+
+    async def setup(self) -> None:
+        """Open every store that can be opened."""
+        for store in self.distinct:
+            if (setup := getattr(store, "setup", None)) is not None:
+                await setup()
+
+    async def aclose(self) -> None:
+        """Close every store that can be closed, the rest too if one of them fails."""
+        failure: Exception | None = None
+        for store in reversed(self.distinct):
+            if (close := getattr(store, "aclose", None)) is not None:
+                try:
+                    await close()
+                except Exception as error:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
