@@ -1,4 +1,4 @@
-"""Reading, opening, writing, disconnecting: all that aiohttp and the gateway have to say to each other.
+"""The aiohttp adapter: reads the body, opens an exchange, writes the reply, cancels on disconnect.
 
 aiohttp tells a handler that its client has left in two ways: the request has no transport any more, which one must look
 at; and, where the host has turned `handler_cancellation` on, a `task.cancel()` at once. Both end in the exchange's end.
@@ -10,24 +10,22 @@ import anyio
 from aiohttp import ClientConnectionError, web
 from multidict import CIMultiDict
 
-from floop_gateway_core import ClientDisconnected, Gateway, GatewayRequest, Reply
+from floop_gateway_core import ClientDisconnected, GatewayRequest, Mountable, Reply
+from floop_gateway_core.hosting.prefix import PREFIX, checked_prefix
 
 __all__ = ["setup", "sub_app"]
 
-PREFIX = "/api/v1/ai"
 POLL_INTERVAL_S = 0.1
 CLIENT_GONE = 499
 
 
-def setup(app: web.Application, gateway: Gateway, prefix: str = PREFIX) -> None:
+def setup(app: web.Application, gateway: Mountable, prefix: str = PREFIX) -> None:
     """Mount the gateway below `prefix`."""
-    if not prefix.startswith("/") or prefix.endswith("/"):
-        raise ValueError(f"prefix is {prefix!r}; it starts with a slash and does not end with one")
-    app.add_subapp(prefix, sub_app(gateway))
+    app.add_subapp(checked_prefix(prefix), sub_app(gateway))
 
 
-def sub_app(gateway: Gateway) -> web.Application:
-    """Give the gateway as an application of its own, for `add_subapp`, or to be run alone."""
+def sub_app(gateway: Mountable) -> web.Application:
+    """Return the gateway as an application of its own, for `add_subapp`, or to be run alone."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return await _serve(gateway, request)
@@ -46,21 +44,20 @@ def sub_app(gateway: Gateway) -> web.Application:
     return app
 
 
-async def _serve(gateway: Gateway, request: web.Request) -> web.StreamResponse:
-    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers]
-    path = request.match_info.get("path")
-    body = _Body(request) if request.body_exists else b""
-    ours = GatewayRequest(request.method, "" if path is None else f"/{path}", headers, body)
-    response = web.StreamResponse(status=CLIENT_GONE)
+async def _serve(gateway: Mountable, request: web.Request) -> web.StreamResponse:
+    response: web.StreamResponse = web.Response(status=CLIENT_GONE)
     whole = False
 
     async def exchange() -> None:
         nonlocal response, whole
-        async with gateway.open(ours) as reply:
-            response = web.StreamResponse(status=reply.status, headers=CIMultiDict(reply.headers))
-            with suppress(OSError, ClientConnectionError):  # the client has gone: leaving the exchange settles it
-                await _write(response, reply, request)
-                whole = True
+        async with gateway.open(_request(request)) as reply:
+            response = await _response(reply)
+            if isinstance(response, web.Response):
+                whole = True  # aiohttp writes it, after the host's middlewares have added their headers
+            else:
+                with suppress(OSError, ClientConnectionError):  # the client has gone: leaving the exchange settles it
+                    await _stream(response, reply, request)
+                    whole = True
         tasks.cancel_scope.cancel()
 
     # In a task of its own: aiohttp's `task.cancel()` would pass through shields, the group's cancellation does not.
@@ -72,12 +69,44 @@ async def _serve(gateway: Gateway, request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _write(response: web.StreamResponse, reply: Reply, request: web.Request) -> None:
+def _request(request: web.Request) -> GatewayRequest:
+    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers]
+    path = request.match_info.get("path")
+    return GatewayRequest(
+        request.method,
+        "" if path is None else f"/{path}",
+        headers,
+        _body(request),
+        request.rel_url.raw_query_string,
+        request,
+    )
+
+
+def _body(request: web.Request) -> "bytes | _Body":
+    """Return the body, from aiohttp's cache if a middleware has read it already."""
+    read = getattr(request, "_read_bytes", None)
+    if read is not None:
+        return bytes(read)
+    return _Body(request) if request.body_exists else b""
+
+
+async def _response(reply: Reply) -> web.StreamResponse:
+    """Return an answer that is whole already as a `web.Response`; a stream is still to be written.
+
+    A refusal's body is an iterator that goes on reading the request after its one chunk; here aiohttp does that itself.
+    """
+    headers = CIMultiDict(reply.headers)
+    if "Content-Length" not in headers and not isinstance(reply.body, bytes):
+        return web.StreamResponse(status=reply.status, headers=headers)
+    body = reply.body if isinstance(reply.body, bytes) else await anext(reply.body, b"")
+    headers.popall("Content-Length", None)  # aiohttp writes its own
+    return web.Response(status=reply.status, headers=headers, body=body)
+
+
+async def _stream(response: web.StreamResponse, reply: Reply, request: web.Request) -> None:
     await response.prepare(request)
     head_only = request.method == "HEAD"  # aiohttp would send a body all the same
-    if isinstance(reply.body, bytes):
-        await response.write(b"" if head_only else reply.body)
-    else:
+    if not isinstance(reply.body, bytes):
         async for chunk in reply.body:
             await response.write(b"" if head_only else chunk)
     await response.write_eof()

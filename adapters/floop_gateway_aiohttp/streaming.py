@@ -11,8 +11,7 @@ from aiohttp import ClientConnectionError, web
 from floop_gateway_aiohttp.app import cancel_on_disconnect
 from floop_gateway_core import ClientDisconnected
 from floop_gateway_core.concurrency.background import BackgroundTask
-from floop_gateway_core.hosting.event_stream import Source, framed, source_of
-from floop_gateway_core.wire.sse import STREAM_HEADERS
+from floop_gateway_core.hosting.event_stream import Source, framed, merged_headers, source_of
 
 __all__ = ["event_stream"]
 
@@ -24,7 +23,7 @@ async def event_stream(
 
     A client that leaves cancels the source, also where the host has no `handler_cancellation`.
     """
-    response = web.StreamResponse(headers={**dict(STREAM_HEADERS), **(headers or {})})
+    response = web.StreamResponse(headers=merged_headers(headers))
     source = source_of(events, request.headers.items())
     async with BackgroundTask(partial(cancel_on_disconnect, request)), framed(source, heartbeat_s) as frames:
         try:

@@ -1,12 +1,14 @@
-"""Reading, opening, writing, disconnecting: all that an ASGI host and the gateway have to say to each other."""
+"""The ASGI adapter: reads the body, opens an exchange, writes the reply, cancels on disconnect."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import anyio
 
-from floop_gateway_core import ClientDisconnected, Gateway, GatewayRequest, Reply
+from floop_gateway_core import ClientDisconnected, GatewayRequest, Mountable, Reply
 from floop_gateway_core.concurrency.background import BackgroundTask
+from floop_gateway_core.hosting.prefix import PREFIX, below, checked_prefix
 
 __all__ = ["ASGIApp", "FloopGateway", "FloopGatewayMiddleware"]
 
@@ -15,11 +17,15 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+"""How long to wait for a disconnect after a `receive` that repeats itself instead of waiting."""
+CLIENT_GONE_STATUS = 499
+
 
 class FloopGateway:
-    """The gateway as an ASGI application. What a host has mounted away is in `root_path`, and is not part of our path."""
+    """The gateway as an ASGI application. `root_path`, where the host mounted it, is not part of its paths."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Mountable) -> None:
         self.gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -31,7 +37,7 @@ class FloopGateway:
             case "websocket":
                 await send({"type": "websocket.close", "code": 1000})
             case other:
-                raise ValueError(f"the gateway serves no {other!r}")
+                raise ValueError(f"unsupported ASGI scope type {other!r}")
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Body(receive)
@@ -40,28 +46,48 @@ class FloopGateway:
             relative_path(scope),
             [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]],
             body,
+            bytes(scope.get("query_string", b"")).decode("latin-1"),
+            scope,
         )
+        writer = _Writer(send)
         whole = False
         async with BackgroundTask(body.cancel_on_disconnect), self.gateway.open(request) as reply:
-            await _write(reply, send)
+            await writer.write(reply)
             whole = True
-        if not whole and not body.disconnected:
+        if whole:
+            return
+        if not body.disconnected:
             raise TimeoutError("the client took the answer too slowly; it was cut off")
+        if not writer.started:
+            with suppress(
+                Exception
+            ):  # the client has gone; an answer only keeps the host from reporting that there is none
+                await writer.write(Reply(CLIENT_GONE_STATUS, [], b""))
 
 
-async def _write(reply: Reply, send: Send) -> None:
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    if isinstance(reply.body, bytes):
-        await send({"type": "http.response.body", "body": reply.body})
-        return
-    async for chunk in reply.body:
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+class _Writer:
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def write(self, reply: Reply) -> None:
+        headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
+        self.started = True
+        await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        if isinstance(reply.body, bytes):
+            await self._send({"type": "http.response.body", "body": reply.body})
+            return
+        async for chunk in reply.body:
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await self._send({"type": "http.response.body", "body": b""})
 
 
 class _Body:
-    """Hands the body's chunks over as they are asked for; from the last one on, waits for the client to leave."""
+    """Passes the body's chunks on as they are asked for; after the last one, waits for the client to leave.
+
+    A host's middleware may have replaced `receive`: by one that repeats the body for ever instead of waiting, or by one
+    that raises after the client has left.
+    """
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -70,7 +96,10 @@ class _Body:
 
     async def read(self) -> bytes:
         while not self._ended.is_set():
-            message = await self._receive()
+            try:
+                message = await self._receive()
+            except Exception:
+                message = {"type": "http.disconnect"}
             if message["type"] == "http.disconnect":
                 self.disconnected = True
                 self._ended.set()
@@ -83,32 +112,48 @@ class _Body:
 
     async def cancel_on_disconnect(self, scope: anyio.CancelScope) -> None:
         await self._ended.wait()
-        while not self.disconnected:
-            self.disconnected = (await self._receive())["type"] == "http.disconnect"
+        if not self.disconnected:
+            await disconnected(self._receive)
+            self.disconnected = True
         scope.cancel()
 
 
+async def disconnected(receive: Receive) -> None:
+    """Return when the client has left. A `receive` that raises cannot say so, and is not asked again."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            message = await receive()
+        except Exception:
+            await anyio.sleep_forever()
+        if message["type"] == "http.disconnect":
+            return
+        await anyio.sleep(pause_s)
+        pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
+
+
 def relative_path(scope: Scope) -> str:
-    """Give the path below the host's root path; hosts differ in whether `path` still holds it (ASGI: it does)."""
+    """Return the path below the host's root path; hosts differ in whether `path` still holds it (ASGI: it does)."""
     path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
     return path[len(root) :] if root and (path == root or path.startswith(root + "/")) else path
 
 
 class FloopGatewayMiddleware:
-    """Serves the paths below `prefix` and passes everything else through, the lifespan included."""
+    """Serves the paths below `prefix` and passes everything else through, the lifespan included.
 
-    def __init__(self, app: ASGIApp, gateway: Gateway, prefix: str = "/api/v1/ai") -> None:
-        if not prefix.startswith("/") or prefix.endswith("/"):
-            raise ValueError(f"prefix is {prefix!r}; it starts with a slash and does not end with one")
+    If the application refuses the lifespan, the gateway gets one of its own, so that it is closed in any case.
+    """
+
+    def __init__(self, app: ASGIApp, gateway: Mountable, prefix: str = PREFIX) -> None:
         self._app = app
         self._gateway = gateway
         self._ours = FloopGateway(gateway)
-        self._prefix = prefix
+        self._prefix = checked_prefix(prefix)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
-        elif scope["type"] == "http" and (relative_path(scope) + "/").startswith(self._prefix + "/"):
+        elif scope["type"] == "http" and below(relative_path(scope), self._prefix):
             root = str(scope.get("root_path", "")).rstrip("/")
             path = root + relative_path(scope)
             await self._ours({**scope, "root_path": root + self._prefix, "path": path}, receive, send)
@@ -116,17 +161,36 @@ class FloopGatewayMiddleware:
             await self._app(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The host's lifespan runs as ever; the gateway is closed behind its shutdown."""
+        """Run the host's lifespan, and close the gateway after its shutdown."""
+        received: list[MutableMapping[str, Any]] = []
+        answered = False
+
+        async def receiving() -> MutableMapping[str, Any]:
+            message = await receive()
+            if not answered:
+                received.append(message)
+            return message
 
         async def closing(message: MutableMapping[str, Any]) -> None:
+            nonlocal answered
+            answered = True
             if message["type"].startswith("lifespan.shutdown"):
                 await self._gateway.aclose()
             await send(message)
 
-        await self._app(scope, receive, closing)
+        async def again() -> MutableMapping[str, Any]:
+            return received.pop(0) if received else await receive()
+
+        try:
+            await self._app(scope, receiving, closing)
+        except Exception:
+            if answered:
+                raise
+        if not answered:  # the application knows no lifespan (Django), or left it at once
+            await _own_lifespan(self._gateway, again, send)
 
 
-async def _own_lifespan(gateway: Gateway, receive: Receive, send: Send) -> None:
+async def _own_lifespan(gateway: Mountable, receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":

@@ -13,16 +13,20 @@ from floop_gateway_core.policy.rate_headers import rate_headers
 __all__ = ["RateLimitMiddleware", "client_address"]
 
 WINDOWS = "floop_gateway.rate_windows"
+NO_ADDRESS = "no-address"
 
 
-def client_address(scope: Scope) -> str | None:
-    """Give the address of the peer: behind a proxy that of the proxy, unless the server reads its headers."""
+def client_address(scope: Scope) -> str:
+    """Return the address of the peer: behind a proxy that of the proxy, unless the server reads its headers.
+
+    Peers without an address, as on a Unix socket, share one key, so that the limit holds for all of them together.
+    """
     client = scope.get("client")
-    return None if client is None else str(client[0])
+    return NO_ADDRESS if client is None else str(client[0])
 
 
 class RateLimitMiddleware:
-    """Limits what `key` gives a caller for (None: no limit); `refused` gives the host's own response as an application."""
+    """Limits each caller identified by `key(scope)` (None: unlimited); `refused(refusal)` may return a custom response."""
 
     def __init__(
         self,

@@ -11,20 +11,21 @@ from collections.abc import Mapping
 from functools import partial
 
 import anyio
+from starlette.background import BackgroundTask as BackgroundTasks
 from starlette.responses import Response
 
-from floop_gateway_asgi.app import Receive, Scope, Send
+from floop_gateway_asgi.app import Receive, Scope, Send, disconnected
 from floop_gateway_core.concurrency.background import BackgroundTask
-from floop_gateway_core.hosting.event_stream import Source, framed, source_of
-from floop_gateway_core.wire.sse import STREAM_HEADERS
+from floop_gateway_core.hosting.event_stream import Source, framed, merged_headers, source_of
 
 __all__ = ["EventStreamResponse"]
 
 
 class EventStreamResponse(Response):
-    """Streams events; a function as `events` is called with the request's `Last-Event-ID` ("" where there is none).
+    """Streams events. A function as `events` is called with the request's `Last-Event-ID` ("" if there is none).
 
-    A client that leaves cancels the source, at once.
+    A client that leaves cancels the source immediately. `background` runs after the stream, as in Starlette; FastAPI sets
+    it for its `BackgroundTasks`.
     """
 
     def __init__(
@@ -34,12 +35,13 @@ class EventStreamResponse(Response):
         heartbeat_s: float = 0.0,
         status_code: int = 200,
         headers: Mapping[str, str] | None = None,
+        background: BackgroundTasks | None = None,
     ) -> None:
         self._events = events
         self._heartbeat_s = heartbeat_s
-        self.background = None
+        self.background = background
         self.status_code = status_code
-        self.init_headers({**dict(STREAM_HEADERS), **(headers or {})})
+        self.init_headers(merged_headers(headers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
@@ -50,9 +52,10 @@ class EventStreamResponse(Response):
                 async for frame in frames:
                     await send({"type": "http.response.body", "body": frame, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+        if self.background is not None:
+            await self.background()
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    await disconnected(receive)
     scope.cancel()

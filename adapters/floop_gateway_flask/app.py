@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from floop_gateway_core import Gateway, GatewayRequest
 from floop_gateway_core.hosting.bridge import BlockingBody, Bridge
+from floop_gateway_core.hosting.prefix import PREFIX, below, checked_prefix
 from floop_gateway_core.hosting.threaded_body import ThreadedBody
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FloopGateway", "FloopGatewayMiddleware", "wsgi_app"]
 
-PREFIX = "/api/v1/ai"
 CLIENT_GONE = 499
 
 
@@ -25,7 +25,15 @@ def wsgi_app(gateway: Gateway) -> "WSGIApplication":
 
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
-        reply = bridge.open(GatewayRequest(method, environ.get("PATH_INFO", ""), _headers(environ), _body(environ)))
+        request = GatewayRequest(
+            method,
+            environ.get("PATH_INFO", ""),
+            _headers(environ),
+            _body(environ),
+            environ.get("QUERY_STRING", ""),
+            environ,
+        )
+        reply = bridge.open(request)
         try:
             phrase = "Client Closed Request" if reply.status == CLIENT_GONE else HTTPStatus(reply.status).phrase
             start_response(f"{reply.status} {phrase}", list(reply.headers))
@@ -72,15 +80,13 @@ class FloopGatewayMiddleware:
     """Serves the paths below `prefix`, relative to `SCRIPT_NAME`, and passes everything else through."""
 
     def __init__(self, app: "WSGIApplication", gateway: Gateway, prefix: str = PREFIX) -> None:
-        if not prefix.startswith("/") or prefix.endswith("/"):
-            raise ValueError(f"prefix is {prefix!r}; it starts with a slash and does not end with one")
         self._app = app
         self._ours = wsgi_app(gateway)
-        self._prefix = prefix
+        self._prefix = checked_prefix(prefix)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         path: str = environ.get("PATH_INFO", "")
-        if not (path + "/").startswith(self._prefix + "/"):
+        if not below(path, self._prefix):
             return self._app(environ, start_response)
         root = environ.get("SCRIPT_NAME", "").rstrip("/") + self._prefix
         mounted: dict[str, Any] = {**environ, "SCRIPT_NAME": root, "PATH_INFO": path[len(self._prefix) :]}

@@ -18,8 +18,7 @@ from functools import partial
 from flask import Response, request
 
 from floop_gateway_core import ServerSentEvent, SSEEncoder
-from floop_gateway_core.hosting.event_stream import Event, last_event_id
-from floop_gateway_core.wire.sse import STREAM_HEADERS
+from floop_gateway_core.hosting.event_stream import Event, last_event_id, merged_headers
 
 __all__ = ["event_stream"]
 
@@ -35,7 +34,7 @@ def event_stream(
     """Stream events; a function as `events` is called with the request's `Last-Event-ID` ("" where there is none)."""
     source = events(last_event_id(request.headers.items())) if callable(events) else events
     body = _Beating(source, heartbeat_s) if heartbeat_s else _Plain(source)
-    response = Response(body, headers={**dict(STREAM_HEADERS), **(headers or {})})
+    response = Response(body, headers=merged_headers(headers))
     response.call_on_close(body.close)  # also where nothing of it is ever read
     return response
 

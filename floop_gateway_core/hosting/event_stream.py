@@ -4,8 +4,9 @@
 of unnamed ones. A source is any iterable or async iterable; a plain one is read in worker threads, for it may block.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from contextvars import copy_context
 from typing import TypeAlias, cast
 
 import anyio
@@ -13,9 +14,9 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from floop_gateway_core.concurrency.heartbeat import WithHeartbeats
-from floop_gateway_core.wire.sse import ServerSentEvent, SSEEncoder
+from floop_gateway_core.wire.sse import STREAM_HEADERS, ServerSentEvent, SSEEncoder
 
-__all__ = ["Event", "Events", "framed", "last_event_id", "source_of"]
+__all__ = ["Event", "Events", "framed", "last_event_id", "merged_headers", "source_of"]
 
 MAX_SILENT_SOURCES = 1000
 _DONE = object()
@@ -36,38 +37,54 @@ def source_of(source: Source, headers: Iterable[tuple[str, str]]) -> Events:
     return source(last_event_id(headers)) if callable(source) else source
 
 
+def merged_headers(own: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the headers of a stream, overridden by the host's own in any case."""
+    names = {name.lower() for name in own or ()}
+    kept = {name: value for name, value in STREAM_HEADERS if name.lower() not in names}
+    return {**kept, **(own or {})}
+
+
 @asynccontextmanager
 async def framed(events: Events, heartbeat_s: float = 0.0) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Give the frames, one for each event, and a comment for each `heartbeat_s` of silence (0: none).
+    """Yield the frames, one for each event, and a comment after each `heartbeat_s` of silence (0: none).
 
-    Leaving the block closes the source, in the task that entered it, also where nothing was read.
+    The source is read and closed in one task: it may hold task groups and cancel scopes across its events. Leaving the
+    block closes it, also if nothing was read.
     """
     encoder = SSEEncoder()
     source = aiter(events) if isinstance(events, AsyncIterable) else _Threaded(iter(events))
-    try:
-        async with aclosing(_frames(source, encoder)) as frames:
-            if not heartbeat_s:
-                yield frames
-                return
-            async with WithHeartbeats(frames, heartbeat_s, encoder.comment("keep-alive")) as beating:
-                yield beating
-    finally:
-        if (close := getattr(source, "aclose", None)) is not None:
-            await close()
+    if heartbeat_s:
+        async with WithHeartbeats(_frames(source, encoder), heartbeat_s, encoder.comment("keep-alive")) as beating:
+            yield beating
+        return
+    async with aclosing(_frames(source, encoder)) as frames:
+        try:
+            yield frames
+        finally:
+            await _close(source)  # also if nothing was read: a generator that never began runs no `finally`
 
 
 async def _frames(source: AsyncIterator[Event], encoder: SSEEncoder) -> AsyncGenerator[bytes, None]:
-    async for event in source:
-        yield encoder.frame(event)
+    try:
+        async for event in source:
+            yield encoder.frame(event)
+    finally:
+        await _close(source)
+
+
+async def _close(source: AsyncIterator[Event]) -> None:
+    if (close := getattr(source, "aclose", None)) is not None:
+        await close()
 
 
 class _Threaded:
-    """A plain iterator, read and closed in worker threads of its own: it may be silent for long."""
+    """A plain iterator, read and closed in worker threads and in one context: it may set variables and reset them."""
 
     _limiter: RunVar[anyio.CapacityLimiter] = RunVar("floop_gateway_source_threads")
 
     def __init__(self, events: Iterator[Event]) -> None:
         self._events = events
+        self._context = copy_context()
 
     def __aiter__(self) -> "_Threaded":
         return self
@@ -88,4 +105,4 @@ class _Threaded:
         if limiter is None:
             limiter = anyio.CapacityLimiter(MAX_SILENT_SOURCES)
             self._limiter.set(limiter)
-        return await anyio.to_thread.run_sync(function, *args, limiter=limiter)
+        return await anyio.to_thread.run_sync(self._context.run, function, *args, limiter=limiter)

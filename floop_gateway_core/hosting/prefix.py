@@ -1,0 +1,21 @@
+"""Where a host mounts an application: one place for the default and for what belongs below it."""
+
+__all__ = ["PREFIX", "below", "checked_prefix"]
+
+PREFIX = "/api/v1/ai"
+
+
+def checked_prefix(prefix: str) -> str:
+    """Return the prefix; raise ValueError unless it starts with a slash and does not end with one."""
+    if not prefix.startswith("/") or prefix.endswith("/"):
+        raise ValueError(f"prefix must start with a slash and not end with one, got {prefix!r}")
+    return prefix
+
+
+def below(path: str, prefix: str) -> bool:
+    """Return whether a path belongs to the prefix, by whole segments.
+
+    >>> below("/ai/chat", "/ai"), below("/ai", "/ai"), below("/aix", "/ai")
+    (True, True, False)
+    """
+    return (path + "/").startswith(prefix + "/")
