@@ -251,7 +251,7 @@ class Settings(_Model):
     def load(cls, path: str | Path) -> Self:
         """Read a file; raise `ConfigError` with one line for each mistake."""
         try:
-            text = Path(path).read_text("utf-8")
+            text = Path(path).read_text("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
         try:

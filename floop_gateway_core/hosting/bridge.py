@@ -14,6 +14,7 @@ At the interpreter's exit open exchanges are cancelled and settled, and the gate
 
 import atexit
 import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
@@ -82,7 +83,7 @@ class Bridge:
 
     def call(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
         """Run a coroutine function in the gateway's event loop, and wait: `bridge.call(gateway.rotate_key, "shop")`."""
-        return _process(self.gateway).portal.call(function, *args)
+        return _wait(_process(self.gateway).portal, function, *args)
 
 
 class SyncAnswerStream:
@@ -114,7 +115,7 @@ class SyncAnswerStream:
 
     def events(self) -> Iterator[CallEvent]:
         """Yield the answer's events; raise `GatewayError`."""
-        while (event := self._portal.call(self._answer.next_event)) is not None:
+        while (event := _wait(self._portal, self._answer.next_event)) is not None:
             yield event
 
 
@@ -139,7 +140,22 @@ _stopped = False
 
 def run(function: Callable[..., Awaitable[T]], *args: object) -> T:
     """Run a coroutine function in the process's event loop, and wait: for pieces that need no gateway."""
-    return _process().portal.call(function, *args)
+    return _wait(_process().portal, function, *args)
+
+
+def _wait(portal: BlockingPortal, function: Callable[..., Awaitable[T]], *args: object) -> T:
+    """Run a coroutine function in the portal and wait. An interrupt of the waiting thread cancels it."""
+    future = portal.start_task_soon(function, *args)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def _patched_by_gevent() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 def _process(gateway: Gateway | None = None) -> _Process:
@@ -150,7 +166,7 @@ def _process(gateway: Gateway | None = None) -> _Process:
         with _lock:
             process = _current
             if _stopped:
-                raise RuntimeError("the process is stopping; the gateway opens nothing any more")
+                raise RuntimeError("the process is shutting down; no new requests are accepted")
             if process is None or process.pid != os.getpid():
                 process = _current = _start()
     if gateway is not None and gateway not in process.gateways:
@@ -242,6 +258,14 @@ class BlockingBody(Iterator[bytes]):
         process.open.add(self)
         try:
             self._owner = process.portal.start_task_soon(self._own)
+        except RuntimeError as error:
+            process.open.discard(self)
+            if _patched_by_gevent():
+                raise RuntimeError(
+                    "gevent has replaced the threads that the gateway's event loop needs: load the application after the "
+                    "fork (without --preload), or use gunicorn's gthread workers instead of gevent"
+                ) from error
+            raise
         except BaseException:
             process.open.discard(self)
             raise

@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
-from floop_gateway_core.wire.messages import ClientDisconnected
+from floop_gateway_core.wire.messages import ClientDisconnected, MalformedBody
 
 __all__ = ["Input", "ThreadedBody"]
 
@@ -67,6 +67,8 @@ class ThreadedBody:
 
     def _take(self, result: bytes | Exception) -> bytes:
         self._ended = not isinstance(result, bytes) or not result
+        if isinstance(result, Exception) and self._missing is None and not _lost_connection(result):
+            raise MalformedBody from result  # servers raise what they like for a chunk that they cannot read
         if isinstance(result, OSError) or (result == b"" and self._missing is not None):
             raise ClientDisconnected
         if isinstance(result, Exception):
@@ -74,6 +76,12 @@ class ThreadedBody:
         if self._missing is not None:
             self._missing -= len(result)
         return result
+
+
+def _lost_connection(error: Exception) -> bool:
+    return isinstance(error, ConnectionError | TimeoutError | EOFError) or (
+        isinstance(error, OSError) and error.errno is not None
+    )
 
 
 class _Read:

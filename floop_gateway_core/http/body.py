@@ -6,7 +6,7 @@ The body is asked for only after key and rate are settled, so a stranger's megab
 import anyio
 
 from floop_gateway_core.errors import ErrorCode, Refusal
-from floop_gateway_core.wire.messages import BodyReader, ClientDisconnected, GatewayRequest
+from floop_gateway_core.wire.messages import BodyReader, ClientDisconnected, GatewayRequest, MalformedBody
 
 __all__ = ["drain", "may_have_body", "read_body"]
 
@@ -16,18 +16,29 @@ DRAIN_TIMEOUT_S = 5.0
 
 async def read_body(request: GatewayRequest, *, cap_bytes: int, limit_s: float) -> bytes | Refusal:
     """Give the whole body, or the refusal of one that is too long or too slow. Raises `ClientDisconnected`."""
+    if any(coding not in ("", "identity") for coding in _codings(request)):
+        return Refusal(
+            ErrorCode.INVALID_BODY, "The body must not be compressed. Send it without a Content-Encoding header."
+        )
     if _declared(request) > cap_bytes:
         return _too_long(cap_bytes)
     if isinstance(request.body, bytes):
         return request.body if len(request.body) <= cap_bytes else _too_long(cap_bytes)
     body = bytearray()
-    with anyio.move_on_after(limit_s):
-        while chunk := await request.body.read():
-            body += chunk
-            if len(body) > cap_bytes:
-                return _too_long(cap_bytes)
-        return bytes(body)
-    return Refusal(ErrorCode.INVALID_BODY, f"The body did not come within {limit_s:g} s. Send it whole, and sooner.")
+    try:
+        with anyio.move_on_after(limit_s):
+            while chunk := await request.body.read():
+                body += chunk
+                if len(body) > cap_bytes:
+                    return _too_long(cap_bytes)
+            return bytes(body)
+    except MalformedBody:
+        return Refusal(ErrorCode.INVALID_BODY, "The request body's chunked encoding is malformed.")
+    return Refusal(ErrorCode.INVALID_BODY, f"The request body was not received within {limit_s:g} s.")
+
+
+def _codings(request: GatewayRequest) -> list[str]:
+    return [one.strip().lower() for value in request.header("content-encoding") for one in value.split(",")]
 
 
 def _declared(request: GatewayRequest) -> int:
@@ -53,5 +64,5 @@ async def drain(body: bytes | BodyReader) -> None:
         with anyio.move_on_after(DRAIN_TIMEOUT_S):
             while left > 0 and (chunk := await body.read()):
                 left -= len(chunk)
-    except ClientDisconnected:
+    except (ClientDisconnected, MalformedBody):
         pass

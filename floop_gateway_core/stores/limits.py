@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from functools import partial
 from inspect import isawaitable
 
+import anyio
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.strategies import STRATEGIES as ASYNC_STRATEGIES
 from limits.errors import ConfigurationError, StorageError
@@ -25,6 +27,10 @@ from floop_gateway_core.stores.base import StoreUnavailable
 __all__ = ["LimitsRate", "LimitsStorage"]
 
 NAMESPACE = "floop-gateway"
+TIMEOUT_S = 2.0
+"""What a storage may take: a server that is silent, behind a firewall for example, counts as down."""
+MAX_THREADS = 16
+"""Threads of our own for synchronous storages, so that a slow one does not use up the host's."""
 
 
 class LimitsStorage:
@@ -39,43 +45,65 @@ class LimitsStorage:
             raise ValueError(f"strategy is {strategy!r}; allowed are {', '.join(sorted(known))}")
         try:
             # Every storage raises errors of its own library, which only `limits` knows.
-            storage = storage_from_string(uri, wrap_exceptions=True)
+            storage = storage_from_string(uri, wrap_exceptions=True, **_timeouts(uri))
             self._limiter = known[strategy](storage)  # type: ignore[abstract]
+            # Counters know their time to live in whole seconds, rounded down; a moving window knows its instants.
+            self._rounding_s = 0 if strategy == "moving-window" else 1
         except NotImplementedError as error:
             raise ValueError(f"the storage has no {strategy}: {error}") from None
         except ConfigurationError as error:
             raise ValueError(f"there is no such storage: {error}") from None
+
+    _threads: RunVar[anyio.CapacityLimiter] = RunVar("floop_gateway_limits_threads")
 
     async def acquire_windows(self, items: Sequence[RateLimitItem], key: str) -> list[RateDecision]:
         """Spend one of every limit, or of none; raise `StoreUnavailable`.
 
         Of several limits, requests at the same moment may spend one of the shorter ones and be refused by a longer one.
         """
-        order = sorted(range(len(items)), key=lambda index: items[index].get_expiry())
         try:
-            # One limit is hit at once, which is atomic; several are asked first, or those before a refusal would be spent.
-            allowed = [len(items) == 1 or bool(await self._call("test", item, key)) for item in items]
-            if all(allowed):
-                for index in order:
-                    allowed[index] = bool(await self._call("hit", items[index], key))
-                    if not allowed[index]:
-                        break
-            return [await self._decision(item, key, one) for item, one in zip(items, allowed, strict=True)]
+            with anyio.fail_after(TIMEOUT_S):
+                return await self._acquire(items, key)
+        except TimeoutError:
+            raise StoreUnavailable(f"limits: no answer within {TIMEOUT_S:g} s") from None
         except StorageError as error:
             raise StoreUnavailable(f"limits: {type(error.storage_error).__name__}") from None
 
+    async def _acquire(self, items: Sequence[RateLimitItem], key: str) -> list[RateDecision]:
+        order = sorted(range(len(items)), key=lambda index: items[index].get_expiry())
+        # One limit is hit at once, which is atomic; several are asked first, or those before a refusal would be spent.
+        allowed = [len(items) == 1 or bool(await self._call("test", item, key)) for item in items]
+        if all(allowed):
+            for index in order:
+                allowed[index] = bool(await self._call("hit", items[index], key))
+                if not allowed[index]:
+                    break
+        return [await self._decision(item, key, one) for item, one in zip(items, allowed, strict=True)]
+
     async def _decision(self, item: RateLimitItem, key: str, allowed: bool) -> RateDecision:
         stats = await self._call("get_window_stats", item, key)
-        left_s = max(1, math.floor(stats.reset_time - time.time()) + 1)
+        left_s = max(1, math.floor(stats.reset_time - time.time()) + 1 + self._rounding_s)
         remaining = max(0, stats.remaining) if allowed else 0
         return RateDecision(allowed, item.amount, remaining, 0 if allowed else left_s, left_s, float(item.get_expiry()))
 
     async def _call(self, name: str, item: RateLimitItem, key: str):  # type: ignore[no-untyped-def]
         method = getattr(self._limiter, name)
         if isinstance(self._limiter, RateLimiter):
-            return await anyio.to_thread.run_sync(partial(method, item, key))
+            limiter = self._threads.get(None)
+            if limiter is None:
+                limiter = anyio.CapacityLimiter(MAX_THREADS)
+                self._threads.set(limiter)
+            return await anyio.to_thread.run_sync(partial(method, item, key), abandon_on_cancel=True, limiter=limiter)
         answer = method(item, key)
         return await answer if isawaitable(answer) else answer
+
+
+def _timeouts(uri: str) -> dict[str, float]:
+    """Return the client's own time-outs, so that a thread that waits for a silent server comes back."""
+    scheme = uri.removeprefix("async+").partition(":")[0]
+    if scheme not in ("redis", "rediss", "redis+unix", "valkey", "valkeys", "valkey+unix"):
+        return {}
+    return {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
 
 
 class _Requests(RateLimitItemPerSecond):

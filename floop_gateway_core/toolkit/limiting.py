@@ -9,6 +9,7 @@ On our stores a request that one limit refuses spends nothing of the others, and
 `limits` counts by its own clock; there the wait that is promised is as good as the strategy's.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -27,7 +28,7 @@ from floop_gateway_core.stores.memory import MemoryStore
 __all__ = ["LimitResult", "RequestLimiter"]
 
 DOWN_RETRY_AFTER_S = 5
-MAX_KEY = 500
+MAX_KEY_BYTES = 500
 
 WhenDown: TypeAlias = Literal["refuse", "admit"]
 
@@ -88,8 +89,7 @@ class RequestLimiter:
     async def hit(self, key: str) -> LimitResult:
         """Spend one request of a caller's limits, or of none where one of them refuses."""
         try:
-            # A caller's bytes that are no text (a header, as servers give it) are as good a key as any.
-            decisions = await self._acquire(key.encode("utf-8", "backslashreplace").decode()[:MAX_KEY])
+            decisions = await self._acquire(_storable(key))
         except StoreUnavailable:
             return LimitResult() if self._when_down == "admit" else LimitResult(_DOWN)
         return LimitResult(rate_refusal(most_restrictive(decisions)), tuple(zip(self._names, decisions, strict=True)))
@@ -108,12 +108,21 @@ _DOWN = Refusal(
 )
 
 
+def _storable(key: str) -> str:
+    """Return the key as storages can keep it: valid text, and a digest if it is long.
+
+    A caller's bytes that are not text (a header, as servers pass it) are as good a key as any.
+    """
+    raw = key.encode("utf-8", "backslashreplace")
+    return raw.decode() if len(raw) <= MAX_KEY_BYTES else f"sha256:{hashlib.sha256(raw).hexdigest()}"
+
+
 def _distinct(limits: str) -> list[RateLimitItem]:
     """Read the limits; of several for the same time only the lowest can ever matter."""
     items: dict[int, RateLimitItem] = {}
     for item in parse_many(limits):
         if item.amount < 1:
-            raise ValueError(f"{limits!r} has a limit of {item.amount}; it is 1 or more")
+            raise ValueError(f"a limit must be at least 1, got {item.amount} in {limits!r}")
         other = items.get(item.get_expiry())
         if other is None or item.amount < other.amount:
             items[item.get_expiry()] = item

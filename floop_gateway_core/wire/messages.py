@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-__all__ = ["BodyReader", "ClientDisconnected", "GatewayRequest", "Headers", "Mountable", "Reply"]
+__all__ = ["BodyReader", "ClientDisconnected", "GatewayRequest", "Headers", "MalformedBody", "Mountable", "Reply"]
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 
@@ -17,11 +17,15 @@ class ClientDisconnected(Exception):
     """Raised by a `BodyReader`: the client went away before its body was complete."""
 
 
+class MalformedBody(Exception):
+    """Raised by a `BodyReader`: the body's framing is broken, though the client is still there."""
+
+
 class BodyReader(Protocol):
     """The rest of a request's body, pulled by the gateway after key and rate are settled."""
 
     async def read(self) -> bytes:
-        """Give the next bytes, `b""` at the end and ever after; raise `ClientDisconnected`."""
+        """Give the next bytes, `b""` at the end and ever after; raise `ClientDisconnected` or `MalformedBody`."""
 
 
 @dataclass(frozen=True, slots=True)

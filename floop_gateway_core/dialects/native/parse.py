@@ -8,6 +8,7 @@ and an optional field that is null counts as absent. Whether the alias exists is
 import json
 import math
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from typing import NoReturn, cast
 
@@ -58,7 +59,7 @@ def _load(body: bytes) -> dict[str, object] | Refusal:
         raise ValueError(name)
 
     try:
-        value = json.loads(body.decode(), parse_constant=refuse_constant, parse_int=_integer)
+        value = json.loads(body.removeprefix(BOM_UTF8).decode(), parse_constant=refuse_constant, parse_int=_integer)
         if _SURROGATE_ESCAPE.search(body):
             json.dumps(value, ensure_ascii=False).encode()  # raises for half a pair, in keys and ignored fields too
     except UnicodeDecodeError:
