@@ -1,5 +1,6 @@
 """From settings to parts: the routing table that they describe, and the breakers of its deployments."""
 
+import re
 from collections.abc import Mapping
 
 from floop_gateway_core.config.settings import VOCABULARY_OF, ConfigError, DeploymentSettings, Settings
@@ -13,6 +14,8 @@ from floop_gateway_core.providers.echo import EchoProvider
 from floop_gateway_core.providers.gemini import GeminiCodec
 from floop_gateway_core.providers.http.driver import HttpProvider, HttpSenders
 from floop_gateway_core.providers.openai import OpenAICodec
+
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 __all__ = ["breakers", "routing_table"]
 
@@ -98,7 +101,7 @@ def _provider(name: str, one: DeploymentSettings, senders: HttpSenders, environ:
     if one.api_key_env is not None:
         api_key = environ.get(one.api_key_env, "").strip()
         if not api_key:
-            raise ConfigError(
-                f"deployments.{name}.api_key_env = {one.api_key_env!r}: the environment has no such variable"
-            )
+            # Somebody may have written the key itself in place of the name.
+            shown = f" = {one.api_key_env!r}" if _VARIABLE.fullmatch(one.api_key_env) else ""
+            raise ConfigError(f"deployments.{name}.api_key_env{shown}: must name an environment variable that is set")
     return HttpProvider(CODECS[one.provider](), senders, base_url=one.base_url, api_key=api_key)

@@ -9,6 +9,7 @@ import anyio
 from floop_gateway_core import ClientDisconnected, GatewayRequest, Mountable, Reply
 from floop_gateway_core.concurrency.background import BackgroundTask
 from floop_gateway_core.hosting.prefix import PREFIX, below, checked_prefix
+from floop_gateway_core.wire.messages import MalformedBody
 
 __all__ = ["ASGIApp", "FloopGateway", "FloopGatewayMiddleware"]
 
@@ -98,7 +99,9 @@ class _Body:
         while not self._ended.is_set():
             try:
                 message = await self._receive()
-            except Exception:
+            except Exception as error:
+                if "Disconnect" not in type(error).__name__:  # servers raise what they like for a broken body
+                    raise MalformedBody from error
                 message = {"type": "http.disconnect"}
             if message["type"] == "http.disconnect":
                 self.disconnected = True

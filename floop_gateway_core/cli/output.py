@@ -1,12 +1,13 @@
 """Printing for people (tables) and for programs (JSON, one document or one object a line)."""
 
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from floop_gateway_core.money import format_credits
 from floop_gateway_core.types import Microcredits
 
-__all__ = ["Exact", "credits", "print_fields", "print_json", "print_table"]
+__all__ = ["Exact", "credits", "print_fields", "print_json", "print_table", "printable"]
 
 
 class Exact(str):
@@ -32,12 +33,21 @@ def print_fields(document: Mapping[str, object]) -> None:
     """Print one thing, a field a line."""
     width = max(map(len, document))
     for name, value in document.items():
-        print(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else value}")
+        print(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else printable(str(value))}")
+
+
+def printable(text: str) -> str:
+    """Return the text with control characters replaced: a terminal would obey those that a client has sent.
+
+    >>> printable("a\\x1b[2Jb")
+    'a\ufffd[2Jb'
+    """
+    return "".join("\ufffd" if unicodedata.category(one) in ("Cc", "Cf", "Cs", "Zl", "Zp") else one for one in text)
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
     """Print many things, one a line; numbers stand to the right."""
-    cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["-" if cell is None else printable(str(cell)) for cell in row] for row in rows]
     if not cells:
         print(empty)
         return

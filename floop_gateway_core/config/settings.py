@@ -5,6 +5,7 @@ environment variable that holds its key. This module only describes; `gateway` b
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -302,7 +303,12 @@ def _explain(source: str, value: Any, error: Any) -> str:
             what = "is missing"
         case _:
             what = error["msg"].removeprefix("Value error, ")
-    shown = "" if found is _ABSENT or isinstance(found, Mapping | list) else f" = {_literal(found)}"
+    hidden = (
+        found is _ABSENT
+        or isinstance(found, Mapping | list)
+        or _may_be_secret(str(location[-1] if location else ""), found)
+    )
+    shown = "" if hidden else f" = {_literal(found)}"
     return f"{source}: {where}{shown}: {what}" if where else f"{source}: {what}"
 
 
@@ -315,6 +321,19 @@ def _keys_beside(location: Sequence[int | str]) -> list[str]:
         "hooks": HookSettings,
     }
     return list(sections.get(str(location[0]) if len(location) > 1 else "", Settings).model_fields)
+
+
+_SECRET_NAME = re.compile(r"key|secret|token$|password|credential|authorization", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"^(sk-|sk_|flp_sk_|AIza|xox|gh[pousr]_|Bearer )|[A-Za-z0-9_\-]{24,}")
+
+
+def _may_be_secret(key: str, value: object) -> bool:
+    """Return whether a value may be a secret that somebody wrote into the file; messages do not quote those.
+
+    >>> _may_be_secret("api_key", "x"), _may_be_secret("model", "sk-abc"), _may_be_secret("model", "gpt-5-mini")
+    (True, True, False)
+    """
+    return isinstance(value, str) and bool(_SECRET_NAME.search(key) or _SECRET_VALUE.search(value))
 
 
 _ABSENT = object()

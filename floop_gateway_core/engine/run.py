@@ -113,7 +113,7 @@ class Run:
         """Decide everything that is decided before an upstream is asked. A refusal must still be passed to `refuse`."""
         self._call = call
         routing = self.routing
-        self.record = replace(self.record, alias=call.alias[:MAX_LOGGED_ALIAS], streamed=call.stream)
+        self.record = replace(self.record, alias=_logged(call.alias), streamed=call.stream)
         if refusal := routing.routes.alias_refusal(call.alias):
             return refusal
         resolved, reasons = call.alias, None
@@ -373,3 +373,8 @@ class Run:
         self._finish("refused", NO_USAGE, refusal=STORE_UNAVAILABLE)
         self.bill = NO_BILL
         return replace(settlement, record=self.record, charge=None, tokens=0)
+
+
+def _logged(alias: str) -> str:
+    """Return the alias as the log has it: short, and without control characters."""
+    return "".join(one if one.isprintable() else "\ufffd" for one in alias[:MAX_LOGGED_ALIAS])

@@ -267,6 +267,7 @@ async def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monk
 async def test_a_file_of_a_later_release_is_left_alone(path: Path) -> None:
     file = sqlite3.connect(path)
     file.execute("PRAGMA user_version = 99")
+    file.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
     file.close()
     with pytest.raises(StoreUnavailable, match="schema 99"):
         await SQLiteStore(path).setup()
@@ -396,3 +397,83 @@ async def test_the_window_keeps_no_row_that_no_longer_counts(path: Path, store: 
         "SELECT count(*) FROM instants", "SELECT count FROM windows"))  # fmt: skip
     file.close()
     assert rows == count <= 10
+
+
+# -- the file as such ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_file_is_readable_by_its_owner_only(path: Path) -> None:
+    store = SQLiteStore(path)
+    await store.setup()
+    assert 0o600 == path.stat().st_mode & 0o777
+    await store.aclose()
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "CREATE TABLE notes (text TEXT)",
+        "CREATE TABLE projects (name TEXT); PRAGMA user_version = 2",
+        "PRAGMA application_id = 1",
+    ],
+)
+async def test_a_file_of_another_application_is_refused_and_left_as_it_was(path: Path, statements: str) -> None:
+    file = sqlite3.connect(path)
+    file.executescript(statements)
+    file.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreUnavailable, match="another application"):
+        await SQLiteStore(path).setup()
+    assert before == path.read_bytes()
+
+
+async def test_a_file_from_before_the_mark_is_taken_over(path: Path) -> None:
+    file = sqlite3.connect(path)
+    file.executescript(schema.STEPS[0])
+    file.execute("PRAGMA user_version = 1")
+    file.close()
+    store = SQLiteStore(path)
+    assert [] == await store.projects()
+    await store.aclose()
+    file = sqlite3.connect(path)
+    assert [(schema.APPLICATION_ID,)] == file.execute("PRAGMA application_id").fetchall()
+    file.close()
+
+
+async def test_a_file_that_was_replaced_or_deleted_is_opened_again(path: Path) -> None:
+    store, other = SQLiteStore(path), SQLiteStore(path.with_name("other.db"))
+    await store.grant_credits("olga", Microcredits(1), NOW)
+    await other.grant_credits("olga", Microcredits(2), NOW)
+    await other.aclose()
+    for name in (path.name + "-wal", path.name + "-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+    path.with_name("other.db").replace(path)
+    assert Account(Microcredits(2)) == await store.account("olga")
+    path.unlink()
+    assert await store.account("olga") is None
+    await store.aclose()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+async def test_a_fork_with_an_open_store_leaves_both_processes_a_working_one(path: Path) -> None:
+    program = f"""
+import anyio, os
+from floop_gateway_core.stores.sqlite import SQLiteStore
+from floop_gateway_core.types import Microcredits
+store = SQLiteStore({str(path)!r})
+async def grant(): await store.grant_credits("olga", Microcredits(1), 0.0)
+anyio.run(grant)
+children = []
+for _ in range(4):
+    if (child := os.fork()) == 0:
+        anyio.run(grant)
+        os._exit(0)
+    children.append(child)
+anyio.run(grant)
+assert [0] * 4 == [os.waitpid(child, 0)[1] for child in children]
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (0, "") == (done.returncode, done.stderr)
+    store = SQLiteStore(path)
+    assert Account(Microcredits(6)) == await store.account("olga")
+    await store.aclose()

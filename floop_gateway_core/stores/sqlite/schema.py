@@ -6,7 +6,10 @@ INTEGER microseconds, other times REAL epoch seconds.
 
 import sqlite3
 
-__all__ = ["STEPS", "migrate"]
+__all__ = ["APPLICATION_ID", "STEPS", "check_ours", "migrate"]
+
+APPLICATION_ID = int.from_bytes(b"flop", "big")
+"""Marks the file as ours, in SQLite's own header."""
 
 STEPS = (
     """
@@ -65,9 +68,42 @@ STEPS = (
 )
 
 
+def check_ours(connection: sqlite3.Connection) -> None:
+    """Raise `sqlite3.DatabaseError` for a file of another application; an empty file is free to take.
+
+    Files from before the mark are recognized by their tables, which must be exactly those of their version.
+    """
+    (found,) = connection.execute("PRAGMA application_id").fetchone()
+    if found == APPLICATION_ID:
+        return
+    tables = _tables(connection)
+    version = _version(connection)
+    if found == 0 and ((not tables and version == 0) or (0 < version <= len(STEPS) and tables == _tables_of(version))):
+        return
+    if found == 0 and version > len(STEPS) and tables >= _tables_of(len(STEPS)):
+        return  # one of ours from a later release, which `migrate` refuses in better words
+    raise sqlite3.DatabaseError("the file belongs to another application; it was not changed")
+
+
+def _tables(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'")
+    return {(name, " ".join(sql.split())) for name, sql in rows}
+
+
+def _tables_of(version: int) -> set[tuple[str, str]]:
+    connection = sqlite3.connect(":memory:")
+    try:
+        for step in STEPS[:version]:
+            connection.executescript(step)
+        return _tables(connection)
+    finally:
+        connection.close()
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring a file up to date; processes that start together take turns. Raises for a file from a later release."""
-    if _version(connection) == len(STEPS):
+    (marked,) = connection.execute("PRAGMA application_id").fetchone()
+    if _version(connection) == len(STEPS) and marked == APPLICATION_ID:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -80,6 +116,7 @@ def migrate(connection: sqlite3.Connection) -> None:
             for statement in filter(str.strip, step.split(";")):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     except BaseException:
         connection.rollback()
         raise

@@ -6,9 +6,11 @@ the last moments, never the file's consistency. All calls run in one worker thre
 blocked, and a cancelled caller's transaction still runs to its end.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -31,7 +33,7 @@ from floop_gateway_core.stores.sqlite import ledger as ledger_rows
 from floop_gateway_core.stores.sqlite import named_holds as named_hold_rows
 from floop_gateway_core.stores.sqlite import projects as project_rows
 from floop_gateway_core.stores.sqlite import windows as window_rows
-from floop_gateway_core.stores.sqlite.schema import migrate
+from floop_gateway_core.stores.sqlite.schema import check_ours, migrate
 from floop_gateway_core.stores.sqlite.worker import Job, Worker
 from floop_gateway_core.types import Microcredits, Project, ProjectSettings, UsageRecord
 
@@ -39,6 +41,8 @@ __all__ = ["SQLiteStore"]
 
 T = TypeVar("T")
 RETRY_S = 0.01
+MAX_JOURNAL_BYTES = 16 * 1024 * 1024
+"""What the write-ahead log is cut to after a checkpoint; a long reader lets it grow for a while."""
 Connection = sqlite3.Connection
 
 
@@ -48,7 +52,7 @@ class SQLiteStore:
     def __init__(self, path: str | Path, *, busy_s: float = 5.0) -> None:
         self.path = Path(path)
         self._busy_s = busy_s
-        self._worker = Worker(self._connect)
+        self._worker = Worker(self._connect, self._file_identity)
         self._swept: dict[float, float] = {}
 
     # -- how a call runs -------------------------------------------------------------------------------------------
@@ -59,11 +63,22 @@ class SQLiteStore:
     async def _write(self, work: Callable[[Connection], T]) -> T:
         return cast(T, await self._worker.run(Job(None, lambda connection, _: work(connection))))
 
+    def _file_identity(self) -> object:
+        """Return what tells this file apart from another one at the same path; None if there is none."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
     def _connect(self) -> Connection:
+        _create_private(self.path)
         connection = sqlite3.connect(self.path, timeout=self._busy_s, isolation_level=None, cached_statements=256)
         try:
+            check_ours(connection)
             _turn_to_wal(connection, self._busy_s)
             connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA journal_size_limit={MAX_JOURNAL_BYTES}")
             migrate(connection)
         except BaseException:
             connection.close()
@@ -181,6 +196,12 @@ class SQLiteStore:
             if len(page) < ledger_rows.PAGE_RECORDS:
                 return
             after = (page[-1].started_at, page[-1].request_id)
+
+
+def _create_private(path: Path) -> None:
+    """Create a missing file readable by its owner only: it holds balances, usage and digests of keys."""
+    with suppress(OSError):  # it exists, or SQLite will say why it cannot be created
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _turn_to_wal(connection: Connection, busy_s: float) -> None:

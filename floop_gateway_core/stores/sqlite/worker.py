@@ -1,10 +1,13 @@
 """The one thread of a process that touches the SQLite file: it takes what has piled up and commits it together.
 
-Under load a commit is the dear part, so jobs that wait at the same moment share a transaction, each in a savepoint of its
-own: one that fails is taken back alone. Nobody is answered before the commit. Alone, a job waits for no other.
+Commits dominate under load, so waiting jobs share one transaction, each in its own savepoint; a failed job rolls back
+alone. Results are returned after the commit. A single job waits for no other, and a cancelled caller does not stop its job.
 
-A caller that is cancelled does not stop its job; a connection does not survive a fork, so each process has a thread and a
-connection of its own, made at its first job.
+SQLite keeps its table of locks per process, so a connection must not be open across a fork: a child that closes its copy
+would release the parent's locks. Before a fork every worker finishes what it has begun, closes its connection and ends its
+thread; afterwards parent and child each start anew with their next job.
+
+The connection is opened again after an error of the file itself, and when the file at the path is another one or gone.
 """
 
 import os
@@ -15,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled, current_token
@@ -45,21 +49,23 @@ class Job(Generic[T]):
 
 
 class Worker:
-    """`connect` opens the file; it is called in the thread."""
+    """`connect` opens the file, `identity` says which file is at the path now; both are called in the thread."""
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
+    def __init__(self, connect: Callable[[], Connection], identity: Callable[[], object] = lambda: None) -> None:
         self._connect = connect
+        self._identity = identity
         self._lock = threading.Lock()
-        self._pid = 0
         self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        _workers.add(self)
 
     async def run(self, job: Job[T]) -> T | None:
         """Do a job; once it is queued, cancellation waits for its answer, which would otherwise be lost."""
         await checkpoint_if_cancelled()
-        if self._thread is None or self._pid != os.getpid():
-            self._start()
-        self._jobs.put(job)
+        with self._lock:  # or a stop could end the thread between the look at it and the job
+            if self._thread is None:
+                self._start()
+            self._jobs.put(job)
         with anyio.CancelScope(shield=True):
             await job.done.wait()
         if job.error is not None:
@@ -67,25 +73,44 @@ class Worker:
         return job.answer
 
     def _start(self) -> None:
-        with self._lock:
-            if self._thread is None or self._pid != os.getpid():
-                # After a fork the parent's queue may hold its jobs, and its thread is not here.
-                self._jobs, self._pid = queue.SimpleQueue(), os.getpid()
-                self._thread = threading.Thread(
-                    target=self._serve, args=(self._jobs,), name="floop-gateway-sqlite", daemon=True
-                )
-                self._thread.start()
+        self._jobs = queue.SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._serve, args=(self._jobs,), name="floop-gateway-sqlite", daemon=True
+        )
+        self._thread.start()
 
     def stop(self) -> None:
         """Finish what is queued, close the connection, and end the thread; the next job starts another."""
         with self._lock:
-            thread, self._thread = self._thread, None
-            if thread is not None and self._pid == os.getpid():
-                self._jobs.put(None)
-                thread.join()
+            thread = self._retire()
+        if thread is not None:
+            thread.join()
+
+    def _retire(self) -> threading.Thread | None:
+        """Let the thread end after what is queued. Needs the lock."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._jobs.put(None)
+        return thread
+
+    def before_fork(self) -> None:
+        """End the thread, and keep the lock until the fork is over."""
+        self._lock.acquire()
+        if (thread := self._retire()) is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def after_fork_in_parent(self) -> None:
+        """Let jobs in again."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Start anew: the lock is held by a thread that exists in the parent only."""
+        self._lock = threading.Lock()
+        self._thread = None
 
     def _serve(self, jobs: "queue.SimpleQueue[Job[Any] | None]") -> None:
         connection: Connection | None = None
+        opened: object = None
         stopping = False
         while not stopping:
             batch = [jobs.get()]
@@ -94,14 +119,63 @@ class Worker:
             stopping = None in batch
             wanted = [job for job in batch if job is not None]
             try:
-                connection = connection or self._connect()
-                _do(connection, wanted)
+                if connection is not None and self._identity() != opened:
+                    _closed(connection)
+                    connection = None
+                if connection is None and wanted:
+                    connection = self._connect()
+                    opened = self._identity()
+                if connection is not None:
+                    _do(connection, wanted)
             except BaseException as error:
                 for job in wanted:
                     job.error = job.error or _translated(error)
+            if connection is not None and any(_damaged(job.error) for job in wanted):
+                _closed(connection)
+                connection = None
             _wake(wanted)
         if connection is not None:
             connection.close()
+
+
+_workers: "WeakSet[Worker]" = WeakSet()
+_forking: list[Worker] = []
+
+
+def _before_fork() -> None:
+    _forking[:] = list(_workers)
+    for worker in _forking:
+        worker.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for worker in _forking:
+        worker.after_fork_in_parent()
+    _forking.clear()
+
+
+def _after_fork_in_child() -> None:
+    for worker in _forking:
+        worker.after_fork_in_child()
+    _forking.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+
+def _closed(connection: Connection) -> None:
+    """Close a connection, whatever state its file is in."""
+    with suppress(sqlite3.Error):  # what is left of a damaged file need not close well
+        connection.close()
+
+
+def _damaged(error: BaseException | None) -> bool:
+    """Return whether an error is of the file or the connection, and not of a busy moment or of one statement."""
+    cause = error.__cause__ if isinstance(error, StoreUnavailable) else error
+    if not isinstance(cause, sqlite3.DatabaseError):
+        return False
+    return (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _do(connection: Connection, batch: list[Job[Any]]) -> None:
@@ -149,7 +223,11 @@ def _attempt(connection: Connection, job: Job[Any], *, alone: bool) -> None:
 
 def _translated(error: BaseException) -> BaseException:
     """Turn SQLite's own failures into ours. Its messages name at most a table, never a value."""
-    return StoreUnavailable(f"SQLite: {error}") if isinstance(error, sqlite3.Error) else error
+    if not isinstance(error, sqlite3.Error):
+        return error
+    unavailable = StoreUnavailable(f"SQLite: {error}")
+    unavailable.__cause__ = error
+    return unavailable
 
 
 def _wake(batch: list[Job[Any]]) -> None:
