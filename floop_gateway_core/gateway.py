@@ -170,6 +170,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Open the stores now, so that a mistake shows at start-up, and load what the first request would wait for."""
+        self.runtime.stopping = False
         log.info("configuration: %s; store: %s", self._source, type(self.store).__name__)
         if self._source == "built-in defaults":
             log.warning(
@@ -179,6 +180,15 @@ class Gateway:
         await preload_tables(self.runtime.routing)
         if self._client is None and any(one.provider != "echo" for one in self.settings.deployments.values()):
             await anyio.to_thread.run_sync(import_module, "floop_gateway_core.providers.http.senders")
+
+    def stop(self) -> None:
+        """Refuse new requests and end open answers, because the server stops. Call it in their event loop.
+
+        Streams end in an error frame and are billed for what has left; a plain answer becomes a free 503.
+        """
+        self.runtime.stopping = True
+        for run in tuple(self.runtime.runs):
+            run.stop()
 
     async def aclose(self) -> None:
         """Close this event loop's upstream connections, and the stores."""

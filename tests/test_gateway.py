@@ -243,3 +243,34 @@ def test_no_signature_holds_the_environment() -> None:
 
     for function in (Gateway.__init__, Gateway.from_env, Gateway.from_config, Settings.find):
         assert not [one for one in inspect.signature(function).parameters.values() if hasattr(one.default, "keys")]
+
+
+async def test_a_stop_ends_a_stream_in_an_error_and_bills_what_has_left() -> None:
+    settings = Settings.read(
+        {
+            "store": "memory://",
+            "deployments": {"slow": {"provider": "echo", "microcredits_per_token": 1250, "words_per_second": 50}},
+            "routes": {alias: ["slow"] for alias in ("fast", "smart", "reason")},
+        },
+        source="a test",
+    )
+    async with Gateway(settings) as gateway:
+        new = await gateway.admin.create_project("shop", credits="100")
+        async with gateway.stream(new.key, [Message.of("user", "word " * 2_000)], model="fast") as answer:
+            assert "word " == await anext(aiter(answer))
+            gateway.stop()
+            with pytest.raises(GatewayError, match="stopping"):
+                while await answer.next_event() is not None:
+                    pass
+        with pytest.raises(GatewayError, match="stopping") as caught:
+            await gateway.chat(new.key, HI)
+        assert (ErrorCode.SERVICE_UNAVAILABLE, 5) == (caught.value.code, caught.value.retry_after_s)
+        (record,) = await records(gateway)
+        assert ("internal_error", 200, "SERVICE_UNAVAILABLE", "error") == (
+            record.ending,
+            record.status,
+            record.code,
+            record.finish_reason,
+        )
+        assert 0 < record.microcredits < 1250 * 2_000
+        assert 0 == (await gateway.admin.status("shop")).account.held

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         gateway = _gateway(args, stack)
         key = anyio.run(_key, gateway)
         print(_welcome(gateway.settings, key, args.port), flush=True)
-        return run_server(host_app(gateway, MOUNT), listener)
+        return run_server(host_app(gateway, MOUNT), listener, gateway)
 
 
 def _gateway(args: argparse.Namespace, stack: ExitStack) -> Gateway:

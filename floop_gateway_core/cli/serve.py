@@ -4,7 +4,7 @@ import argparse
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     gateway = Gateway.from_config(args.config)
     anyio.run(_try_store, gateway)
     with bound(args.host, args.port) as listener:
-        return run_server(host_app(gateway, args.mount), listener)
+        return run_server(host_app(gateway, args.mount), listener, gateway)
 
 
 async def _try_store(gateway: Gateway) -> None:
@@ -59,12 +59,28 @@ def host_app(gateway: Gateway, mount: str) -> "Starlette":
     return Starlette(middleware=[Middleware(FloopGatewayMiddleware, gateway=gateway, prefix=mount)], lifespan=lifespan)
 
 
-def run_server(app: "Starlette", listener: socket.socket) -> int:
-    """Serve until a signal says to stop; give the exit code."""
+def run_server(app: "Starlette", listener: socket.socket, gateway: Gateway) -> int:
+    """Serve until a signal says to stop, and return the exit code.
+
+    After the signal open answers may go on until shortly before the end of `[serve] grace_s`; then they are ended.
+    """
     try:
-        import uvicorn
+        from floop_gateway_core.cli.server import server_of
     except ImportError as error:
-        raise AdminError("uvicorn is not installed; pip install 'floop-gateway[serve]'") from error
-    server = uvicorn.Server(uvicorn.Config(app, access_log=False))
+        raise AdminError(f"{error.name} is not installed; pip install 'floop-gateway[serve]'") from error
+    _raise_limit_of_files()
+    server = server_of(app, gateway)
     server.run(sockets=[listener])
     return 0 if server.started else 1
+
+
+def _raise_limit_of_files() -> None:
+    """Allow as many open files as the system does: every stream takes two."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

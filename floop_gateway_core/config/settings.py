@@ -206,6 +206,12 @@ class HookSettings(_Model):
         return hook
 
 
+class ServeSettings(_Model):
+    """For the command `serve`. `grace_s` is what open answers get to end after a signal, and less than a container's."""
+
+    grace_s: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 8.0
+
+
 def _built_in_deployments() -> dict[str, DeploymentSettings]:
     return {"echo": DeploymentSettings(provider="echo", microcredits_per_token=ECHO_MICROCREDITS_PER_TOKEN)}
 
@@ -226,6 +232,7 @@ class Settings(_Model):
     upstream: UpstreamSettings = UpstreamSettings()
     auto: AutoSettings = AutoSettings()
     hooks: HookSettings = HookSettings()
+    serve: ServeSettings = ServeSettings()
 
     @model_validator(mode="before")
     @classmethod
@@ -319,6 +326,7 @@ def _keys_beside(location: Sequence[int | str]) -> list[str]:
         "upstream": UpstreamSettings,
         "auto": AutoSettings,
         "hooks": HookSettings,
+        "serve": ServeSettings,
     }
     return list(sections.get(str(location[0]) if len(location) > 1 else "", Settings).model_fields)
 

@@ -7,6 +7,7 @@ No cancel scope stays open between two calls, so whoever reads may be cancelled,
 from contextlib import AbstractAsyncContextManager
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from floop_gateway_core.engine.meter import Meter
 from floop_gateway_core.engine.schedule import PlannedAttempt
@@ -26,16 +27,20 @@ class Attempt:
     clock of `anyio.current_time`.
     """
 
-    def __init__(self, stop: PlannedAttempt, meter: Meter, call: UpstreamCall, *, number: int, deadline: float) -> None:
-        self.stop = stop
+    def __init__(
+        self, planned: PlannedAttempt, meter: Meter, call: UpstreamCall, *, number: int, deadline: float
+    ) -> None:
+        self.planned = planned
         self.meter = meter
-        self.deployment = stop.deployment
+        self.deployment = planned.deployment
         self.number = number
         self.created = anyio.current_time()
         self.ended = False
         self._call = call
         self._deadline = deadline
         self._stream: Stream | None = None
+        self._waiting: anyio.CancelScope | None = None
+        self._stopped = False
         self._context: AbstractAsyncContextManager[Stream] | None = None
         self._waits_from = self._limit_s = 0.0
 
@@ -43,7 +48,8 @@ class Attempt:
         """Send the request and give the first that came."""
         self._wait(self.deployment.first_event_s)
         context = self.deployment.provider.open(self._call, self.meter.send)
-        with anyio.move_on_at(self._limit()):
+        self._check_time()
+        with anyio.move_on_at(self._limit()) as self._waiting:
             self._stream = await context.__aenter__()
             self._context = context
         if self._stream is None:
@@ -61,12 +67,25 @@ class Attempt:
     async def _event(self, stream: Stream) -> Delta:
         while True:
             delta = None
-            with anyio.move_on_at(self._limit()):
+            self._check_time()
+            with anyio.move_on_at(self._limit()) as self._waiting:
                 delta = await stream.next()
             if delta is None:
                 raise self._timed_out()
             if delta.events or delta.finish:
                 return delta
+            await checkpoint()  # an upstream that floods us with comments never makes us wait
+
+    def stop(self) -> None:
+        """End the attempt: what is being waited for is given up, and so is everything after it."""
+        self._stopped = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def _check_time(self) -> None:
+        """Raise if the time is over: a wait that never suspends is not ended by its scope."""
+        if self._stopped or anyio.current_time() >= self._limit():
+            raise self._timed_out()
 
     def _wait(self, limit_s: float) -> None:
         self._waits_from, self._limit_s = anyio.current_time(), limit_s
@@ -75,6 +94,8 @@ class Attempt:
         return min(self._waits_from + self._limit_s, self._deadline)
 
     def _timed_out(self) -> UpstreamFault:
+        if self._stopped:
+            return UpstreamFault(FaultKind.OUT_OF_TIME, "the gateway is stopping")
         if anyio.current_time() - self._waits_from < self._limit_s * TIMEOUT_TOLERANCE:
             return UpstreamFault(FaultKind.OUT_OF_TIME, "the request's time is over")
         return UpstreamFault(FaultKind.TRANSIENT, "no event came in time")

@@ -115,11 +115,16 @@ class AttemptRunner:
     def succeeded(self) -> None:
         """Count the current attempt's success."""
         self._ended(self.current, "succeeded")
-        self._schedule.succeeded(self.current.stop, self._now())
+        self._schedule.succeeded(self.current.planned, self._now())
 
     def failed(self, fault: UpstreamFault) -> None:
         """Count the current attempt's failure, and find the next attempt; none is in progress any more."""
         self._count(self.current, fault)
+
+    def stop(self) -> None:
+        """End the current attempt, because the server stops."""
+        if self._current is not None:
+            self._current.stop()
 
     def forget(self) -> None:
         """Drop the current attempt: its output never reached the client, so there is nothing to bill."""
@@ -170,7 +175,7 @@ class AttemptRunner:
     def _count(self, attempt: Attempt, fault: UpstreamFault) -> None:
         self._ended(attempt, "failed", fault)
         time_left_s = self._deadline - anyio.current_time()
-        self._schedule.failed(attempt.stop, fault, self._now(), time_left_s)
+        self._schedule.failed(attempt.planned, fault, self._now(), time_left_s)
 
     def _state_changed(self, deployment: str, state: BreakerState) -> None:
         self._notifier.notify(BreakerStateChanged(deployment, state, self._request_id))
@@ -187,7 +192,7 @@ class AttemptRunner:
 
     def _lost(self, attempt: Attempt) -> None:
         self._ended(attempt, "cancelled")
-        self._schedule.dropped(attempt.stop, self._now())
+        self._schedule.dropped(attempt.planned, self._now())
         usage = attempt.meter.usage() if attempt.meter.sent else Usage(0, 0)
         cost = attempt.deployment.prices.charge(usage)
         self._notifier.notify(HedgeLost(self._request_id, attempt.deployment.id, usage, cost))

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from floop_gateway_core.clock import Clock, system_clock
 from floop_gateway_core.observability.events import Listener
@@ -132,6 +133,13 @@ class RoutingTable:
         )
 
 
+class Stoppable(Protocol):
+    """An answer that can be ended by the server."""
+
+    def stop(self) -> None:
+        """End it soon, in its own task."""
+
+
 @dataclass(slots=True, eq=False)
 class Runtime:
     """What lives as long as the gateway: stores, breakers, settlements that are still pending, listeners, the clocks.
@@ -146,3 +154,7 @@ class Runtime:
     monotonic: Clock = time.monotonic
     listeners: Sequence[Listener] = ()
     pending_settlements: deque[Settlement] = field(default_factory=deque)
+    runs: "set[Stoppable]" = field(default_factory=set)
+    """The answers that are under way."""
+    stopping: bool = False
+    """Whether new requests are refused, because the server stops."""

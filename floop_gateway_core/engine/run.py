@@ -16,6 +16,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from floop_gateway_core.engine.assess import choose_alias, estimate_input, run_cpu_bound
 from floop_gateway_core.engine.attempt import Attempt
@@ -50,7 +51,7 @@ from floop_gateway_core.types import (
 )
 from floop_gateway_core.wire.surrogates import SurrogateJoiner
 
-__all__ = ["STORE_UNAVAILABLE", "Run"]
+__all__ = ["INTERNAL_ERROR", "NO_BILL", "STOPPING", "STORE_UNAVAILABLE", "Run"]
 
 MAX_LOGGED_ALIAS = 100
 UNAVAILABLE_RETRY_AFTER_S = 60
@@ -60,6 +61,13 @@ STORE_UNAVAILABLE = Refusal(
     f"The gateway's store does not answer. Retry after {STORE_RETRY_AFTER_S} s.",
     retry_after_s=STORE_RETRY_AFTER_S,
 )
+STOPPING = Refusal(
+    ErrorCode.SERVICE_UNAVAILABLE,
+    f"The server is stopping. Retry after {STORE_RETRY_AFTER_S} s.",
+    retry_after_s=STORE_RETRY_AFTER_S,
+)
+MAX_CHUNKS_WITHOUT_PAUSE = 16
+"""After so many chunks that nobody waited for, others get their turn, and a disconnect is noticed."""
 INTERNAL_ERROR = Refusal(
     ErrorCode.INTERNAL_ERROR, "Internal error. Retry later; if it persists, report the X-Request-Id."
 )
@@ -187,10 +195,13 @@ class Run:
             deadline=self._deadline,
         )
         fault: UpstreamFault | None = None
+        self._runtime.runs.add(self)
         try:
             while (planned := attempts.next_attempt) is not None:
                 if planned.delay_s:
                     await anyio.sleep(planned.delay_s)
+                if self._runtime.stopping:
+                    break
                 try:
                     async with aclosing(self._answer(planned, attempts, self._call.stream)) as answer:
                         async for event in answer:
@@ -208,15 +219,21 @@ class Run:
             await self._fail_internally()
             raise
         finally:
+            self._runtime.runs.discard(self)
             attempts.close()
             await self.close()
+
+    def stop(self) -> None:
+        """End the answer, because the server stops: what has left is billed, the rest is free."""
+        if self._attempts is not None:
+            self._attempts.stop()
 
     async def _answer(
         self, planned: PlannedAttempt, attempts: AttemptRunner, stream: bool
     ) -> AsyncGenerator[AnswerEvent, None]:
         """Yield one attempt's events; raise `UpstreamFault`. A plain answer's texts are held back until its end."""
         joiner, held = SurrogateJoiner(), []
-        started = False
+        started, chunks = False, 0
         try:
             delta = await attempts.start(planned)
             attempt = attempts.current
@@ -238,6 +255,9 @@ class Run:
                     yield Texts(texts)
                 else:
                     held += texts
+                    chunks += 1
+                    if chunks % MAX_CHUNKS_WITHOUT_PAUSE == 0:
+                        await checkpoint()
                 delta = await attempt.next()
             # The terminal event has been read: the capture comes before even the text that came with it.
             attempts.succeeded()
@@ -267,12 +287,16 @@ class Run:
 
     async def _fail_mid_stream(self, attempt: Attempt) -> Failed:
         """Bill what was produced: the upstream failed after the first text had left."""
+        if self._runtime.stopping:
+            return Failed(STOPPING, await self._close("internal_error", attempt=attempt, refusal=STOPPING))
         refusal = Refusal(ErrorCode.PROVIDER_ERROR, "The provider failed in the middle of the answer.")
         return Failed(refusal, await self._close("upstream_error", attempt=attempt, refusal=refusal))
 
     async def _fail_before_output(self, fault: UpstreamFault | None, attempts: AttemptRunner) -> Failed:
         """End with an error of its own status: nothing has left, and nothing is charged."""
         ending: Ending = "refused"
+        if self._runtime.stopping:
+            return Failed(STOPPING, await self.refuse(STOPPING, "internal_error"))
         if fault is None:
             retry_after_s = max(UNAVAILABLE_RETRY_AFTER_S, math.ceil(attempts.cool_down_left_s))
             message = f"Every deployment of this route is cooling down after failures. Retry after {retry_after_s} s."

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 
 from floop_gateway_core.clock import new_request_id
 from floop_gateway_core.engine.gate import UNAUTHORIZED, Gate
-from floop_gateway_core.engine.run import INTERNAL_ERROR, STORE_UNAVAILABLE, Run
+from floop_gateway_core.engine.run import INTERNAL_ERROR, STOPPING, STORE_UNAVAILABLE, Run
 from floop_gateway_core.errors import ErrorCode, Refusal, StoreUnavailable
 from floop_gateway_core.policy.admission import rate_refusal
 from floop_gateway_core.policy.rate_window import RateDecision
@@ -37,6 +37,8 @@ class CallSession:
 
     async def open(self, key: str | None, endpoint: Endpoint) -> Refusal | None:
         """Authenticate the caller and spend one of its rate."""
+        if self._gate.runtime.stopping:
+            return STOPPING
         admitted = await self._gate.admit_caller(key, endpoint, self.request_id, self.now)
         if admitted is None:
             return UNAUTHORIZED

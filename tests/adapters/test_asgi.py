@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -18,7 +19,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from floop_gateway_asgi import FloopGateway, FloopGatewayMiddleware
-from floop_gateway_core import Gateway
+from floop_gateway_core import Gateway, Settings
 from tests.serving import MOUNT, gateway_of, held, post, raw, records, served, until
 
 SLOW_ECHO = {
@@ -247,3 +248,66 @@ def test_a_store_that_raises_is_a_500_with_its_request_id() -> None:
     assert "secret" not in answer.text
     (record,) = records(gateway)
     assert ("internal_error", 500) == (record.ending, record.status)
+
+
+# -- hosts whose middlewares change what we are given ----------------------------------------------------------------------
+
+
+def _scope(key: str, path: str = "/generate") -> dict[str, Any]:
+    headers = [(b"authorization", f"Bearer {key}".encode()), (b"content-length", b"20")]
+    return {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b"", "root_path": ""}
+
+
+async def _called(gateway: Gateway, key: str, receive: Any) -> list[dict[str, Any]]:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    with anyio.fail_after(10):
+        await FloopGateway(gateway)(_scope(key), receive, send)
+    return sent
+
+
+@pytest.mark.anyio
+async def test_a_receive_that_repeats_the_body_for_ever_freezes_nothing() -> None:
+    gateway, key = await _a_gateway()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b'{"prompt": "one two"}', "more_body": False}
+
+    sent = await _called(gateway, key, receive)
+    assert 200 == sent[0]["status"]
+
+
+@pytest.mark.anyio
+async def test_a_receive_that_raises_behind_the_body_changes_nothing() -> None:
+    gateway, key = await _a_gateway()
+    left: list[dict[str, Any]] = [{"type": "http.request", "body": b'{"prompt": "one two"}', "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        return left.pop()
+
+    sent = await _called(gateway, key, receive)
+    assert 200 == sent[0]["status"]
+
+
+@pytest.mark.anyio
+async def test_a_client_that_left_before_the_head_gets_an_empty_499() -> None:
+    gateway, key = await _a_gateway()
+    left: list[dict[str, Any]] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b"{", "more_body": True},
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return left.pop()
+
+    sent = await _called(gateway, key, receive)
+    assert (499, b"") == (sent[0]["status"], sent[-1]["body"])
+
+
+async def _a_gateway() -> tuple[Gateway, str]:
+    gateway = Gateway(Settings(store="memory://"))
+    new = await gateway.admin.create_project("p", credits="1000")
+    return gateway, new.key
