@@ -88,6 +88,10 @@ def _deployment(name: str, one: DeploymentSettings, settings: Settings, provider
         send_temperature=one.send_temperature,
         max_tokens_field=field,
         extra_body=one.extra_body,
+        stream_usage=one.stream_usage,
+        api_key_header=one.api_key_header,
+        system_role=one.system_role,
+        merge_turns=one.merge_turns,
         # Thinking may send nothing for as long as it likes; the request's own limit still holds.
         first_event_s=one.first_event_s or (upstream.total_s if thinks else upstream.first_event_s),
         between_events_s=one.between_events_s or (upstream.total_s if thinks else upstream.between_events_s),

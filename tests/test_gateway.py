@@ -272,5 +272,5 @@ async def test_a_stop_ends_a_stream_in_an_error_and_bills_what_has_left() -> Non
             record.code,
             record.finish_reason,
         )
-        assert 0 < record.microcredits < 1250 * 2_000
+        assert 1250 * 2_000 < record.microcredits < 1250 * 2_200  # the input, and the few words that have left
         assert 0 == (await gateway.admin.status("shop")).account.held

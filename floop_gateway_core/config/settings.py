@@ -89,6 +89,10 @@ class DeploymentSettings(_Model):
     send_temperature: bool = True
     extra_body: dict[str, Any] = Field(default_factory=dict)
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    stream_usage: bool = True
+    api_key_header: Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}$")] | None = None
+    system_role: Literal["system", "developer", "user"] = "system"
+    merge_turns: bool = False
     thinking_tokens: Annotated[int, Field(ge=1)] | None = None
     thinking: str | None = None
     thinking_allowance_tokens: Annotated[int, Field(ge=0)] | None = None

@@ -43,7 +43,14 @@ class Meter:
 
     @property
     def usage_is_complete(self) -> bool:
-        return self._covers
+        """Whether the provider has reported every count of what it has produced."""
+        report = self._report
+        return (
+            self._covers
+            and report is not None
+            and report.input_tokens > 0
+            and (report.output_tokens > 0 or not self._produced)
+        )
 
     def add(self, delta: Delta) -> None:
         if delta.texts or delta.thinking:
@@ -63,13 +70,15 @@ class Meter:
     def usage(self) -> Usage:
         """Give what is to be billed if the attempt ends now."""
         report = self._report
-        if report is not None and self._covers:
+        if report is not None and self.usage_is_complete:
             return report
         produced = estimate_tokens("".join(self._produced), self._vocabulary).expected if self._produced else 0
         if report is None:
             return Usage(self._expected_input, produced)
-        output = max(report.output_tokens, produced)
-        return Usage(report.input_tokens, output, report.cached_tokens, report.reasoning_tokens)
+        # A count that is missing, or is 0 although it cannot be, is estimated; each by itself.
+        output = report.output_tokens if self._covers and report.output_tokens else max(report.output_tokens, produced)
+        given = report.input_tokens or self._expected_input
+        return Usage(given, output, report.cached_tokens, report.reasoning_tokens)
 
 
 def _bytes(text: str) -> int:

@@ -302,7 +302,10 @@ class Run:
             message = f"Every deployment of this route is cooling down after failures. Retry after {retry_after_s} s."
             refusal = Refusal(ErrorCode.SERVICE_UNAVAILABLE, message, retry_after_s=retry_after_s)
         elif fault.fault is FaultKind.CONTEXT_LENGTH:
-            message = "The input exceeds the context length of the model that serves this route. Send a shorter input."
+            message = (
+                "The input and max_tokens together exceed the context length of the model that serves this route. "
+                "Send a shorter input or a smaller max_tokens."
+            )
             refusal = Refusal(ErrorCode.INPUT_TOO_LARGE, message)
         elif fault.fault is FaultKind.REJECTED:
             ending = "upstream_error"

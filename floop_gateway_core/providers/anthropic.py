@@ -13,9 +13,10 @@ from collections.abc import Mapping
 import msgspec
 
 from floop_gateway_core.providers.base import Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
-from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, request, system_text, turns
-from floop_gateway_core.providers.faults import http_fault, stream_error_fault
-from floop_gateway_core.providers.reading import StreamDecoder, count, malformed_reply, read, report
+from floop_gateway_core.providers.encoding import auth_header, ceiling, clamped, endpoint, request, system_text, turns
+from floop_gateway_core.providers.faults import error_of, http_fault, stream_error_fault
+from floop_gateway_core.providers.finish import finish_reason
+from floop_gateway_core.providers.reading import StreamDecoder, count, loads, malformed_reply, read, report
 from floop_gateway_core.types import FinishReason
 
 __all__ = ["AnthropicCodec"]
@@ -26,12 +27,6 @@ _TEMPERATURE_MAX = 1.0
 _BUDGET_MIN = 1024
 """The vendor's smallest thinking budget."""
 
-_FINISH: Mapping[str, FinishReason] = {
-    "max_tokens": "max_tokens",
-    "model_context_window_exceeded": "max_tokens",
-    "stop_sequence": "stop_sequence",
-    "refusal": "refusal",
-}  # end_turn, tool_use, pause_turn and whatever comes next: the model ended its turn
 
 _KNOWN = frozenset(
     {
@@ -78,6 +73,13 @@ class _Named(msgspec.Struct):
     type: str
 
 
+class _Whole(msgspec.Struct):
+    content: list[_Block] | None = None
+    stop_reason: str | None = None
+    usage: _Usage | None = None
+
+
+_WHOLE = msgspec.json.Decoder(_Whole)
 _EVENT = msgspec.json.Decoder(_Event)
 _NAMED = msgspec.json.Decoder(_Named)
 
@@ -103,7 +105,7 @@ class AnthropicCodec:
         if call.temperature is not None and call.send_temperature and not thinking:
             body["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
         key = (api_key or "").strip()
-        auth = (("anthropic-version", _VERSION), *((("x-api-key", key),) if key else ()))
+        auth = (("anthropic-version", _VERSION), *auth_header(key, call.api_key_header or "x-api-key"))
         # No temperature beside thinking, not the host's either: the vendor refuses the two together.
         withheld = ("temperature",) if thinking else ()
         return request(endpoint(base_url or _BASE_URL, "/v1/messages"), auth, body, call.extra_body, withheld)
@@ -159,7 +161,7 @@ class _Reader:
                 self._count(read_event.message.usage, delta)
         elif kind == "message_delta":
             if read_event.delta is not None and read_event.delta.stop_reason:
-                self._finish = _FINISH.get(read_event.delta.stop_reason, "end_turn")
+                self._finish = finish_reason(read_event.delta.stop_reason)
             self._count(read_event.usage, delta)
         elif kind == "message_stop":
             if self._finish is None:
@@ -198,5 +200,16 @@ class _Reader:
             self._uncounted = True
             delta.usage_is_complete = False
 
+    def whole(self, data: bytes, delta: Delta) -> None:
+        """Read an answer that is one object."""
+        message = read(_WHOLE, data)
+        if message is None or (message.content is None and message.stop_reason is None):
+            raise stream_error_fault(error_of(loads(data)))
+        for block in message.content or ():
+            self._add(block, delta)
+        self._count(message.usage, delta)
+        self._finish = finish_reason(message.stop_reason or "end_turn")
+
     def end(self, delta: Delta) -> None:
-        """The body's end is never the terminal event."""
+        """The end of the body ends a message that has a reason to stop."""
+        delta.finish = self._finish

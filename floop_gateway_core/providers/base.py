@@ -60,6 +60,10 @@ class UpstreamCall:
     send_temperature: bool = True
     max_tokens_field: str = "max_completion_tokens"
     extra_body: Mapping[str, object] = field(default_factory=dict)
+    stream_usage: bool = True
+    api_key_header: str | None = None
+    system_role: str = "system"
+    merge_turns: bool = False
     headers: tuple[tuple[str, str], ...] = ()
     """Headers that a listener adds to the request, for a trace."""
 

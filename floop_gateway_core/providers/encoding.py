@@ -10,7 +10,7 @@ import msgspec
 
 from floop_gateway_core.providers.base import FaultKind, UpstreamCall, UpstreamFault, UpstreamRequest
 
-__all__ = ["FILLER", "ceiling", "clamped", "endpoint", "request", "system_text", "turns"]
+__all__ = ["FILLER", "auth_header", "ceiling", "clamped", "endpoint", "request", "system_text", "turns"]
 
 FILLER = "."
 """What stands for the user where a vendor wants a user's turn and the client sent none with words in it."""
@@ -49,6 +49,13 @@ def request(
     return UpstreamRequest(url, (*_HEADERS, *auth), msgspec.json.encode(_merged(body, allowed)))
 
 
+def auth_header(key: str, header: str) -> tuple[tuple[str, str], ...]:
+    """Return the header that carries a key, if there is a key; `Authorization` takes it as a bearer token."""
+    if not key:
+        return ()
+    return (("Authorization", f"Bearer {key}"),) if header.lower() == "authorization" else ((header, key),)
+
+
 def _merged(body: Mapping[str, object], extra: Mapping[str, object]) -> dict[str, object]:
     merged = {**extra, **body}
     for name, value in body.items():
@@ -80,15 +87,16 @@ def turns(call: UpstreamCall) -> list[tuple[str, str]]:
     Neighbours of one role are joined by a blank line. A conversation that opens with the assistant gets `FILLER` for
     the user. White space at the end of a last assistant turn is cut: Anthropic refuses it.
     """
-    mended: list[tuple[str, str]] = []
+    joined: list[tuple[str, list[str]]] = []
     for message in call.messages:
         text = message.text
         if message.role == "system" or not text.strip():
             continue
-        if mended and mended[-1][0] == message.role:
-            mended[-1] = (message.role, f"{mended[-1][1]}\n\n{text}")
+        if joined and joined[-1][0] == message.role:
+            joined[-1][1].append(text)
         else:
-            mended.append((message.role, text))
+            joined.append((message.role, [text]))
+    mended = [(role, "\n\n".join(texts)) for role, texts in joined]
     if not mended or mended[0][0] != "user":
         mended.insert(0, ("user", FILLER))
     if mended[-1][0] == "assistant":

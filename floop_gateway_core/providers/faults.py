@@ -11,6 +11,7 @@ vendors send: an exhausted prepaid balance (Anthropic) and a key that is not val
 It must never pass the upstream's words on: a reason is a status and our own words.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from email.utils import parsedate_to_datetime
 from floop_gateway_core.providers.base import FaultKind, UpstreamFault
 from floop_gateway_core.providers.reading import loads
 
-__all__ = ["http_fault", "retry_after_s", "stream_error_fault"]
+__all__ = ["error_of", "http_fault", "retry_after_s", "stream_error_fault"]
 
 _BODY_MAX = 64 * 1024
 """An error body longer than this is not read: its status alone counts."""
@@ -44,12 +45,41 @@ _EXHAUSTED_WORDS = re.compile(
 _GOOGLE_EXHAUSTED_WORDS = re.compile(r"credits are depleted|spending cap", re.IGNORECASE)
 _GOOGLE_DAILY = re.compile(r"per_?day", re.IGNORECASE)
 
-_TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "context_window_exceeded"})
+_TOO_LONG_CODES = frozenset(
+    {
+        "context_length_exceeded",
+        "exceed_context_size_error",
+        "context_window_exceeded",
+        "1261",
+        "string_above_max_length",
+    }
+)
 _TOO_LONG_WORDS = re.compile(
-    r"maximum context length|maximum prompt length|prompt is too long|exceeds? (?:the )?context (?:limit|window|length)"
-    r"|exceeds? the (?:available|model'?s) context|context length is only|context (?:length|window|size) exceeded"
-    r"|exceeds the maximum number of tokens|input tokens exceed",
+    r"maximum context length|maximum prompt length|prompt (?:is )?too long|prompt exceeds max length"
+    r"|exceeds? (?:the )?(?:max(?:imum)? )?context (?:limit|window|length)"
+    r"|exceed(?:s|ed)? (?:the )?(?:available|max|maximum|model'?s?) (?:context|token limit|length|model length)"
+    r"|context length (?:is only|of only)|context (?:length|window|size) (?:is |was |has been )?exceeded"
+    r"|exceed(?:s|ed)? (?:the )?model token limit|longer than the (?:model'?s|maximum) (?:context|model)"
+    r"|too many (?:input )?tokens in (?:the )?(?:prompt|input)|exceeds the maximum number of tokens|input tokens exceed"
+    r"|range of input length should be|input (?:is|was) too long|input length .{0,80}exceeds"
+    r"|(?:does not|doesn't) fit in(?:to)? (?:the )?context|context (?:length|window|size) only supports"
+    r"|greater than the context length|reduce the length of (?:the|your) (?:messages|prompt|input)",
     re.IGNORECASE,
+)
+_RATE_CODES = frozenset(
+    {"rate_limit_exceeded", "rate_limit_error", "too_many_requests", "throttlingexception", "throttling"}
+)
+_RATE_WORDS = re.compile(
+    r"rate limit|tokens per (?:minute|day)|requests per (?:minute|day)|too many requests|throttl|wait before trying again",
+    re.IGNORECASE,
+)
+_FLAGGED_WORDS = re.compile(
+    r"\bflagged\b|requires moderation|content (?:management )?policy|moderation (?:block|fail|reject)|safety system"
+    r"|inappropriate content",
+    re.IGNORECASE,
+)
+_FLAGGED_CODES = frozenset(
+    {"content_policy_violation", "content_filter", "moderation_blocked", "data_inspection_failed"}
 )
 
 _STATUS_OF = {
@@ -97,7 +127,7 @@ def http_fault(status: int, headers: Mapping[str, str], body: bytes, now: float)
     """Say what an answer means that is no stream. `now` in epoch seconds; header names in any case."""
     fields = {name.lower(): value for name, value in headers.items()}
     parsed = loads(body) if len(body) <= _BODY_MAX else None
-    error = _read_error(_inner(parsed), parsed)
+    error = _read_error(error_of(parsed), parsed)
     wait_s = retry_after_s(fields, now)
     if wait_s is None:
         wait_s = error.retry_delay_s
@@ -150,13 +180,12 @@ def _fault(status: int, error: _Error, reason: str, wait_s: float | None, again:
 
 def _judge(status: int, error: _Error, again: bool | None) -> tuple[FaultKind, str]:
     """The contract's table, and what it leaves open: other 4xx are the request's fault, redirects the deployment's."""
+    # What the upstream says goes before its status.
+    if status >= 400 and (found := _by_words(status, error)) is not None:
+        return found
     match status:
         case 429:
             return (FaultKind.UNUSABLE, "the quota is exhausted") if _exhausted(error) else (FaultKind.RATE_LIMITED, "")
-        case 400 if _too_long(error):
-            return FaultKind.CONTEXT_LENGTH, "the input is too long for the model"
-        case 400 if _exhausted(error):
-            return FaultKind.UNUSABLE, "the quota is exhausted"
         case 400 if "api_key_invalid" in error.names:
             return FaultKind.UNUSABLE, "the key is not valid"
         case 401 | 402 | 403 | 404 | 405 | 410:
@@ -171,6 +200,22 @@ def _judge(status: int, error: _Error, again: bool | None) -> tuple[FaultKind, s
             return FaultKind.UNUSABLE, "a redirect is not followed"
         case _:
             return FaultKind.TRANSIENT, ""
+
+
+def _by_words(status: int, error: _Error) -> tuple[FaultKind, str] | None:
+    """Return what the body says by itself, under any status; None if it says nothing that is known."""
+    if status != 429 and _exhausted(error):
+        return FaultKind.UNUSABLE, "the quota is exhausted"
+    if status != 429 and (
+        not error.names.isdisjoint(_RATE_CODES)
+        or (status in (400, 413, 422, 503) and _RATE_WORDS.search(error.message))
+    ):
+        return FaultKind.RATE_LIMITED, "the rate is limited"
+    if status != 429 and _too_long(error):
+        return FaultKind.CONTEXT_LENGTH, "the input is too long for the model"
+    if not error.names.isdisjoint(_FLAGGED_CODES) or (status < 500 and _FLAGGED_WORDS.search(error.message)):
+        return FaultKind.REJECTED, "the input was flagged"
+    return None
 
 
 def _exhausted(error: _Error) -> bool:
@@ -191,7 +236,7 @@ def _implied_status(error: _Error) -> int:
     return max(statuses, key=lambda status: (status != 400, status)) if statuses else _STATUS_UNKNOWN
 
 
-def _inner(parsed: object) -> object:
+def error_of(parsed: object) -> object:
     """Find the error of a body: under `error`, in a list of one (Google), or the body itself."""
     if isinstance(parsed, list) and parsed:
         parsed = parsed[0]
@@ -205,19 +250,41 @@ def _read_error(error: object, parsed: object) -> _Error:
         return _Error(message=error[:_BODY_MAX])
     if not isinstance(error, dict) or (error is parsed and not error.keys() & {"message", "detail", "code"}):
         return _Error()
-    code, message = error.get("code"), error.get("message") or error.get("detail")
+    code, message = error.get("code"), _message(error)
+    wrapped = _wrapped(error)
     details = list(_details(error.get("details")))
-    names = {value.lower() for value in (code, error.get("type"), error.get("status")) if isinstance(value, str)}
+    said = (code, error.get("type"), error.get("status"))
+    names = {str(value).lower() for value in said if isinstance(value, str) or (isinstance(value, int) and value > 999)}
     names |= {reason.lower() for detail in details if isinstance(reason := detail.get("reason"), str)}
     number = int(code) if isinstance(code, str) and code.isdecimal() and len(code) == 3 else code
     return _Error(
-        names=frozenset(names),
+        names=frozenset(names) | wrapped.names,
         number=number if type(number) is int else None,
-        message=message if isinstance(message, str) else "",
+        message=f"{message} {wrapped.message}".strip(),
         google=isinstance(error.get("status"), str),
         daily=any(_is_daily(detail) for detail in details),
         retry_delay_s=next((wait for detail in details if (wait := _retry_delay(detail)) is not None), None),
     )
+
+
+def _message(error: Mapping[str, object]) -> str:
+    found = error.get("message") or error.get("detail") or error.get("msg")
+    if isinstance(found, str):
+        return found
+    return json.dumps(found)[:_BODY_MAX] if isinstance(found, dict | list) else ""
+
+
+def _wrapped(error: Mapping[str, object]) -> _Error:
+    """Read the error that a router passes on as text (OpenRouter's `metadata.raw`)."""
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if not isinstance(raw, str):
+        return _Error()
+    parsed = loads(raw) if len(raw) <= _BODY_MAX else None
+    inner = error_of(parsed)
+    if not isinstance(inner, dict) or "metadata" in inner:
+        return _Error(message=raw[:_BODY_MAX])
+    return _read_error(inner, None)
 
 
 def _details(details: object) -> Iterator[dict[str, object]]:

@@ -14,9 +14,10 @@ from urllib.parse import quote
 import msgspec
 
 from floop_gateway_core.providers.base import Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
-from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, request, system_text, turns
-from floop_gateway_core.providers.faults import http_fault, stream_error_fault
-from floop_gateway_core.providers.reading import StreamDecoder, count, malformed_reply, read, report
+from floop_gateway_core.providers.encoding import auth_header, ceiling, clamped, endpoint, request, system_text, turns
+from floop_gateway_core.providers.faults import error_of, http_fault, stream_error_fault
+from floop_gateway_core.providers.finish import finish_reason
+from floop_gateway_core.providers.reading import StreamDecoder, count, elements, loads, malformed_reply, read, report
 from floop_gateway_core.types import FinishReason, Usage
 
 __all__ = ["GeminiCodec"]
@@ -25,20 +26,6 @@ _BASE_URL = "https://generativelanguage.googleapis.com"
 _TEMPERATURE_MAX = 2.0
 _OTHER_SPELLINGS = frozenset({"generation_config", "system_instruction"})
 """Protobuf reads these names too: under them, `extra_body` could set what the gateway sets."""
-
-_FINISH: Mapping[str, FinishReason] = {
-    "STOP": "end_turn",
-    "MAX_TOKENS": "max_tokens",
-    "SAFETY": "content_filter",
-    "RECITATION": "content_filter",
-    "BLOCKLIST": "content_filter",
-    "PROHIBITED_CONTENT": "content_filter",
-    "SPII": "content_filter",
-    "IMAGE_SAFETY": "content_filter",
-    "IMAGE_PROHIBITED_CONTENT": "content_filter",
-    "IMAGE_RECITATION": "content_filter",
-    "MODEL_ARMOR": "content_filter",
-}  # OTHER, LANGUAGE, MALFORMED_FUNCTION_CALL and whatever comes next: `error`, for these all name a failure
 
 
 class _Part(msgspec.Struct):
@@ -103,7 +90,7 @@ class GeminiCodec:
         model = call.model if call.model.startswith(("models/", "tunedModels/")) else f"models/{call.model}"
         path = f"/v1beta/{quote(model)}:streamGenerateContent"
         key = (api_key or "").strip()
-        auth = (("x-goog-api-key", key),) if key else ()
+        auth = auth_header(key, call.api_key_header or "x-goog-api-key")
         url = endpoint(base_url or _BASE_URL, path, "alt=sse")
         return request(url, auth, body, call.extra_body, _OTHER_SPELLINGS)
 
@@ -142,7 +129,7 @@ class _Reader:
     def _candidate(self, candidate: _Candidate, delta: Delta) -> None:
         reason = candidate.finish_reason
         if reason and reason != "FINISH_REASON_UNSPECIFIED":
-            self._finish = _FINISH.get(reason, "error")
+            self._finish = finish_reason(reason, unknown="error")  # OTHER, LANGUAGE and what comes next name a failure
         if candidate.content is None or not candidate.content.parts:
             return
         for part in candidate.content.parts:
@@ -161,7 +148,15 @@ class _Reader:
             delta.usage = made
             delta.usage_is_complete = not (self._written and count(usage.candidates_token_count) is None)
 
+    def whole(self, data: bytes, delta: Delta) -> None:
+        """Read an answer that is one object, or an array of chunks."""
+        for one in elements(data):
+            self.event(one, delta)
+        if self._finish is None and not self._written:
+            raise stream_error_fault(error_of(loads(data)))
+
     def end(self, delta: Delta) -> None:
+        """The end of the body ends an answer that has a reason to finish."""
         delta.finish = self._finish
 
 

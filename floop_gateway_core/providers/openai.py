@@ -1,7 +1,8 @@
 """OpenAI's Chat Completions, and the many servers that speak it: bytes ↔ values, no I/O.
 
-The terminal event is `[DONE]` behind a `finish_reason`; usage comes between the two (`choices: []`), with any chunk, or
-not at all. `[DONE]` without a `finish_reason` is a broken reply, and so is a body that ends without `[DONE]`.
+The terminal event is `[DONE]`, or a `finish_reason` after which the body ends cleanly; usage comes between the two
+(`choices: []`), with any chunk, or not at all. `[DONE]` after a text is a finish by itself; a body that ends without
+either is a broken reply.
 
 Tolerated, because some server does it: `usage: null`, `choices: null`, `delta: null`, an empty `finish_reason`, content
 as a list of parts, thinking as `reasoning_content` or `reasoning`, reasoning tokens counted beside the completion's, an
@@ -14,9 +15,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from floop_gateway_core.providers.base import Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
-from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, request, system_text
-from floop_gateway_core.providers.faults import http_fault, stream_error_fault
-from floop_gateway_core.providers.reading import StreamDecoder, count, malformed_reply, read, report
+from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, request, system_text, turns
+from floop_gateway_core.providers.faults import error_of, http_fault, stream_error_fault
+from floop_gateway_core.providers.finish import finish_reason, is_failure
+from floop_gateway_core.providers.reading import StreamDecoder, count, loads, malformed_reply, read, report
 from floop_gateway_core.types import FinishReason, Usage
 
 __all__ = ["OpenAICodec"]
@@ -24,14 +26,6 @@ __all__ = ["OpenAICodec"]
 _BASE_URL = "https://api.openai.com/v1"
 _MAX_TOKENS_FIELDS = frozenset({"max_tokens", "max_completion_tokens"})
 _TEMPERATURE_MAX = 2.0
-
-_FINISH: Mapping[str, FinishReason] = {
-    "length": "max_tokens",
-    "model_length": "max_tokens",  # Mistral
-    "content_filter": "content_filter",
-}  # stop, tool_calls, function_call and whatever comes next: the model ended its turn
-_FAILED = frozenset({"error", "abort", "insufficient_system_resource"})
-"""What OpenRouter, vLLM and DeepSeek finish with where the answer failed: a broken reply, and no finish."""
 
 
 class _Part(msgspec.Struct):
@@ -47,11 +41,6 @@ class _Delta(msgspec.Struct):
     reasoning: str | None = None
 
 
-class _Choice(msgspec.Struct):
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-
-
 class _InputDetails(msgspec.Struct):
     cached_tokens: object = None
 
@@ -61,17 +50,40 @@ class _OutputDetails(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
+    """A report, with the names that servers use for one count."""
+
     prompt_tokens: object = None
+    input_tokens: object = None
     completion_tokens: object = None
+    output_tokens: object = None
     total_tokens: object = None
     prompt_tokens_details: _InputDetails | None = None
+    input_tokens_details: _InputDetails | None = None
     completion_tokens_details: _OutputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
     prompt_cache_hit_tokens: object = None
+    cached_tokens: object = None
+    num_cached_tokens: object = None
+    cache_read_input_tokens: object = None
+    reasoning_tokens: object = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    finish_reason: str | None = None
+    usage: _Usage | None = None
+
+
+class _Groq(msgspec.Struct):
+    usage: _Usage | None = None
+    error: object = None
 
 
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
+    x_groq: _Groq | None = None
     error: object = None
 
 
@@ -85,16 +97,15 @@ class OpenAICodec:
 
     def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
         """Write the request. `thinking_tokens` has no field here: it only raises the ceiling."""
-        system = system_text(call)
-        messages = [{"role": "system", "content": system}] if system else []
-        messages += [{"role": m.role, "content": m.text} for m in call.messages if m.role != "system"]
+        messages = _messages(call)
         body: dict[str, object] = {
             "model": call.model,
             "messages": messages,
             "stream": True,
-            "stream_options": {"include_usage": True},
             call.max_tokens_field: ceiling(call),
         }
+        if call.stream_usage:
+            body["stream_options"] = {"include_usage": True}
         if call.thinking is not None:
             body["reasoning_effort"] = call.thinking
         if call.temperature is not None and call.send_temperature:
@@ -102,7 +113,11 @@ class OpenAICodec:
         base = base_url or _BASE_URL
         # The ceiling has two names; `extra_body` may not raise it under the other one.
         return request(
-            endpoint(base, "/chat/completions"), _auth(base, api_key), body, call.extra_body, _MAX_TOKENS_FIELDS
+            endpoint(base, "/chat/completions"),
+            _auth(base, api_key, call.api_key_header),
+            body,
+            call.extra_body,
+            _MAX_TOKENS_FIELDS,
         )
 
     def decoder(self) -> Decoder:
@@ -112,30 +127,58 @@ class OpenAICodec:
         return http_fault(status, headers, body, now)
 
 
-def _auth(base_url: str, api_key: str | None) -> tuple[tuple[str, str], ...]:
-    """Azure takes a key as `api-key` and reads `Authorization` as an Entra token, so it gets only the former."""
+def _messages(call: UpstreamCall) -> list[dict[str, str]]:
+    """Return the messages, with the system text in the role that the server knows."""
+    system = system_text(call)
+    said = [(m.role, m.text) for m in call.messages if m.role != "system"]
+    if call.merge_turns:
+        said = turns(call)  # type: ignore[assignment]
+    if not system:
+        return [{"role": role, "content": text} for role, text in said]
+    if call.system_role != "user":
+        return [
+            {"role": call.system_role, "content": system},
+            *({"role": role, "content": text} for role, text in said),
+        ]
+    for index, (role, text) in enumerate(said):
+        if role == "user":
+            said[index] = ("user", f"{system}\n\n{text}")
+            break
+    return [{"role": role, "content": text} for role, text in said]
+
+
+_AZURE = (".azure.com", ".azure.us", ".azure.cn", ".azure-api.net", ".azure-api.us", ".azure-api.cn")
+
+
+def _auth(base_url: str, api_key: str | None, header: str | None) -> tuple[tuple[str, str], ...]:
+    """Return the header with the key. Azure reads `Authorization` as an Entra token, so its keys go into `api-key`."""
     key = (api_key or "").strip()
     if not key:
         return ()
-    if (urlsplit(base_url).hostname or "").endswith(".azure.com"):
-        return (("api-key", key),)
-    return (("Authorization", f"Bearer {key}"),)
+    if header is None and (urlsplit(base_url).hostname or "").endswith(_AZURE):
+        header = "api-key"
+    if header is None or header.lower() == "authorization":
+        return (("Authorization", f"Bearer {key}"),)
+    return ((header, key),)
 
 
 class _Reader:
     """The state of one answer: how it finished, once that is known."""
 
-    __slots__ = ("_finish", "_refused")
+    __slots__ = ("_finish", "_refused", "_written")
 
     def __init__(self) -> None:
         self._finish: FinishReason | None = None
         self._refused = False
+        self._written = False
 
     def event(self, data: bytes, delta: Delta) -> None:
-        if data == b"[DONE]":
+        if data.strip() == b"[DONE]":
+            if self._finish is None and self._written:
+                self._finish = "end_turn"
             if self._finish is None:
-                raise malformed_reply("the stream was done before it finished")
-            delta.finish = "refusal" if self._refused and self._finish == "end_turn" else self._finish
+                raise malformed_reply("the stream was done before it began")
+            self.end(delta)
             return
         chunk = read(_CHUNK, data)
         if chunk is None:
@@ -144,19 +187,25 @@ class _Reader:
             raise malformed_reply("an event is malformed")
         if chunk.error:
             raise stream_error_fault(chunk.error)
+        if chunk.x_groq is not None and chunk.x_groq.error:
+            raise stream_error_fault(chunk.x_groq.error)
+        reports = [chunk.usage]
         if chunk.choices:
             self._choice(chunk.choices[0], delta)
-        if chunk.usage is not None:
-            usage = _usage(chunk.usage)
-            if usage is not None:
+            reports.append(chunk.choices[0].usage)
+        if chunk.x_groq is not None:
+            reports.append(chunk.x_groq.usage)
+        for one in reports:
+            if one is not None and (usage := _usage(one)) is not None:
                 delta.usage, delta.usage_is_complete = usage, True
+                break
 
     def _choice(self, choice: _Choice, delta: Delta) -> None:
         if choice.finish_reason:
-            if choice.finish_reason in _FAILED:
+            if is_failure(choice.finish_reason):
                 raise malformed_reply("the upstream gave up on its answer")
-            self._finish = _FINISH.get(choice.finish_reason, "end_turn")
-        added = choice.delta
+            self._finish = finish_reason(choice.finish_reason)
+        added = choice.delta or choice.message
         if added is None:
             return
         thought = added.reasoning_content or added.reasoning  # never both: some servers send one text under both names
@@ -164,6 +213,8 @@ class _Reader:
             delta.thinking.append(thought)
             delta.usage_is_complete = False
         content = added.content
+        if content or added.refusal:
+            self._written = True
         if content:
             if type(content) is str:
                 delta.texts.append(content)
@@ -175,8 +226,17 @@ class _Reader:
             delta.texts.append(added.refusal)
             delta.usage_is_complete = False
 
+    def whole(self, data: bytes, delta: Delta) -> None:
+        """Read an answer that is one object."""
+        self.event(data, delta)
+        if not self._written and self._finish is None:
+            raise stream_error_fault(error_of(loads(data)))
+        self._finish = self._finish or "end_turn"
+
     def end(self, delta: Delta) -> None:
-        """The body's end is never the terminal event."""
+        """The end of the body ends an answer that has finished."""
+        refused = self._refused and self._finish == "end_turn"
+        delta.finish = "refusal" if refused else self._finish
 
 
 def _parts(parts: "list[_Part] | str", delta: Delta) -> None:
@@ -193,23 +253,40 @@ def _parts(parts: "list[_Part] | str", delta: Delta) -> None:
 
 
 def _usage(usage: _Usage) -> Usage | None:
-    """Read a report; a count that is missing follows from the total, else there is no report.
+    """Read a report, each count by itself. One that is missing follows from the total, else it is 0, which is estimated.
 
-    Reasoning counts as output. Servers that count it beside the completion (xAI) show it in their total.
+    Reasoning counts as output: a total that is larger than the sum holds reasoning that was counted beside it.
     """
-    given, produced, total = count(usage.prompt_tokens), count(usage.completion_tokens), count(usage.total_tokens)
-    if total is not None:
-        if produced is None and given is not None:
-            produced = max(0, total - given)
-        elif given is None and produced is not None:
-            given = max(0, total - produced)
-    if given is None or produced is None:
+    given = _first(usage.prompt_tokens, usage.input_tokens)
+    produced = _first(usage.completion_tokens, usage.output_tokens)
+    total = count(usage.total_tokens)
+    if given is None and produced is None:
         return None
-    details = usage.completion_tokens_details
-    reasoning = count(details.reasoning_tokens) if details is not None else None
-    if reasoning and total == given + produced + reasoning:
-        produced += reasoning
-    cached = count(usage.prompt_tokens_details.cached_tokens) if usage.prompt_tokens_details is not None else None
-    if cached is None:
-        cached = count(usage.prompt_cache_hit_tokens)  # DeepSeek
-    return report(given, produced, cached, reasoning)
+    reasoning = _first(
+        *(
+            details.reasoning_tokens
+            for details in (usage.completion_tokens_details, usage.output_tokens_details)
+            if details
+        ),
+        usage.reasoning_tokens,
+    )
+    if total is not None and given is not None and given + (produced or 0) < total and given:
+        beside = total - given - (produced or 0)
+        produced = total - given
+        reasoning = max(reasoning or 0, beside) if reasoning is not None else None
+    elif total is not None and given is None and produced is not None:
+        given = max(0, total - produced)
+    cached = _first(
+        *(details.cached_tokens for details in (usage.prompt_tokens_details, usage.input_tokens_details) if details),
+        usage.prompt_cache_hit_tokens,
+        usage.cached_tokens,
+        usage.num_cached_tokens,
+        usage.cache_read_input_tokens,
+    )
+    return report(given or 0, produced or 0, cached, reasoning)
+
+
+def _first(*values: object) -> int | None:
+    """Return the first count that makes sense, one that is not 0 before one that is."""
+    counts = [found for value in values if (found := count(value)) is not None]
+    return next((one for one in counts if one), counts[0] if counts else None)

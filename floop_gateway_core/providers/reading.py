@@ -12,6 +12,7 @@ It must never let an upstream's words into an exception, not even as its `__cont
 """
 
 import json
+from codecs import BOM_UTF8
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -20,10 +21,13 @@ from floop_gateway_core.providers.base import Delta, FaultKind, UpstreamFault
 from floop_gateway_core.types import Usage
 from floop_gateway_core.wire.sse import SSEDecoder, SSEOverflow
 
-__all__ = ["COUNT_MAX", "StreamDecoder", "count", "loads", "malformed_reply", "read", "report"]
+__all__ = ["COUNT_MAX", "StreamDecoder", "count", "elements", "loads", "malformed_reply", "read", "report"]
 
 T = TypeVar("T")
 
+_JSON_BEGINS = (b"{", b"[")
+WHOLE_MAX_BYTES = 16 * 1024 * 1024
+"""An answer that comes as one object is held whole."""
 COUNT_MAX = 10**9
 """No answer has more tokens than this: a counter beyond it is garbage, and so is one below zero."""
 
@@ -87,25 +91,48 @@ class Reader(Protocol):
     def event(self, data: bytes, delta: Delta) -> None:
         """Add the data of one event to the delta; set `finish` for the terminal one. Raises `UpstreamFault`."""
 
+    def whole(self, data: bytes, delta: Delta) -> None:
+        """Add an answer that came as one JSON object, although a stream was asked for. Raises `UpstreamFault`."""
+
     def end(self, delta: Delta) -> None:
-        """Set `finish` where the end of the body is the terminal event; it stays None where that is missing."""
+        """Set `finish` if the end of the body ends the answer; leave it None if the answer is not complete."""
 
 
 class StreamDecoder:
-    """A `Decoder` over server-sent events; the vendor's `Reader` says what an event means."""
+    """A `Decoder` over server-sent events; the vendor's `Reader` says what an event means.
+
+    What the bytes are decides how they are read, whatever the headers say: a body that begins as JSON is one whole answer.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self._sse = SSEDecoder()
         self._reader = reader
         self._fault: UpstreamFault | None = None
         self._finished = False
+        self._began = False
+        self._whole: bytearray | None = None
 
     def feed(self, chunk: bytes) -> Delta:
+        """Take the next bytes; raise `UpstreamFault`."""
         delta = Delta()
         if self._finished:
             return delta
         if self._fault is not None:
             raise self._fault
+        if not self._began and (first := chunk.removeprefix(BOM_UTF8).lstrip()[:1]):
+            self._began = True
+            if first in (b"{", b"["):
+                self._whole = bytearray()
+            elif first == b"<":
+                self._fault = malformed_reply("the answer is a page of markup")
+                raise self._fault
+        if self._whole is not None:
+            self._whole += chunk
+            delta.events = 1
+            if len(self._whole) > WHOLE_MAX_BYTES:
+                self._fault = malformed_reply("an answer is longer than the gateway holds")
+                raise self._fault
+            return delta
         try:
             events = self._sse.feed_data(chunk)
         except SSEOverflow:
@@ -113,29 +140,49 @@ class StreamDecoder:
         if events is None:
             self._fault = malformed_reply("an event is longer than the gateway holds")
             raise self._fault
-        take = self._reader.event
         try:
-            for data in events:
-                delta.events += 1
-                take(data, delta)
-                if delta.finish is not None:
-                    self._finished = True
-                    break
+            self._take(events, delta)
         except UpstreamFault as fault:
             self._fault = fault
-            delta.events -= 1
-            if delta.events == 0:  # nothing stood before it in this chunk
+            if delta.events == 0:  # nothing came before it in this chunk
                 raise
         return delta
 
+    def _take(self, events: list[bytes], delta: Delta) -> None:
+        take = self._reader.event
+        for data in events:
+            if data[:1] not in _JSON_BEGINS and data.lstrip()[:1] not in _JSON_BEGINS:
+                continue  # a keep-alive that came as data
+            take(data, delta)
+            delta.events += 1
+            if delta.finish is not None:
+                self._finished = True
+                break
+
     def end(self) -> Delta:
+        """The body has ended; raise `UpstreamFault` if the answer is not complete."""
         delta = Delta()
         if self._finished:
             return delta
         if self._fault is not None:
             raise self._fault
-        self._reader.end(delta)
+        if self._whole is not None:
+            self._reader.whole(bytes(self._whole), delta)
+        else:
+            self._take(self._sse.rest_data(), delta)
+        if delta.finish is None:
+            self._reader.end(delta)
         if delta.finish is None:
             raise malformed_reply("the stream ended without its terminal event")
         self._finished = True
         return delta
+
+
+def elements(data: bytes) -> list[bytes]:
+    """Return the elements of a JSON array as bytes, or the one value that is not an array."""
+    if data.lstrip()[:1] != b"[":
+        return [data]
+    try:
+        return [bytes(raw) for raw in msgspec.json.decode(data, type=list[msgspec.Raw])]
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return [data]

@@ -160,6 +160,9 @@ class SSEDecoder:
         """
         if not self._started or self._cr:
             chunk = self._open(chunk)
+        if b"\n" not in chunk and b"\r" not in chunk:  # a long line would cost the square of its length
+            self._hold(chunk)
+            return []
         block = bytes(self._tail + chunk) if self._tail else chunk
         if self._started and self._fresh and b"\r" not in block and len(block) <= self._max:
             pieces = block.split(b"\n\n")
@@ -170,6 +173,14 @@ class SSEDecoder:
                 self._tail[:] = tail
                 return data
         return [event.data.encode() for event in self.feed(chunk)]
+
+    def rest_data(self) -> list[bytes]:
+        """Return the data that the end of the body leaves without its blank line; nothing may be fed afterwards."""
+        line = bytes(self._tail)
+        self._tail.clear()
+        if line:
+            self._field(line)
+        return [self._dispatch().data.encode()] if self._data else []
 
     @property
     def _fresh(self) -> bool:

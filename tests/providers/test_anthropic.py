@@ -121,10 +121,15 @@ def test_a_report_without_output_does_not_cover_what_came_since() -> None:
     assert not outcome(CODEC, [opening, text("a"), stop("end_turn", input_tokens=9)]).covered
 
 
-@pytest.mark.parametrize("rest", [b"", STOP, stop(None), event("message_delta", delta={"stop_reason": "end_turn"})])
-def test_without_a_stop_behind_a_reason_there_is_no_clean_end(rest: bytes) -> None:
+@pytest.mark.parametrize("rest", [b"", STOP, stop(None)])
+def test_without_a_reason_there_is_no_clean_end(rest: bytes) -> None:
     read = outcome(CODEC, [text("a") + rest])
     assert (read.texts, read.fault) == (("a",), FaultKind.TRANSIENT)
+
+
+def test_a_reason_is_an_end_if_the_body_ends_cleanly() -> None:
+    read = outcome(CODEC, [text("a") + event("message_delta", delta={"stop_reason": "end_turn"})])
+    assert (read.texts, read.finish) == (("a",), "end_turn")
 
 
 def test_events_that_are_not_known_are_skipped_whatever_they_hold() -> None:
@@ -133,7 +138,7 @@ def test_events_that_are_not_known_are_skipped_whatever_they_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", [b"data: {\n\n", b"data: 42\n\n", b'data: {"type": 7}\n\n', event("content_block_delta", delta="no object")]
+    "odd", [b"data: {\n\n", b'data: {"type": 7}\n\n', event("content_block_delta", delta="no object")]
 )
 def test_a_malformed_event_is_a_fault_behind_the_text_before_it(odd: bytes) -> None:
     read = outcome(CODEC, [text("a") + odd + stop()])

@@ -92,14 +92,14 @@ def test_a_refusal_is_text_and_the_finish() -> None:
         (used(9, 4, prompt_tokens_details={"cached_tokens": 50}), Usage(9, 4, cached_tokens=9)),
         (used(9, None, total_tokens=13), Usage(9, 4)),
         (used(None, 4, total_tokens=13), Usage(9, 4)),
-        (used(9, None), None),
+        (used(9, None), Usage(9, 0)),
         (used(None, None), None),
         (used(0, 0), None),
-        (used(-9, 4), None),
-        (used(9, 4.5), None),
-        (used("9", 4), None),
-        (used(True, 4), None),
-        (used(9, 10**30), None),
+        (used(-9, 4), Usage(0, 4)),
+        (used(9, 4.5), Usage(9, 0)),
+        (used("9", 4), Usage(0, 4)),
+        (used(True, 4), Usage(0, 4)),
+        (used(9, 10**30), Usage(9, 0)),
     ],
 )
 def test_counts_are_read_and_nonsense_is_no_report(usage: object, read: Usage | None) -> None:
@@ -119,21 +119,78 @@ def test_empty_events_of_every_kind_are_preamble(event: object) -> None:
 
 
 def test_an_empty_finish_reason_is_none() -> None:
-    assert outcome(CODEC, [data(chunk("", content="a"), DONE)]).fault is FaultKind.TRANSIENT
+    assert outcome(CODEC, [data(chunk("", content="a"))]).fault is FaultKind.TRANSIENT
 
 
-@pytest.mark.parametrize(
-    "event", [b"{", b"42", b"null", b"[]", b'{"choices": 7}', b'{"choices":[{"delta":{"content":1}}]}']
-)
+@pytest.mark.parametrize("event", [b"{", b"[]", b'{"choices": 7}', b'{"choices":[{"delta":{"content":1}}]}'])
 def test_a_malformed_event_is_a_fault_behind_the_text_before_it(event: bytes) -> None:
     read = outcome(CODEC, [data(chunk(content="a"), event, chunk("stop"), DONE)])
     assert (read.texts, read.fault, read.finish) == (("a",), FaultKind.TRANSIENT, None)
 
 
-@pytest.mark.parametrize("rest", [data(chunk("stop")), data(DONE), data(chunk("stop"), used()), b"", b"data: [DONE]"])
-def test_without_done_behind_a_finish_there_is_no_clean_end(rest: bytes) -> None:
+@pytest.mark.parametrize("rest", [data(chunk("stop")), data(DONE), data(chunk("stop"), used()), b"data: [DONE]"])
+def test_a_finish_or_done_is_an_end_if_the_body_ends_cleanly(rest: bytes) -> None:
+    read = outcome(CODEC, [data(chunk(content="a")) + rest])
+    assert (read.texts, read.fault, read.finish) == (("a",), None, "end_turn")
+
+
+@pytest.mark.parametrize("rest", [b"", b": ping\n\n", b'data: {"choices": [{"fin'])
+def test_without_either_the_answer_is_cut(rest: bytes) -> None:
     read = outcome(CODEC, [data(chunk(content="a")) + rest])
     assert (read.texts, read.fault) == (("a",), FaultKind.TRANSIENT)
+
+
+@pytest.mark.parametrize("beat", [b": keepalive", b"1700000000", b"ping", b"null"])
+def test_data_that_is_not_json_is_a_keep_alive(beat: bytes) -> None:
+    read = outcome(CODEC, [data(beat, chunk(content="a"), beat, chunk("stop"), DONE)])
+    assert (read.texts, read.finish) == (("a",), "end_turn")
+
+
+@pytest.mark.parametrize(
+    ("word", "finish"),
+    [
+        ("content_filter: RECITATION", "content_filter"),
+        ("SAFETY", "content_filter"),
+        ("MAX_TOKENS", "max_tokens"),
+        ("eos_token", "end_turn"),
+    ],
+)
+def test_every_vendors_words_are_read_in_any_case_up_to_a_colon(word: str, finish: str) -> None:
+    assert outcome(CODEC, [data(chunk(content="a"), chunk(word), DONE)]).finish == finish
+
+
+def test_one_whole_answer_is_an_answer_to_a_stream() -> None:
+    whole = {
+        "choices": [{"message": {"content": "Sunny"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13},
+    }
+    read = outcome(CODEC, [json.dumps(whole).encode()])
+    assert (("Sunny",), "end_turn", Usage(9, 4)) == (read.texts, read.finish, read.usage)
+
+
+@pytest.mark.parametrize("place", ["choice", "x_groq"])
+def test_usage_is_found_wherever_servers_put_it(place: str) -> None:
+    usage = {"prompt_tokens": 23, "completion_tokens": 19, "total_tokens": 42}
+    last: dict[str, object] = dict(chunk("stop"))
+    if place == "choice":
+        last["choices"] = [{"delta": {}, "finish_reason": "stop", "usage": usage}]
+    else:
+        last["x_groq"] = {"usage": usage}
+    assert Usage(23, 19) == outcome(CODEC, [data(chunk(content="a"), last, DONE)]).usage
+
+
+def test_a_total_that_is_larger_holds_output_that_was_counted_beside_it() -> None:
+    assert (
+        Usage(20, 603)
+        == outcome(CODEC, [data(chunk(content="a"), chunk("stop"), used(20, 198, total_tokens=623), DONE)]).usage
+    )
+
+
+def test_cached_tokens_at_the_top_level_are_read() -> None:
+    report = {"choices": [], "usage": {"prompt_tokens": 30, "completion_tokens": 4, "cached_tokens": 29}}
+    assert (
+        Usage(30, 4, cached_tokens=29) == outcome(CODEC, [data(chunk(content="a"), chunk("stop"), report, DONE)]).usage
+    )
 
 
 def test_after_the_terminal_event_nothing_is_read() -> None:

@@ -96,8 +96,8 @@ def test_any_other_429_is_a_rate_limit(error: object) -> None:
 )
 def test_a_context_length_400_is_told_apart(error: object) -> None:
     assert fault_of(400, error) is FaultKind.CONTEXT_LENGTH
-    assert fault_of(413, error) is FaultKind.REJECTED, "only a 400 says so"
-    assert fault_of(500, error) is FaultKind.TRANSIENT
+    assert fault_of(413, error) is FaultKind.CONTEXT_LENGTH, "the words go before the status"
+    assert fault_of(500, error) is FaultKind.CONTEXT_LENGTH
 
 
 @pytest.mark.parametrize(

@@ -220,10 +220,14 @@ TEXTS_BEFORE: dict[Moment, list[str]] = {
 @pytest.mark.parametrize("at", get_args(Moment))
 @pytest.mark.parametrize("how", [how for how in get_args(How) if how not in ("stall", "malformed")])
 async def test_every_break_at_every_moment_is_a_failure_and_never_a_clean_end(
-    upstream: ScriptedUpstream, ask: HoldEstimate, how: How, at: Moment
+    upstream: ScriptedUpstream, ask: HoldEstimate, vendor: Vendor, how: How, at: Moment
 ) -> None:
     upstream.script(Break(how, at), Reply(["again"]))
     seen: list[str] = []
+    if (how, at) == ("eof", "done") and vendor != "gemini":
+        # The reason has come, and the body ends cleanly: only the vendor's own mark is missing.
+        assert (await ask(seen))[0] == TEXTS_BEFORE[at]
+        return
     with pytest.raises((httpx.TransportError, zlib.error, UpstreamFault)):
         await ask(seen)
     # A reset may overtake text that is still on its way, and `refuse` breaks at the door whatever the moment.

@@ -6,6 +6,7 @@ first request: see `transport`.
 What leaves here in an `UpstreamFault` is a status number and our own words: never a URL's query, a header or a body.
 """
 
+import re
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import suppress
@@ -28,6 +29,21 @@ MAX_INFLATED_BYTES = 16 * 1024 * 1024
 ERROR_BODY_S = 5.0
 REUSE_READ_TIMEOUT_S = 0.05
 CLOSE_S = 1.0
+MAX_CHANGES = 2
+"""How often a request is changed and sent again because the server refuses a part that it can do without."""
+_REFUSAL = rb"(?:extra|unknown|unrecognized|unexpected|unsupported|not (?:supported|permitted|allowed)|forbidden)"
+_REFUSES_STREAM_OPTIONS = re.compile(
+    rb"%b.{0,80}stream_options|stream_options.{0,80}%b" % (_REFUSAL, _REFUSAL), re.IGNORECASE | re.DOTALL
+)
+_REFUSES_SYSTEM_ROLE = re.compile(
+    rb"system role (?:is )?not supported|(?:does not|doesn't) support (?:the )?system|only user and assistant roles"
+    rb"|roles must alternate",
+    re.IGNORECASE,
+)
+
+
+class _ChangedRequest(Exception):
+    """The request was refused for something that it can do without, and is to be sent again without it."""
 
 
 class Response(Protocol):
@@ -99,16 +115,33 @@ class HttpProvider:
     def __init__(
         self, codec: Codec, clients: HttpSenders, *, base_url: str | None = None, api_key: str | None = None
     ) -> None:
-        self._codec = codec
-        self._clients = clients
+        self.codec = codec
+        self.clients = clients
         self._base_url = base_url
         self._api_key = api_key
+        self._changes: dict[str, object] = {}
 
     def open(self, call: UpstreamCall, on_sent: Callable[[], None]) -> "_Answer":
-        request = self._codec.encode(call, base_url=self._base_url, api_key=self._api_key)
-        if call.headers:
-            request = replace(request, headers=(*request.headers, *call.headers))
-        return _Answer(self._codec, self._clients, request, on_sent)
+        """Return the answer to enter; what this server has refused before is left out of the request."""
+        return _Answer(self, call, on_sent)
+
+    def request(self, call: UpstreamCall) -> UpstreamRequest:
+        """Return the HTTP request of a call."""
+        call = replace(call, **self._changes)  # type: ignore[arg-type]
+        request = self.codec.encode(call, base_url=self._base_url, api_key=self._api_key)
+        return replace(request, headers=(*request.headers, *call.headers)) if call.headers else request
+
+    def learn(self, body: bytes) -> bool:
+        """Return whether a refusal names something that can be left out; it is, from now on."""
+        changes: dict[str, object] = {}
+        if _REFUSES_STREAM_OPTIONS.search(body):
+            changes["stream_usage"] = False
+        if _REFUSES_SYSTEM_ROLE.search(body):
+            changes |= {"system_role": "user", "merge_turns": True}
+        if changes.items() <= self._changes.items():
+            return False
+        self._changes |= changes
+        return True
 
 
 class _Body(httpx.AsyncByteStream):
@@ -126,26 +159,31 @@ class _Body(httpx.AsyncByteStream):
 class _Answer:
     """One open answer. A connection goes back to the pool where the body was read to its end, else it is closed."""
 
-    def __init__(
-        self, codec: Codec, clients: HttpSenders, request: UpstreamRequest, on_sent: Callable[[], None]
-    ) -> None:
-        self._codec = codec
-        self._clients = clients
-        self._request = request
+    def __init__(self, provider: HttpProvider, call: UpstreamCall, on_sent: Callable[[], None]) -> None:
+        self._provider = provider
+        self._codec = provider.codec
+        self._call = call
         self._on_sent = on_sent
-        self._decoder: Decoder = codec.decoder()
+        self._decoder: Decoder = self._codec.decoder()
         self._finished = False
         self._chunks: AsyncGenerator[bytes, None] | None = None
         self._inflate: zlib._Decompress | None = None
 
     async def __aenter__(self) -> "_Answer":
+        for _ in range(MAX_CHANGES):
+            try:
+                return await self._open()
+            except _ChangedRequest:
+                pass  # the server has refused what the request can do without
+        return await self._open()
+
+    async def _open(self) -> "_Answer":
         try:
-            self._response = await self._clients.send(self._request, self._on_sent)
+            self._response = await self._provider.clients.send(self._provider.request(self._call), self._on_sent)
         except Exception as error:
             raise _translate("connecting", error) from None
         self._chunks = cast(AsyncGenerator[bytes, None], self._response.aiter_raw())
         try:
-            self._inflate = _inflater(self._response.headers.get("content-encoding", "identity").lower())
             await self._check()
         except BaseException:
             await self._close()
@@ -153,11 +191,15 @@ class _Answer:
         return self
 
     async def _check(self) -> None:
-        """Raise what an answer that is no stream means: an error's status, or a 200 of another type."""
+        """Raise what an error's status means, or a page of HTML. What else an answer is, its bytes say."""
         response = self._response
-        found = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if response.status_code == 200 and found == self._codec.content_type:
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if 200 <= response.status_code < 300 and kind != "text/html":
+            self._inflate = _inflater(encoding)
             return
+        with suppress(UpstreamFault):  # the status counts, whatever the body is packed in
+            self._inflate = _inflater(encoding)
         body = bytearray()
         try:
             with anyio.move_on_after(ERROR_BODY_S):
@@ -165,6 +207,8 @@ class _Answer:
                     body += chunk
         except Exception:
             body.clear()  # an error body that breaks tells nothing more than its status
+        if response.status_code in (400, 422) and self._provider.learn(bytes(body)):
+            raise _ChangedRequest
         raise self._codec.fault(response.status_code, dict(response.headers), bytes(body[:MAX_ERROR_BYTES]), time())
 
     async def _chunk(self) -> bytes | None:
@@ -173,7 +217,11 @@ class _Answer:
         if chunk is None or self._inflate is None:
             return chunk
         plain = self._inflate.decompress(chunk, MAX_INFLATED_BYTES)
-        if self._inflate.unconsumed_tail:
+        while self._inflate.eof and self._inflate.unused_data:  # several members follow each other
+            rest = self._inflate.unused_data
+            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            plain += self._inflate.decompress(rest, MAX_INFLATED_BYTES)
+        if self._inflate.unconsumed_tail or len(plain) > MAX_INFLATED_BYTES:
             raise UpstreamFault(FaultKind.TRANSIENT, "a compressed body that grows beyond measure")
         return plain
 
@@ -218,7 +266,7 @@ class _Answer:
 
 def _inflater(encoding: str) -> "zlib._Decompress | None":
     match encoding:
-        case "identity":
+        case "identity" | "none" | "":
             return None
         case "gzip" | "x-gzip" | "deflate":
             return zlib.decompressobj(zlib.MAX_WBITS | 32)

@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Callable
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["make_sender"]
 
 KEEP_ALIVE_S = 30.0
+MAX_HEADER_BYTES = 64 * 1024
+"""What a response's header may measure: some servers put whole policies into one."""
 
 _url = lru_cache(maxsize=256)(URL)
 
@@ -42,22 +45,53 @@ def make_sender(connect_s: float) -> Sender:
 
 class _Aiohttp:
     def __init__(self, connect_s: float) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ssl=ssl.create_default_context()),
+        self._connect_s = connect_s
+        self._tls = ssl.create_default_context()
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_reuseconn.append(_note_reuse)
+        self._session = self._new_session(force_close=False, tracing=tracing)
+        self._fresh = self._new_session(force_close=True)
+
+    def _new_session(self, *, force_close: bool, tracing: aiohttp.TraceConfig | None = None) -> aiohttp.ClientSession:
+        keep = {} if force_close else {"keepalive_timeout": KEEP_ALIVE_S}
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=force_close, ssl=self._tls, **keep),  # type: ignore[arg-type]
             cookie_jar=aiohttp.DummyCookieJar(),
             response_class=_Response,
             auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(sock_connect=connect_s),
+            timeout=aiohttp.ClientTimeout(sock_connect=self._connect_s),
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            trace_configs=[] if tracing is None else [tracing],
         )
 
     async def send(self, request: UpstreamRequest, on_sent: Callable[[], None]) -> Response:
+        reused: list[bool] = []
+        try:
+            return await self._post(self._session, request, on_sent, reused)
+        except aiohttp.ClientConnectionError:
+            if not reused:
+                raise
+        # The server had closed the idle connection: that says nothing about this request.
+        return await self._post(self._fresh, request, on_sent, [])
+
+    async def _post(
+        self, session: aiohttp.ClientSession, request: UpstreamRequest, on_sent: Callable[[], None], reused: list[bool]
+    ) -> Response:
         body = _Body(request.body, on_sent)
         return _Answer(
-            await self._session.post(_url(request.url), data=body, headers=request.headers, allow_redirects=False)
+            await session.post(
+                _url(request.url), data=body, headers=request.headers, allow_redirects=False, trace_request_ctx=reused
+            )
         )
 
     async def aclose(self) -> None:
         await self._session.close()
+        await self._fresh.close()
+
+
+async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.append(True)
 
 
 class _Body(aiohttp.BytesPayload):

@@ -51,9 +51,12 @@ def _acquire(
     connection: Connection, project: str, limit: int, window_us: int, now_us: int, *, spends: bool
 ) -> RateDecision:
     """The moving window as rows; the count is kept beside them, so a call costs the same under any limit."""
+    # Two statements: an OR would look at every instant of the window instead of at both ends of the index.
     gone = connection.execute(
-        "DELETE FROM instants WHERE project = ? AND (at_us <= ? OR at_us > ?)",
-        (project, now_us - window_us, now_us + window_us),
+        "DELETE FROM instants WHERE project = ? AND at_us <= ?", (project, now_us - window_us)
+    ).rowcount
+    gone += connection.execute(
+        "DELETE FROM instants WHERE project = ? AND at_us > ?", (project, now_us + window_us)
     ).rowcount
     row = connection.execute("SELECT count FROM windows WHERE project = ?", (project,)).fetchone()
     count = (row[0] if row else 0) - gone

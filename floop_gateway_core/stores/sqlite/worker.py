@@ -44,6 +44,7 @@ class Job(Generic[T]):
     seen: Any = None
     answer: T | None = None
     error: BaseException | None = None
+    answered: bool = False
     done: anyio.Event = field(default_factory=anyio.Event)
     loop: Any = field(default_factory=lambda: current_token().native_token)
 
@@ -129,7 +130,8 @@ class Worker:
                     _do(connection, wanted)
             except BaseException as error:
                 for job in wanted:
-                    job.error = job.error or _translated(error)
+                    if not job.answered:
+                        job.error = job.error or _translated(error)
             if connection is not None and any(_damaged(job.error) for job in wanted):
                 _closed(connection)
                 connection = None
@@ -182,6 +184,8 @@ def _do(connection: Connection, batch: list[Job[Any]]) -> None:
     writing = [job for job in batch if _looked(connection, job)]
     if not writing:
         return
+    # Those that only read are answered before we wait for the write lock: a stranger's unknown key is one of them.
+    _wake([job for job in batch if job not in writing])
     connection.execute("BEGIN IMMEDIATE")
     try:
         for job in writing:
@@ -233,7 +237,9 @@ def _translated(error: BaseException) -> BaseException:
 def _wake(batch: list[Job[Any]]) -> None:
     by_loop: dict[Any, list[Job[Any]]] = {}
     for job in batch:
-        by_loop.setdefault(job.loop, []).append(job)
+        if not job.answered:
+            job.answered = True
+            by_loop.setdefault(job.loop, []).append(job)
     for loop, jobs in by_loop.items():
         soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio's name, and trio's
         with suppress(RuntimeError):  # that event loop is gone, and whoever waited with it
