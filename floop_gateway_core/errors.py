@@ -34,6 +34,8 @@ __all__ = [
 
 
 class ErrorCode(StrEnum):
+    """Every code that a client can meet (contract: Errors)."""
+
     INVALID_BODY = "INVALID_BODY"
     VALIDATION_ERROR = "VALIDATION_ERROR"
     INPUT_TOO_LARGE = "INPUT_TOO_LARGE"

@@ -72,6 +72,8 @@ class ProjectStatus:
 
 
 class Admin:
+    """What an operator does: create projects, rotate keys, change settings, grant credits."""
+
     def __init__(
         self,
         settings: Settings,

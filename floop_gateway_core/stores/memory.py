@@ -51,6 +51,8 @@ class _OpenHold:
 
 
 class MemoryStore:
+    """Keeps everything in memory; `max_records` bounds the usage log, whose oldest records are dropped."""
+
     def __init__(self, *, max_records: int = MAX_RECORDS) -> None:
         self._lock = threading.Lock()
         self._looked_pid: int | None = None

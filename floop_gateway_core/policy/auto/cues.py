@@ -169,20 +169,16 @@ def segments(text: str) -> list[Segment]:
                 seen += hit
             near = stems.get(word[:STEM])
             if near is not None:
-                for stem, concept in near:
-                    if word.startswith(stem):
-                        seen.append(concept)
+                seen += [concept for stem, concept in near if word.startswith(stem)]
             if word in heads:
                 end = match.end()
-                for rest, concept in phrases.get(word + text[end : end + NEXT], ()):
-                    if text.startswith(rest, end):
-                        seen.append(concept)
+                after = phrases.get(word + text[end : end + NEXT], ())
+                seen += [concept for rest, concept in after if text.startswith(rest, end)]
             if not before and seen:
                 before = words
-        elif kind == 4:
-            marks += 1
-        elif kind == 3:
-            numbers += 1
+        elif kind in (3, 4):
+            numbers += kind == 3
+            marks += kind == 4
         elif kind == 2:
             first = _glued_cues(text, match.start(2), match.end(), glued, seen)
             if not before and seen:
@@ -206,10 +202,14 @@ def segments(text: str) -> list[Segment]:
     if words or numbers or marks:
         found.append(Segment((start, len(text)), seen, (words, numbers, marks, before), ""))
         found[-1].fenced = found[-1].quoted = fenced
-    if opened >= 0:  # never closed: an apostrophe, an inch, or a cut; nothing is known to be quoted
-        for segment in found[opened:]:
-            segment.quoted = segment.fenced
+    _unquote(found, opened)
     return found
+
+
+def _unquote(found: list[Segment], opened: int) -> None:
+    """Take back a quotation that was never closed: an apostrophe, an inch, or a cut. `opened` is -1 if there is none."""
+    for segment in found[opened:] if opened >= 0 else ():
+        segment.quoted = segment.fenced
 
 
 def _glued_cues(text: str, start: int, end: int, glued: Lookup, seen: list[str]) -> int:

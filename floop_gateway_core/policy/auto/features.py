@@ -8,7 +8,7 @@ instruction names (`in.*`, `lead.*`, `tail.*`) and what the material is about (`
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from floop_gateway_core.policy.auto.cues import EASY, TASKS, Segment, segments
 from floop_gateway_core.policy.auto.parts import commanded, lead, part
@@ -109,16 +109,7 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
     head, tail, body = parts
     first, second = lead(head)
     last, later = lead(tail)
-    if first:
-        seen["lead." + first] = 1.0
-        if second:
-            seen["then." + second] = 1.0
-            if first == "make":
-                seen["make." + second] = 1.0
-    if last:
-        seen["tail." + last] = 1.0
-        if last == "make" and later:
-            seen["make." + later] = 1.0
+    seen.update(_tasks(first, second, last, later))
     inside = _weigh(head + tail)
     for concept, weight in inside.items():
         seen["in." + concept] = weight
@@ -129,21 +120,45 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
         for concept in _weigh(segments(_window(before[:CONTEXT]))):
             if concept in TASKS:
                 seen["prev." + concept] = 1.0
-    easy = (first in EASY and parts.asked) or last in EASY
+    easy = bool((first in EASY and parts.asked) or last in EASY)
     if "code" in inside and not easy and first not in _SMALL:
         seen["work_on_code"] = 1.0
     if easy and body:
         seen["easy_about"] = 1.0
-    signs = sum(segment.marks for segment in body)
-    if not easy and signs >= 6 and signs * 3 >= sum(segment.words for segment in body):
-        seen["on_source"] = 1.0
-    if _SOURCE.match(text) and not easy:
-        seen["source_first"] = 1.0
+    if not easy:
+        seen.update(_on_source(text, body))
     seen.update(_shape(full, text, head, tail, body, inside, size))
     if not (head or tail or body):
         seen["only_polite"] = 1.0
     elif not first and not last and size < 12:
         seen["no_task_short"] = 1.0
+    return seen
+
+
+def _tasks(first: str | None, second: str | None, last: str | None, later: str | None) -> dict[str, float]:
+    """Name the tasks that lead the request and that end it, and what is to be made."""
+    seen: dict[str, float] = {}
+    if first:
+        seen["lead." + first] = 1.0
+        if second:
+            seen["then." + second] = 1.0
+            if first == "make":
+                seen["make." + second] = 1.0
+    if last:
+        seen["tail." + last] = 1.0
+        if last == "make" and later:
+            seen["make." + later] = 1.0
+    return seen
+
+
+def _on_source(text: str, body: list[Segment]) -> dict[str, float]:
+    """Say whether the material looks like source code, and whether the request begins with it."""
+    seen: dict[str, float] = {}
+    signs = sum(segment.marks for segment in body)
+    if signs >= 6 and signs * 3 >= sum(segment.words for segment in body):
+        seen["on_source"] = 1.0
+    if _SOURCE.match(text):
+        seen["source_first"] = 1.0
     return seen
 
 
@@ -198,21 +213,33 @@ def _shape(
         shape["quoted"] = 1.0
     if body:
         shape["has_body"] = 1.0
+    shape.update(_sums(every, numbers, others, size))
+    for name, both in _PAIRS.items():
+        if both <= every:
+            shape[name] = 1.0
+    if "material" in every and every & EASY:
+        shape["easy_on_material"] = 1.0
+    return shape
+
+
+_PAIRS: Mapping[str, frozenset[str]] = {
+    "make_code": frozenset({"code", "make"}),
+    "make_text": frozenset({"longform", "make"}),
+    "plan_bound": frozenset({"plan", "constraint"}),
+}
+"""Concepts that say more together."""
+
+
+def _sums(every: set[str], numbers: int, others: int, size: int) -> dict[str, float]:
+    """Tell a word problem and a calculation from a question for one count."""
+    shape: dict[str, float] = {}
     if numbers >= 2:
         if "how_many" in every:
             shape["story_sum"] = 1.0
         if "solve" in every or "math" in every:
             shape["hard_sum"] = 1.0
-    elif numbers <= 1 and others == 0 and "how_many" in every and size < 12:
+    elif others == 0 and "how_many" in every and size < 12:
         shape["count_fact"] = 1.0
-    if "code" in every and "make" in every:
-        shape["make_code"] = 1.0
-    if "longform" in every and "make" in every:
-        shape["make_text"] = 1.0
-    if "plan" in every and "constraint" in every:
-        shape["plan_bound"] = 1.0
-    if "material" in every and every & EASY:
-        shape["easy_on_material"] = 1.0
     return shape
 
 
