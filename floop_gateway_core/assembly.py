@@ -69,7 +69,7 @@ def breakers(settings: Settings) -> Mapping[str, CircuitBreaker]:
 
 def _plan(settings: Settings, name: str) -> Plan:
     plan = settings.plan(name)
-    return Plan(plan.requests_per_minute, plan.daily_tokens, plan.input_tokens, plan.output_tokens)
+    return Plan(plan.requests_per_minute, plan.daily_tokens, plan.input_tokens, plan.output_tokens, plan.concurrency)
 
 
 def _deployment(name: str, one: DeploymentSettings, settings: Settings, provider: Provider) -> Deployment:

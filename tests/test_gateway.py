@@ -274,3 +274,26 @@ async def test_a_stop_ends_a_stream_in_an_error_and_bills_what_has_left() -> Non
         )
         assert 1250 * 2_000 < record.microcredits < 1250 * 2_200  # the input, and the few words that have left
         assert 0 == (await gateway.admin.status("shop")).account.held
+
+
+async def test_a_project_has_only_so_many_requests_open_at_once() -> None:
+    value = {"store": "memory://", "plans": {"default": {"concurrency": 1, "requests_per_minute": 100}}}
+    async with Gateway(Settings.read(value, source="a test")) as gateway:
+        one, two = [await gateway.admin.create_project(name, credits="100") for name in ("one", "two")]
+        async with gateway.stream(one.key, HI):
+            with pytest.raises(GatewayError, match="1 requests open at once") as caught:
+                await gateway.chat(one.key, HI)
+            assert (ErrorCode.RATE_LIMITED, 1) == (caught.value.code, caught.value.retry_after_s)
+            assert "one two" == (await gateway.chat(two.key, HI)).content
+        assert "one two" == (await gateway.chat(one.key, HI)).content
+        assert not gateway.runtime.open_requests
+
+
+async def test_a_settled_request_has_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with Gateway(memory()) as gateway:
+        new = await gateway.admin.create_project("shop", credits="100")
+        with caplog.at_level(logging.INFO, "floop_gateway"):
+            answer = await gateway.chat(new.key, HI)
+        (line,) = [record.getMessage() for record in caplog.records if answer.request_id in record.getMessage()]
+        assert "project=shop alias=auto deployment=echo status=200 code=None tokens=2+2" in line
+        assert new.key not in line

@@ -73,6 +73,7 @@ class PlanSettings(_Model):
     daily_tokens: Count = 10_000
     input_tokens: Count = 128_000
     output_tokens: Count = 4_096
+    concurrency: Count = 50
 
 
 class DeploymentSettings(_Model):

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 from floop_gateway_core.engine.routing import Classifier, RoutingTable
 from floop_gateway_core.policy.auto.classify import Classification, classify
@@ -24,13 +25,20 @@ log = logging.getLogger("floop_gateway")
 
 T = TypeVar("T")
 INLINE_CHARACTERS = 16_000
+MAX_THREADS = 2
+"""Long texts at once: they compete for one interpreter, and more of them only hold more memory."""
+_threads: RunVar[anyio.CapacityLimiter] = RunVar("floop_gateway_cpu_threads")
 
 
 async def run_cpu_bound(characters: int, work: Callable[[], T]) -> T:
     """Run pure work here where it is short, in a worker thread where it is not."""
     if characters <= INLINE_CHARACTERS:
         return work()
-    return await anyio.to_thread.run_sync(work)
+    limiter = _threads.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(MAX_THREADS)
+        _threads.set(limiter)
+    return await anyio.to_thread.run_sync(work, limiter=limiter)
 
 
 def characters_of(call: Call) -> int:

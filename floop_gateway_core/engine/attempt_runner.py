@@ -5,6 +5,7 @@ the one whose output may be billed: the only one in progress, or, while a hedge 
 decided.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -28,6 +29,8 @@ from floop_gateway_core.providers.base import Delta, UpstreamFault
 from floop_gateway_core.types import Call, RequestId, Usage
 
 __all__ = ["AttemptRunner"]
+
+log = logging.getLogger("floop_gateway")
 
 
 class AttemptRunner:
@@ -174,10 +177,21 @@ class AttemptRunner:
 
     def _count(self, attempt: Attempt, fault: UpstreamFault) -> None:
         self._ended(attempt, "failed", fault)
+        log.warning(
+            "request %s: attempt %d of %d at %s failed: %s (%s)",
+            self._request_id,
+            attempt.number,
+            self._limits.attempts,
+            attempt.deployment.id,
+            fault.reason,
+            fault.fault.value,
+        )
         time_left_s = self._deadline - anyio.current_time()
         self._schedule.failed(attempt.planned, fault, self._now(), time_left_s)
 
     def _state_changed(self, deployment: str, state: BreakerState) -> None:
+        if state == "open":
+            log.warning("deployment %s: the circuit breaker has opened", deployment)
         self._notifier.notify(BreakerStateChanged(deployment, state, self._request_id))
 
     # -- a race of two ---------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The configuration that a request is served by (`RoutingTable`), and what outlives every request (`Runtime`)."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -33,6 +33,7 @@ class Plan:
     daily_tokens: int = 10_000
     input_tokens: int = 128_000
     output_tokens: int = 4_096
+    concurrency: int = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,5 +165,7 @@ class Runtime:
     pending_settlements: deque[Settlement] = field(default_factory=deque)
     runs: "set[Stoppable]" = field(default_factory=set)
     """The answers that are under way."""
+    open_requests: Counter[str] = field(default_factory=Counter)
+    """How many requests of each project are open in this process."""
     stopping: bool = False
     """Whether new requests are refused, because the server stops."""

@@ -10,6 +10,7 @@ The run owns the request's usage record and settles it exactly once, in `_close`
 `headers_sent` is set by whoever sends the status line, with or without a text.
 """
 
+import logging
 import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -22,10 +23,11 @@ from floop_gateway_core.engine.assess import choose_alias, estimate_input, run_c
 from floop_gateway_core.engine.attempt import Attempt
 from floop_gateway_core.engine.attempt_runner import AttemptRunner
 from floop_gateway_core.engine.endings import Sent, outcome
-from floop_gateway_core.engine.routing import Caller, Deployment, Runtime
+from floop_gateway_core.engine.routing import Caller, Deployment, Plan, Runtime
 from floop_gateway_core.engine.schedule import PlannedAttempt
 from floop_gateway_core.engine.settle import settle
 from floop_gateway_core.errors import ErrorCode, Refusal
+from floop_gateway_core.money import format_credits
 from floop_gateway_core.observability.events import Admitted, FirstText, Notifier, Refused, RequestStarted
 from floop_gateway_core.observability.events import Settled as SettledEvent
 from floop_gateway_core.policy.admission import Held, HoldEstimate, hold_refusal, size_refusal
@@ -52,6 +54,8 @@ from floop_gateway_core.types import (
 from floop_gateway_core.wire.surrogates import SurrogateJoiner
 
 __all__ = ["INTERNAL_ERROR", "NO_BILL", "STOPPING", "STORE_UNAVAILABLE", "Run"]
+
+log = logging.getLogger("floop_gateway")
 
 MAX_LOGGED_ALIAS = 100
 UNAVAILABLE_RETRY_AFTER_S = 60
@@ -103,6 +107,11 @@ class Run:
         if self.output_sent:
             return Sent.OUTPUT
         return Sent.HEAD if self.headers_sent else Sent.NOTHING
+
+    @property
+    def plan(self) -> Plan:
+        """The limits of the caller."""
+        return self._caller.plan
 
     @property
     def settled(self) -> bool:
@@ -382,9 +391,27 @@ class Run:
             raise
         self.record = replace(self.record, microcredits=settled.hold.charged)
         self.bill = Bill(usage, settled.hold.charged, settled.account.posted)
+        self._log()
         self._notifier.notify(SettledEvent(self.record))
         await self._notifier.flush()
         return self.bill
+
+    def _log(self) -> None:
+        """Write the request's one line."""
+        record = self.record
+        log.info(
+            "request %s: project=%s alias=%s deployment=%s status=%s code=%s tokens=%d+%d credits=%s ms=%s",
+            record.request_id,
+            record.project,
+            record.alias,
+            record.deployment,
+            record.status,
+            record.code,
+            record.input_tokens,
+            record.output_tokens,
+            format_credits(record.microcredits),
+            record.total_ms,
+        )
 
     def _pending(self, settlement: Settlement) -> Settlement:
         """Return the settlement to make later. A client that has had no output is told 503 now, and pays nothing."""

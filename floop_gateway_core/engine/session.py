@@ -34,6 +34,7 @@ class CallSession:
         self.request_id = new_request_id(self.now)
         self.run: Run | None = None
         self.decision: RateDecision | None = None
+        self._entered: str | None = None
 
     async def open(self, key: str | None, endpoint: Endpoint) -> Refusal | None:
         """Authenticate the caller and spend one of its rate."""
@@ -44,8 +45,19 @@ class CallSession:
             return UNAUTHORIZED
         self.run, self.decision = admitted.run, admitted.decision
         await self.run.begin(self._dialect)
-        refusal = rate_refusal(admitted.decision)
+        refusal = rate_refusal(admitted.decision) or self._enter(admitted.run)
         return None if refusal is None else await self.refuse(refusal)
+
+    def _enter(self, run: Run) -> Refusal | None:
+        """Count the request among its project's, or refuse it: one project must not fill the whole process."""
+        most = run.plan.concurrency
+        open_requests = self._gate.runtime.open_requests
+        if open_requests[run.record.project] >= most:
+            message = f"The project has {most} requests open at once, which is its limit. Retry when one has ended."
+            return Refusal(ErrorCode.RATE_LIMITED, message, retry_after_s=1)
+        open_requests[run.record.project] += 1
+        self._entered = run.record.project
+        return None
 
     async def admit(self, call: Call) -> Refusal | None:
         """Admit the call: afterwards there are holds, or a refusal."""
@@ -82,8 +94,16 @@ class CallSession:
 
     async def close(self) -> None:
         """Settle whatever is unsettled."""
-        if self.run is not None:
-            await self.run.close()
+        try:
+            if self.run is not None:
+                await self.run.close()
+        finally:
+            if self._entered is not None:
+                open_requests = self._gate.runtime.open_requests
+                open_requests[self._entered] -= 1
+                if open_requests[self._entered] <= 0:
+                    del open_requests[self._entered]
+                self._entered = None
 
     @property
     def bill(self) -> Bill | None:

@@ -151,7 +151,6 @@ BROKEN = {
     "UTF-16": '{"prompt": "Hi"}'.encode("utf-16"),
     "UTF-16 without a BOM": '{"prompt": "Hi"}'.encode("utf-16-le"),
     "UTF-32": '{"prompt": "Hi"}'.encode("utf-32"),
-    "a BOM": b'\xef\xbb\xbf{"prompt": "Hi"}',
     "a surrogate as three bytes": b'{"prompt": "\xed\xa0\xbd"}',
     "an overlong encoding": b'{"prompt": "\xc0\x80"}',
     "a high half": rb'{"prompt": "a\ud83d"}',
@@ -314,3 +313,21 @@ def test_no_bytes_raise(endpoint: Endpoint, body: bytes) -> None:
     answer = parse(endpoint, body)
     assert isinstance(answer, Refusal)
     assert answer.code in (ErrorCode.INVALID_BODY, ErrorCode.VALIDATION_ERROR)
+
+
+def test_messages_and_parts_are_bounded_in_number() -> None:
+    message = {"role": "user", "content": "a"}
+    refused = parse("chat", json.dumps({"messages": [message] * 4_097}).encode())
+    assert isinstance(refused, Refusal)
+    assert "messages must hold at most 4096 messages." == refused.message
+    parts = {"role": "user", "content": [{"type": "text", "text": "a"}] * 16_385}
+    refused = parse("chat", json.dumps({"messages": [parts]}).encode())
+    assert isinstance(refused, Refusal)
+    assert "messages must hold at most 16384 parts in all." == refused.message
+    assert not isinstance(parse("chat", json.dumps({"messages": [message] * 4_096}).encode()), Refusal)
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    call = parse("generate", b'\xef\xbb\xbf{"prompt": "Hi"}')
+    assert not isinstance(call, Refusal)
+    assert "Hi" == call.messages[0].text

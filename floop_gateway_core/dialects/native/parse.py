@@ -19,6 +19,9 @@ __all__ = ["MAX_PROMPT_CHARACTERS", "parse", "parse_object"]
 
 MAX_PROMPT_CHARACTERS = 500_000
 MAX_FIELD_ERRORS = 20
+MAX_MESSAGES = 4_096
+MAX_PARTS = 16_384
+"""In all messages together: reading and estimating costs by the piece, not only by the character."""
 MAX_DIGITS = 1000
 HALF_A_PAIR = "The body holds half a surrogate pair. Escape such characters as a whole pair, or send UTF-8."
 _ROLES = ("system", "user", "assistant")
@@ -82,6 +85,10 @@ def _integer(digits: str) -> int:
 
 def _invalid(message: str) -> Refusal:
     return Refusal(ErrorCode.INVALID_BODY, message)
+
+
+def _has_parts(message: Mapping[str, object]) -> bool:
+    return isinstance(message.get("content"), list)
 
 
 class _Fields:
@@ -166,8 +173,13 @@ class _Fields:
         if not isinstance(value, list | tuple):
             self._fault("messages", "is required" if value is None else "must be an array")
             return []
-        if not value:
-            self._fault("messages", "must hold at least one message")
+        if not 1 <= len(value) <= MAX_MESSAGES:
+            most = "at least one message" if not value else f"at most {MAX_MESSAGES} messages"
+            self._fault("messages", f"must hold {most}")
+            return []
+        parts = sum(len(item["content"]) for item in value if isinstance(item, dict) and _has_parts(item))
+        if parts > MAX_PARTS:
+            self._fault("messages", f"must hold at most {MAX_PARTS} parts in all")
             return []
         faults_before = len(self._faults)
         messages = []
