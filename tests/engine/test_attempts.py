@@ -138,11 +138,11 @@ async def test_back_off_has_full_jitter(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.usefixtures("short_back_off")
 async def test_all_attempts_share_one_deadline(stream: bool) -> None:
-    limits = {"total_s": 0.4, "first_event_s": 0.3, "attempts": 5}
+    limits = {"total_s": 1.2, "first_event_s": 0.7, "attempts": 5}
     async with bench(default=Break("stall", "head"), limits=limits) as b:
         began = anyio.current_time()
         assert 502 == (await b.ask(stream=stream)).status
-        assert anyio.current_time() - began < 2.0
+        assert anyio.current_time() - began < 4.0
         assert "aa" == models(b)
         assert ("upstream_error", 0) == ((record := await b.settled()).ending, record.microcredits)
 
