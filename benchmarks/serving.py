@@ -49,7 +49,7 @@ def settings_of(store: str, upstream: str) -> Settings:
         for frames, *_ in CASES.values()
     }
     name = f"frames-{FRAMES}"
-    plan = {"requests_per_minute": 10**9, "daily_tokens": 10**12, "output_tokens": 100_000}
+    plan = {"requests_per_minute": 10**9, "daily_tokens": 10**12, "concurrency": 10**6, "output_tokens": 100_000}
     return Settings.read(
         {
             "store": store,

@@ -21,7 +21,7 @@ RICH = Microcredits(10**12)
 
 def gateway_of(**settings: Any) -> tuple[Gateway, str]:
     """Make a gateway over memory, with a project `p` that has credits; give both it and the key."""
-    plan = {"requests_per_minute": 10_000, "daily_tokens": 10**9, **settings.pop("plan", {})}
+    plan = {"requests_per_minute": 10_000, "daily_tokens": 10**9, "concurrency": 10_000, **settings.pop("plan", {})}
     credits = settings.pop("credits", RICH)
     gateway = Gateway(
         Settings.read({"store": "memory://", "plans": {"default": plan}, **settings}, source="test"),

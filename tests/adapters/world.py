@@ -28,6 +28,7 @@ body_s = 1.0
 [plans.default]
 requests_per_minute = 100_000
 daily_tokens = 1_000_000_000
+concurrency = 10_000
 output_tokens = 10_000_000
 
 [deployments.echo]

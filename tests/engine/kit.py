@@ -47,7 +47,13 @@ PROMPT = "What is the hidden word, quokka?"
 UPSTREAM_KEY = "sk-upstream-quoll-key"
 CREDITS = 100_000_000
 RATE_IN, RATE_OUT = 10, 30
-PLAN = {"requests_per_minute": 1000, "daily_tokens": 10_000_000, "input_tokens": 100_000, "output_tokens": 100}
+PLAN = {
+    "requests_per_minute": 1000,
+    "daily_tokens": 10_000_000,
+    "concurrency": 1000,
+    "input_tokens": 100_000,
+    "output_tokens": 100,
+}
 
 T = TypeVar("T")
 

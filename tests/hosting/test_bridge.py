@@ -253,7 +253,7 @@ def test_a_body_that_stalls_is_answered_and_then_its_connection_cannot_be_used_a
 
 
 def test_stalled_bodies_do_not_keep_others_waiting() -> None:
-    gateway, key = gateway_of(plan={"concurrency": 100})
+    gateway, key = gateway_of()
     sources = [Trickle() for _ in range(60)]
     headers = [("Authorization", f"Bearer {key}"), ("Content-Length", "1")]
     bridge = Bridge(gateway)
