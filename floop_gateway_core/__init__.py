@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from floop_gateway_core.policy.tokens.estimate import estimate_messages as estimate_messages
     from floop_gateway_core.policy.tokens.estimate import estimate_tokens as estimate_tokens
     from floop_gateway_core.policy.tokens.estimate import fits as fits
+    from floop_gateway_core.providers.registry import ProviderSpec as ProviderSpec
+    from floop_gateway_core.providers.registry import register_provider as register_provider
     from floop_gateway_core.stores.base import NoSuchProject as NoSuchProject
     from floop_gateway_core.stores.base import ProjectExists as ProjectExists
     from floop_gateway_core.stores.base import Store as Store
@@ -103,6 +105,7 @@ _EXPORTS = {
     "policy.rate_window": ("RateDecision", "RateLimiter"),
     "policy.routes": ("Routes",),
     "policy.tokens.estimate": ("TokenEstimate", "estimate_messages", "estimate_tokens", "fits"),
+    "providers.registry": ("ProviderSpec", "register_provider"),
     "stores.base": ("NoSuchProject", "ProjectExists", "Store", "StoreUnavailable"),
     "stores.memory": ("MemoryStore",),
     "stores.sqlite": ("SQLiteStore",),

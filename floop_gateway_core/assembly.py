@@ -3,23 +3,18 @@
 import re
 from collections.abc import Mapping
 
-from floop_gateway_core.config.settings import VOCABULARY_OF, ConfigError, DeploymentSettings, Settings
+from floop_gateway_core.config.settings import ConfigError, DeploymentSettings, Settings
 from floop_gateway_core.engine.routing import Classifier, Deployment, Plan, RoutingTable, UpstreamLimits
 from floop_gateway_core.engine.shared_breaker import SharedBreaker
 from floop_gateway_core.policy.breaker import CircuitBreaker
 from floop_gateway_core.policy.routes import Routes
-from floop_gateway_core.providers.anthropic import AnthropicCodec
-from floop_gateway_core.providers.base import Codec, Provider
-from floop_gateway_core.providers.echo import EchoProvider
-from floop_gateway_core.providers.gemini import GeminiCodec
-from floop_gateway_core.providers.http.driver import HttpProvider, HttpSenders
-from floop_gateway_core.providers.openai import OpenAICodec
+from floop_gateway_core.providers.base import Provider
+from floop_gateway_core.providers.http.driver import HttpSenders
+from floop_gateway_core.providers.registry import Place, ProviderSpec, spec_of
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 __all__ = ["breakers", "routing_table"]
-
-CODECS: Mapping[str, type[Codec]] = {"openai": OpenAICodec, "anthropic": AnthropicCodec, "gemini": GeminiCodec}
 
 
 def routing_table(
@@ -75,32 +70,26 @@ def _plan(settings: Settings, name: str) -> Plan:
 def _deployment(name: str, one: DeploymentSettings, settings: Settings, provider: Provider) -> Deployment:
     upstream = settings.upstream
     thinks = one.thinking_allowance > 0
-    field = one.max_tokens_field or ("max_tokens" if one.base_url else "max_completion_tokens")
     return Deployment(
         id=name,
         provider=provider,
         model=one.model,
         prices=one.prices,
-        vocabulary=one.vocabulary or VOCABULARY_OF[one.provider],
-        thinking_tokens=one.thinking_tokens,
-        thinking=one.thinking,
+        vocabulary=one.vocabulary or _spec(one).vocabulary,
         thinking_allowance_tokens=one.thinking_allowance,
-        send_temperature=one.send_temperature,
-        max_tokens_field=field,
-        extra_body=one.extra_body,
-        stream_usage=one.stream_usage,
-        api_key_header=one.api_key_header,
-        system_role=one.system_role,
-        merge_turns=one.merge_turns,
         # Thinking may send nothing for as long as it likes; the request's own limit still holds.
         first_event_s=one.first_event_s or (upstream.total_s if thinks else upstream.first_event_s),
         between_events_s=one.between_events_s or (upstream.total_s if thinks else upstream.between_events_s),
     )
 
 
+def _spec(one: DeploymentSettings) -> ProviderSpec:
+    spec = spec_of(one.provider)
+    assert spec is not None, "settings name only providers that exist"
+    return spec
+
+
 def _provider(name: str, one: DeploymentSettings, senders: HttpSenders, environ: Mapping[str, str]) -> Provider:
-    if one.provider == "echo":
-        return EchoProvider(words_per_second=one.words_per_second)
     api_key = None
     if one.api_key_env is not None:
         api_key = environ.get(one.api_key_env, "").strip()
@@ -108,4 +97,7 @@ def _provider(name: str, one: DeploymentSettings, senders: HttpSenders, environ:
             # Somebody may have written the key itself in place of the name.
             shown = f" = {one.api_key_env!r}" if _VARIABLE.fullmatch(one.api_key_env) else ""
             raise ConfigError(f"deployments.{name}.api_key_env{shown}: must name an environment variable that is set")
-    return HttpProvider(CODECS[one.provider](), senders, base_url=one.base_url, api_key=api_key)
+    try:
+        return _spec(one).make(one, Place(senders, one.base_url, api_key))
+    except ValueError as error:
+        raise ConfigError(f"deployments.{name}: {error}") from error

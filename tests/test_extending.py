@@ -1,12 +1,24 @@
-"""A second dialect and a store that answers from one function each take one new file, and no edit of the engine."""
+"""A dialect, a provider or a store of somebody else's each take one new file, and no edit of the engine."""
 
 import json
 from collections.abc import Mapping, Sequence
 
 import pytest
 
-from floop_gateway_core import Gateway, GatewayRequest, Refusal, Settings
+from floop_gateway_core import (
+    ConfigError,
+    Gateway,
+    GatewayRequest,
+    ProviderSpec,
+    Refusal,
+    Settings,
+    register_provider,
+)
 from floop_gateway_core.dialects.base import Operation
+from floop_gateway_core.providers.base import Provider
+from floop_gateway_core.providers.echo import EchoProvider
+from floop_gateway_core.providers.options import Options
+from floop_gateway_core.providers.registry import Place
 from floop_gateway_core.types import Bill, Call, Completed, FinishReason, Message, RequestId, Started
 from floop_gateway_core.wire.messages import Headers
 
@@ -85,3 +97,41 @@ async def test_a_second_dialect_is_one_value() -> None:
 async def test_two_dialects_cannot_claim_one_path() -> None:
     with pytest.raises(ValueError, match="two dialects claim /lines"):
         Gateway(Settings(store="memory://"), dialects=[Lines(), Lines()])
+
+
+def parrot(options: Options, _: Place) -> Provider:
+    """Make a provider from a table of options that only it knows."""
+    if options.options.keys() != {"language"}:
+        raise ValueError("options must name a language")
+    return EchoProvider()
+
+
+PARROT = ProviderSpec("parrot", parrot, vocabulary="claude", needs_model=False)
+register_provider(PARROT)
+
+
+def parrots(**options: object) -> Settings:
+    deployment = {"provider": "parrot", "microcredits_per_token": 1, "options": options}
+    routes = {alias: ["polly"] for alias in ("fast", "smart", "reason")}
+    value = {"store": "memory://", "deployments": {"polly": deployment}, "routes": routes}
+    return Settings.read(value, source="gateway.toml")
+
+
+async def test_a_deployment_can_name_a_provider_that_was_registered() -> None:
+    async with Gateway(parrots(language="en")) as gateway:
+        new = await gateway.admin.create_project("shop", credits="100")
+        answer = await gateway.generate(new.key, "one two")
+        assert ("one two", "polly") == (answer.content, answer.deployment)
+    with pytest.raises(ConfigError, match=r"deployments\.polly: options must name a language"):
+        Gateway(parrots())
+
+
+def test_a_providers_name_is_taken_once() -> None:
+    register_provider(PARROT)
+    with pytest.raises(ValueError, match="'echo' is already registered"):
+        register_provider(ProviderSpec("echo", parrot))
+
+
+def test_a_provider_that_does_not_exist_is_told_with_those_that_do() -> None:
+    with pytest.raises(ConfigError, match=r"provider is 'cohere'; allowed are openai, anthropic, gemini, echo"):
+        Settings.read({**parrots().model_dump(), "deployments": {"c": {"provider": "cohere"}}}, source="gateway.toml")

@@ -48,6 +48,7 @@ PUBLIC = [
     "ProjectSettings",
     "ProjectStatus",
     "ProviderError",
+    "ProviderSpec",
     "RateDecision",
     "RateLimitedError",
     "RateLimiter",
@@ -75,6 +76,7 @@ PUBLIC = [
     "estimate_messages",
     "estimate_tokens",
     "fits",
+    "register_provider",
 ]
 
 

@@ -20,6 +20,8 @@ from floop_gateway_core.policy.auto.classify import Thresholds
 from floop_gateway_core.policy.pricing import Prices, parse_rate
 from floop_gateway_core.policy.routes import Routes
 from floop_gateway_core.policy.tokens.estimate import VOCABULARIES
+from floop_gateway_core.providers.options import Options
+from floop_gateway_core.providers.registry import provider_names, spec_of
 
 __all__ = ["ConfigError", "DeploymentSettings", "HookSettings", "PlanSettings", "Settings", "UpstreamSettings"]
 
@@ -27,23 +29,6 @@ CONFIG_VARIABLE = "FLOOP_GATEWAY_CONFIG"
 DEFAULT_FILE = "gateway.toml"
 DEFAULT_STORE = "sqlite:///floop-gateway.db"
 ECHO_MICROCREDITS_PER_TOKEN = 1250
-
-ProviderName = Literal["openai", "anthropic", "gemini", "echo"]
-VOCABULARY_OF: Mapping[ProviderName, str] = {
-    "openai": "o200k",
-    "anthropic": "claude",
-    "gemini": "gemini",
-    "echo": "o200k",
-}
-THINKING_ALLOWANCES: Mapping[str, int] = {
-    "minimal": 2_048,
-    "low": 4_096,
-    "medium": 8_192,
-    "high": 16_384,
-    "xhigh": 32_768,
-    "max": 65_536,
-}
-DEFAULT_THINKING_ALLOWANCE = 16_384
 
 
 class ConfigError(ValueError):
@@ -76,8 +61,10 @@ class PlanSettings(_Model):
     concurrency: Count = 50
 
 
-class DeploymentSettings(_Model):
-    provider: ProviderName
+class DeploymentSettings(Options):
+    """A model of a provider: its price, what it is estimated by, its time-outs, and its provider's options."""
+
+    provider: str
     model: str = ""
     base_url: str | None = None
     api_key_env: str | None = None
@@ -87,23 +74,15 @@ class DeploymentSettings(_Model):
     cached_input_microcredits_per_token: Rate | None = None
     reasoning_microcredits_per_token: Rate | None = None
     vocabulary: str | None = None
-    send_temperature: bool = True
-    extra_body: dict[str, Any] = Field(default_factory=dict)
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
-    stream_usage: bool = True
-    api_key_header: Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}$")] | None = None
-    system_role: Literal["system", "developer", "user"] = "system"
-    merge_turns: bool = False
-    thinking_tokens: Annotated[int, Field(ge=1)] | None = None
-    thinking: str | None = None
-    thinking_allowance_tokens: Annotated[int, Field(ge=0)] | None = None
     first_event_s: Seconds | None = None
     between_events_s: Seconds | None = None
-    words_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.provider != "echo":
+        spec = spec_of(self.provider)
+        if spec is None:
+            raise ValueError(f"provider is {self.provider!r}; allowed are {', '.join(provider_names())}")
+        if spec.needs_model:
             if not self.model:
                 raise ValueError("model is missing: the provider's own name of the model")
             if self.microcredits_per_token is None and (
@@ -117,8 +96,8 @@ class DeploymentSettings(_Model):
             raise ValueError(f"vocabulary is {self.vocabulary!r}; allowed are {', '.join(VOCABULARIES)}")
         if self.thinking is not None and self.thinking_tokens is not None:
             raise ValueError("thinking and thinking_tokens are both set; a deployment takes one of them")
-        if self.provider == "openai" and self.thinking_tokens is not None:
-            raise ValueError("thinking_tokens is not for openai; use thinking, an effort")
+        if not spec.thinking_budget and self.thinking_tokens is not None:
+            raise ValueError(f"thinking_tokens is not for {self.provider}; use thinking, an effort")
         if self.thinking_allowance_tokens is not None and self.thinking is None:
             raise ValueError("thinking_allowance_tokens goes with thinking; thinking_tokens is an allowance itself")
         if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
@@ -135,17 +114,6 @@ class DeploymentSettings(_Model):
         return Prices(
             of_input, of_output, of_input if cached is None else cached, of_output if reasoning is None else reasoning
         )
-
-    @property
-    def thinking_allowance(self) -> int:
-        """What may be thought on top of `max_tokens`."""
-        if self.thinking_tokens is not None:
-            return self.thinking_tokens
-        if self.thinking is None:
-            return 0
-        if self.thinking_allowance_tokens is not None:
-            return self.thinking_allowance_tokens
-        return THINKING_ALLOWANCES.get(self.thinking, DEFAULT_THINKING_ALLOWANCE)
 
 
 class UpstreamSettings(_Model):
@@ -325,7 +293,7 @@ def _explain(source: str, value: Any, error: Any) -> str:
 
 
 def _keys_beside(location: Sequence[int | str]) -> list[str]:
-    sections: Mapping[str, type[_Model]] = {
+    sections: Mapping[str, type[BaseModel]] = {
         "plans": PlanSettings,
         "deployments": DeploymentSettings,
         "upstream": UpstreamSettings,

@@ -72,16 +72,7 @@ class Deployment:
     model: str
     prices: Prices = field(default_factory=Prices)
     vocabulary: str = "o200k"
-    thinking_tokens: int | None = None
-    thinking: str | None = None
     thinking_allowance_tokens: int = 0
-    send_temperature: bool = True
-    max_tokens_field: str = "max_completion_tokens"
-    extra_body: Mapping[str, object] = field(default_factory=dict)
-    stream_usage: bool = True
-    api_key_header: str | None = None
-    system_role: str = "system"
-    merge_turns: bool = False
     first_event_s: float = 30.0
     between_events_s: float = 30.0
 
@@ -93,16 +84,6 @@ class Deployment:
             system=call.system,
             max_tokens=max_tokens,
             temperature=call.temperature,
-            thinking_tokens=self.thinking_tokens,
-            thinking=self.thinking,
-            thinking_allowance_tokens=self.thinking_allowance_tokens,
-            send_temperature=self.send_temperature,
-            max_tokens_field=self.max_tokens_field,
-            extra_body=self.extra_body,
-            stream_usage=self.stream_usage,
-            api_key_header=self.api_key_header,
-            system_role=self.system_role,
-            merge_turns=self.merge_turns,
             headers=headers,
         )
 

@@ -8,15 +8,15 @@ The `type` inside an event names it (the `event:` line repeats it). Types that a
 they hold, for the vendor adds some without a new version; a known type that cannot be read is a broken reply.
 """
 
-from collections.abc import Mapping
-
 import msgspec
 
-from floop_gateway_core.providers.base import Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
+from floop_gateway_core.providers.base import Delta, UpstreamCall, UpstreamRequest
+from floop_gateway_core.providers.codec import JsonEventCodec
 from floop_gateway_core.providers.encoding import auth_header, ceiling, clamped, endpoint, request, system_text, turns
-from floop_gateway_core.providers.faults import error_of, http_fault, stream_error_fault
+from floop_gateway_core.providers.faults import error_of, stream_error_fault
 from floop_gateway_core.providers.finish import finish_reason
-from floop_gateway_core.providers.reading import StreamDecoder, count, loads, malformed_reply, read, report
+from floop_gateway_core.providers.options import Options
+from floop_gateway_core.providers.reading import count, loads, malformed_reply, read, report
 from floop_gateway_core.types import FinishReason
 
 __all__ = ["AnthropicCodec"]
@@ -84,50 +84,17 @@ _EVENT = msgspec.json.Decoder(_Event)
 _NAMED = msgspec.json.Decoder(_Named)
 
 
-class AnthropicCodec:
-    """Anthropic's Messages API. Stateless: one serves every deployment and every request."""
-
-    content_type = "text/event-stream"
-
-    def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
-        most = ceiling(call)
-        body: dict[str, object] = {
-            "model": call.model,
-            "max_tokens": most,
-            "stream": True,
-            "messages": [{"role": role, "content": text} for role, text in turns(call)],
-        }
-        system = system_text(call)
-        if system:
-            body["system"] = system
-        thinking = _thinking(call, most)
-        body |= thinking
-        if call.temperature is not None and call.send_temperature and not thinking:
-            body["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
-        key = (api_key or "").strip()
-        auth = (("anthropic-version", _VERSION), *auth_header(key, call.api_key_header or "x-api-key"))
-        # No temperature beside thinking, not the host's either: the vendor refuses the two together.
-        withheld = ("temperature",) if thinking else ()
-        return request(endpoint(base_url or _BASE_URL, "/v1/messages"), auth, body, call.extra_body, withheld)
-
-    def decoder(self) -> Decoder:
-        return StreamDecoder(_Reader())
-
-    def fault(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> UpstreamFault:
-        return http_fault(status, headers, body, now)
-
-
-def _thinking(call: UpstreamCall, most: int) -> dict[str, object]:
+def _thinking(options: Options, most: int) -> dict[str, object]:
     """Give the members that turn thinking on, or none.
 
     The budget is part of `max_tokens`, so raising it to the vendor's minimum costs nothing that was not held; where
     the two do not fit, the vendor would refuse the request, and the answer comes without thinking.
     """
-    if call.thinking is not None:
-        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": call.thinking}}
-    if not call.thinking_tokens or most <= _BUDGET_MIN:
+    if options.thinking is not None:
+        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": options.thinking}}
+    if not options.thinking_tokens or most <= _BUDGET_MIN:
         return {}
-    return {"thinking": {"type": "enabled", "budget_tokens": max(call.thinking_tokens, _BUDGET_MIN)}}
+    return {"thinking": {"type": "enabled", "budget_tokens": max(options.thinking_tokens, _BUDGET_MIN)}}
 
 
 class _Reader:
@@ -213,3 +180,30 @@ class _Reader:
     def end(self, delta: Delta) -> None:
         """The end of the body ends a message that has a reason to stop."""
         delta.finish = self._finish
+
+
+class AnthropicCodec(JsonEventCodec):
+    """Anthropic's Messages API."""
+
+    reader = _Reader
+
+    def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
+        most = ceiling(call, self.options)
+        body: dict[str, object] = {
+            "model": call.model,
+            "max_tokens": most,
+            "stream": True,
+            "messages": [{"role": role, "content": text} for role, text in turns(call)],
+        }
+        system = system_text(call)
+        if system:
+            body["system"] = system
+        thinking = _thinking(self.options, most)
+        body |= thinking
+        if call.temperature is not None and self.options.send_temperature and not thinking:
+            body["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
+        key = (api_key or "").strip()
+        auth = (("anthropic-version", _VERSION), *auth_header(key, self.options.api_key_header or "x-api-key"))
+        # No temperature beside thinking, not the host's either: the vendor refuses the two together.
+        withheld = ("temperature",) if thinking else ()
+        return request(endpoint(base_url or _BASE_URL, "/v1/messages"), auth, body, self.options.extra_body, withheld)

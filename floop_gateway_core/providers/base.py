@@ -45,8 +45,7 @@ class UpstreamFault(Exception):
 class UpstreamCall:
     """One attempt's request in the gateway's words; the codec turns it into the vendor's.
 
-    `max_tokens` is the granted output for the client; `thinking_allowance_tokens` comes on top of it where the
-    deployment thinks. `thinking_tokens` (a budget) and `thinking` (an effort or level) are never both set.
+    `max_tokens` is the granted output for the client; what a deployment may think comes on top of it.
     """
 
     model: str
@@ -54,16 +53,6 @@ class UpstreamCall:
     system: str | None
     max_tokens: int
     temperature: float | None = None
-    thinking_tokens: int | None = None
-    thinking: str | None = None
-    thinking_allowance_tokens: int = 0
-    send_temperature: bool = True
-    max_tokens_field: str = "max_completion_tokens"
-    extra_body: Mapping[str, object] = field(default_factory=dict)
-    stream_usage: bool = True
-    api_key_header: str | None = None
-    system_role: str = "system"
-    merge_turns: bool = False
     headers: tuple[tuple[str, str], ...] = ()
     """Headers that a listener adds to the request, for a trace."""
 
@@ -105,17 +94,19 @@ class Decoder(Protocol):
 
 
 class Codec(Protocol):
-    """One vendor's wire format."""
+    """One vendor's wire format, with one deployment's options."""
 
-    content_type: str
-    """The media type of a streamed answer; a 200 of another type is a fault."""
+    def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
+        """Return the HTTP request of a call; without a base URL, to the vendor's own."""
 
-    def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest: ...
-
-    def decoder(self) -> Decoder: ...
+    def decoder(self) -> Decoder:
+        """Return a decoder for one answer."""
 
     def fault(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> UpstreamFault:
-        """Say what a non-200 answer means; `now` (epoch seconds) resolves an HTTP date in `Retry-After`."""
+        """Return what a non-200 answer means; `now` (epoch seconds) resolves an HTTP date in `Retry-After`."""
+
+    def without_refused(self, body: bytes) -> "Codec | None":
+        """Return a codec whose requests leave out what a 400's body refuses, or None if nothing can be left out."""
 
 
 class Stream(Protocol):

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from floop_gateway_core.providers.base import FaultKind, UpstreamCall, UpstreamFault, UpstreamRequest
+from floop_gateway_core.providers.options import Options
 
 __all__ = ["FILLER", "auth_header", "ceiling", "clamped", "endpoint", "request", "system_text", "turns"]
 
@@ -65,9 +66,9 @@ def _merged(body: Mapping[str, object], extra: Mapping[str, object]) -> dict[str
     return merged
 
 
-def ceiling(call: UpstreamCall) -> int:
-    """Give the most that the upstream may write: what was granted to the client, and the thinking on top of it."""
-    return call.max_tokens + max(call.thinking_allowance_tokens, call.thinking_tokens or 0)
+def ceiling(call: UpstreamCall, options: Options) -> int:
+    """Return the most that the upstream may write: what was granted to the client, and the thinking on top of it."""
+    return call.max_tokens + options.thinking_allowance
 
 
 def clamped(temperature: float, most: float) -> float:

@@ -8,16 +8,16 @@ Usage comes with every chunk and is cumulative: the last one counts. Output is c
 is 0 is left out of the JSON (protobuf), so an absent one is 0, but for the prompt's.
 """
 
-from collections.abc import Mapping
 from urllib.parse import quote
 
 import msgspec
 
-from floop_gateway_core.providers.base import Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
+from floop_gateway_core.providers.base import Delta, UpstreamCall, UpstreamRequest
+from floop_gateway_core.providers.codec import JsonEventCodec
 from floop_gateway_core.providers.encoding import auth_header, ceiling, clamped, endpoint, request, system_text, turns
-from floop_gateway_core.providers.faults import error_of, http_fault, stream_error_fault
+from floop_gateway_core.providers.faults import error_of, stream_error_fault
 from floop_gateway_core.providers.finish import finish_reason
-from floop_gateway_core.providers.reading import StreamDecoder, count, elements, loads, malformed_reply, read, report
+from floop_gateway_core.providers.reading import count, elements, loads, malformed_reply, read, report
 from floop_gateway_core.types import FinishReason, Usage
 
 __all__ = ["GeminiCodec"]
@@ -62,43 +62,6 @@ class _Chunk(msgspec.Struct, rename="camel"):
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
-
-
-class GeminiCodec:
-    """Google's Gemini. Stateless: one serves every deployment and every request."""
-
-    content_type = "text/event-stream"
-
-    def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
-        """Write the request. The key goes into a header, never into the URL, which gets logged."""
-        generation: dict[str, object] = {"maxOutputTokens": ceiling(call)}
-        if call.temperature is not None and call.send_temperature:
-            generation["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
-        if call.thinking is not None:
-            generation["thinkingConfig"] = {"thinkingLevel": call.thinking}
-        elif call.thinking_tokens is not None:
-            generation["thinkingConfig"] = {"thinkingBudget": call.thinking_tokens}
-        body: dict[str, object] = {
-            "contents": [
-                {"role": "user" if role == "user" else "model", "parts": [{"text": text}]} for role, text in turns(call)
-            ],
-            "generationConfig": generation,
-        }
-        system = system_text(call)
-        if system:
-            body["systemInstruction"] = {"parts": [{"text": system}]}
-        model = call.model if call.model.startswith(("models/", "tunedModels/")) else f"models/{call.model}"
-        path = f"/v1beta/{quote(model)}:streamGenerateContent"
-        key = (api_key or "").strip()
-        auth = auth_header(key, call.api_key_header or "x-goog-api-key")
-        url = endpoint(base_url or _BASE_URL, path, "alt=sse")
-        return request(url, auth, body, call.extra_body, _OTHER_SPELLINGS)
-
-    def decoder(self) -> Decoder:
-        return StreamDecoder(_Reader())
-
-    def fault(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> UpstreamFault:
-        return http_fault(status, headers, body, now)
 
 
 class _Reader:
@@ -171,3 +134,34 @@ def _report(usage: _Usage) -> Usage | None:
         count(usage.cached_content_token_count),
         thoughts,
     )
+
+
+class GeminiCodec(JsonEventCodec):
+    """Google's Gemini."""
+
+    reader = _Reader
+
+    def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
+        """Write the request. The key goes into a header, never into the URL, which gets logged."""
+        generation: dict[str, object] = {"maxOutputTokens": ceiling(call, self.options)}
+        if call.temperature is not None and self.options.send_temperature:
+            generation["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
+        if self.options.thinking is not None:
+            generation["thinkingConfig"] = {"thinkingLevel": self.options.thinking}
+        elif self.options.thinking_tokens is not None:
+            generation["thinkingConfig"] = {"thinkingBudget": self.options.thinking_tokens}
+        body: dict[str, object] = {
+            "contents": [
+                {"role": "user" if role == "user" else "model", "parts": [{"text": text}]} for role, text in turns(call)
+            ],
+            "generationConfig": generation,
+        }
+        system = system_text(call)
+        if system:
+            body["systemInstruction"] = {"parts": [{"text": system}]}
+        model = call.model if call.model.startswith(("models/", "tunedModels/")) else f"models/{call.model}"
+        path = f"/v1beta/{quote(model)}:streamGenerateContent"
+        key = (api_key or "").strip()
+        auth = auth_header(key, self.options.api_key_header or "x-goog-api-key")
+        url = endpoint(base_url or _BASE_URL, path, "alt=sse")
+        return request(url, auth, body, self.options.extra_body, _OTHER_SPELLINGS)

@@ -9,16 +9,18 @@ as a list of parts, thinking as `reasoning_content` or `reasoning`, reasoning to
 `error` that is only a string. Unknown members (`obfuscation`, `logprobs`, `tool_calls`) are skipped unread.
 """
 
-from collections.abc import Mapping
+import re
 from urllib.parse import urlsplit
 
 import msgspec
 
-from floop_gateway_core.providers.base import Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
+from floop_gateway_core.providers.base import Delta, UpstreamCall, UpstreamRequest
+from floop_gateway_core.providers.codec import JsonEventCodec
 from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, request, system_text, turns
-from floop_gateway_core.providers.faults import error_of, http_fault, stream_error_fault
+from floop_gateway_core.providers.faults import error_of, stream_error_fault
 from floop_gateway_core.providers.finish import finish_reason, is_failure
-from floop_gateway_core.providers.reading import StreamDecoder, count, loads, malformed_reply, read, report
+from floop_gateway_core.providers.options import Options
+from floop_gateway_core.providers.reading import count, loads, malformed_reply, read, report
 from floop_gateway_core.types import FinishReason, Usage
 
 __all__ = ["OpenAICodec"]
@@ -26,6 +28,15 @@ __all__ = ["OpenAICodec"]
 _BASE_URL = "https://api.openai.com/v1"
 _MAX_TOKENS_FIELDS = frozenset({"max_tokens", "max_completion_tokens"})
 _TEMPERATURE_MAX = 2.0
+_REFUSAL = rb"(?:extra|unknown|unrecognized|unexpected|unsupported|not (?:supported|permitted|allowed)|forbidden)"
+_REFUSES_STREAM_OPTIONS = re.compile(
+    rb"%b.{0,80}stream_options|stream_options.{0,80}%b" % (_REFUSAL, _REFUSAL), re.IGNORECASE | re.DOTALL
+)
+_REFUSES_SYSTEM_ROLE = re.compile(
+    rb"system role (?:is )?not supported|(?:does not|doesn't) support (?:the )?system|only user and assistant roles"
+    rb"|roles must alternate",
+    re.IGNORECASE,
+)
 
 
 class _Part(msgspec.Struct):
@@ -90,54 +101,17 @@ class _Chunk(msgspec.Struct):
 _CHUNK = msgspec.json.Decoder(_Chunk)
 
 
-class OpenAICodec:
-    """OpenAI's Chat Completions. Stateless: one serves every deployment and every request."""
-
-    content_type = "text/event-stream"
-
-    def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
-        """Write the request. `thinking_tokens` has no field here: it only raises the ceiling."""
-        messages = _messages(call)
-        body: dict[str, object] = {
-            "model": call.model,
-            "messages": messages,
-            "stream": True,
-            call.max_tokens_field: ceiling(call),
-        }
-        if call.stream_usage:
-            body["stream_options"] = {"include_usage": True}
-        if call.thinking is not None:
-            body["reasoning_effort"] = call.thinking
-        if call.temperature is not None and call.send_temperature:
-            body["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
-        base = base_url or _BASE_URL
-        # The ceiling has two names; `extra_body` may not raise it under the other one.
-        return request(
-            endpoint(base, "/chat/completions"),
-            _auth(base, api_key, call.api_key_header),
-            body,
-            call.extra_body,
-            _MAX_TOKENS_FIELDS,
-        )
-
-    def decoder(self) -> Decoder:
-        return StreamDecoder(_Reader())
-
-    def fault(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> UpstreamFault:
-        return http_fault(status, headers, body, now)
-
-
-def _messages(call: UpstreamCall) -> list[dict[str, str]]:
+def _messages(call: UpstreamCall, options: Options) -> list[dict[str, str]]:
     """Return the messages, with the system text in the role that the server knows."""
     system = system_text(call)
     said = [(m.role, m.text) for m in call.messages if m.role != "system"]
-    if call.merge_turns:
+    if options.merge_turns:
         said = turns(call)  # type: ignore[assignment]
     if not system:
         return [{"role": role, "content": text} for role, text in said]
-    if call.system_role != "user":
+    if options.system_role != "user":
         return [
-            {"role": call.system_role, "content": system},
+            {"role": options.system_role, "content": system},
             *({"role": role, "content": text} for role, text in said),
         ]
     for index, (role, text) in enumerate(said):
@@ -145,6 +119,11 @@ def _messages(call: UpstreamCall) -> list[dict[str, str]]:
             said[index] = ("user", f"{system}\n\n{text}")
             break
     return [{"role": role, "content": text} for role, text in said]
+
+
+def _ceiling_field(options: Options, base_url: str | None) -> str:
+    """Return the name of the ceiling: OpenAI's own, or the one that every compatible server knows."""
+    return options.max_tokens_field or ("max_tokens" if base_url else "max_completion_tokens")
 
 
 _AZURE = (".azure.com", ".azure.us", ".azure.cn", ".azure-api.net", ".azure-api.us", ".azure-api.cn")
@@ -290,3 +269,45 @@ def _first(*values: object) -> int | None:
     """Return the first count that makes sense, one that is not 0 before one that is."""
     counts = [found for value in values if (found := count(value)) is not None]
     return next((one for one in counts if one), counts[0] if counts else None)
+
+
+class OpenAICodec(JsonEventCodec):
+    """OpenAI's Chat Completions."""
+
+    reader = _Reader
+
+    def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
+        """Write the request. `thinking_tokens` has no field here: it only raises the ceiling."""
+        messages = _messages(call, self.options)
+        body: dict[str, object] = {
+            "model": call.model,
+            "messages": messages,
+            "stream": True,
+            _ceiling_field(self.options, base_url): ceiling(call, self.options),
+        }
+        if self.options.stream_usage:
+            body["stream_options"] = {"include_usage": True}
+        if self.options.thinking is not None:
+            body["reasoning_effort"] = self.options.thinking
+        if call.temperature is not None and self.options.send_temperature:
+            body["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
+        base = base_url or _BASE_URL
+        # The ceiling has two names; `extra_body` may not raise it under the other one.
+        return request(
+            endpoint(base, "/chat/completions"),
+            _auth(base, api_key, self.options.api_key_header),
+            body,
+            self.options.extra_body,
+            _MAX_TOKENS_FIELDS,
+        )
+
+    def without_refused(self, body: bytes) -> "OpenAICodec | None":
+        """Return a codec that leaves out what a refusal names, if that can be left out and is not yet."""
+        changes: dict[str, object] = {}
+        if _REFUSES_STREAM_OPTIONS.search(body):
+            changes["stream_usage"] = False
+        if _REFUSES_SYSTEM_ROLE.search(body):
+            changes |= {"system_role": "user", "merge_turns": True}
+        if all(getattr(self.options, name) == value for name, value in changes.items()):
+            return None
+        return OpenAICodec(self.options.model_copy(update=changes))

@@ -21,7 +21,7 @@ from floop_gateway_core.providers.base import Delta, FaultKind, UpstreamFault
 from floop_gateway_core.types import Usage
 from floop_gateway_core.wire.sse import SSEDecoder, SSEOverflow
 
-__all__ = ["COUNT_MAX", "StreamDecoder", "count", "elements", "loads", "malformed_reply", "read", "report"]
+__all__ = ["COUNT_MAX", "Reader", "StreamDecoder", "count", "elements", "loads", "malformed_reply", "read", "report"]
 
 T = TypeVar("T")
 

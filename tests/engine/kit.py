@@ -31,11 +31,11 @@ from floop_gateway_core import (
     estimate_messages,
     estimate_tokens,
 )
-from floop_gateway_core.config.settings import VOCABULARY_OF
 from floop_gateway_core.observability.events import GatewayEvent
 from floop_gateway_core.policy.breaker import CircuitBreaker
 from floop_gateway_core.policy.budget import utc_day
 from floop_gateway_core.policy.ledger import Account
+from floop_gateway_core.providers.registry import spec_of
 from floop_gateway_core.stores.base import LedgerStore
 from floop_gateway_core.testing import Answer, ScriptedUpstream
 from floop_gateway_core.testing.answers import Vendor
@@ -268,11 +268,11 @@ async def bench(
 
 
 def expected_input(vendor: Vendor, prompt: str = PROMPT) -> int:
-    return estimate_messages([Message.of("user", prompt)], None, VOCABULARY_OF[vendor]).expected
+    return estimate_messages([Message.of("user", prompt)], None, vocabulary_of(vendor)).expected
 
 
 def expected_output(vendor: Vendor, text: str) -> int:
-    return estimate_tokens(text, VOCABULARY_OF[vendor]).expected
+    return estimate_tokens(text, vocabulary_of(vendor)).expected
 
 
 def price(usage: Usage) -> int:
@@ -310,3 +310,9 @@ def port_that_does_not_answer() -> Iterator[str]:
             one.setblocking(False)
             one.connect_ex(listener.getsockname())
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def vocabulary_of(vendor: Vendor) -> str:
+    spec = spec_of(vendor)
+    assert spec is not None
+    return spec.vocabulary

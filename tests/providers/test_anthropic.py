@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from floop_gateway_core.providers.anthropic import AnthropicCodec
 from floop_gateway_core.providers.base import FaultKind
+from floop_gateway_core.providers.options import Options
 from floop_gateway_core.types import Message, Usage
 from tests.providers.decoding import CALL, assert_same_for_every_split, body_of, outcome, places
 
@@ -243,24 +244,25 @@ def test_a_system_turn_is_sent_apart() -> None:
 
 
 def test_a_thinking_budget_comes_on_top_and_leaves_no_room_for_a_temperature() -> None:
-    call = replace(CALL, thinking_tokens=4096, thinking_allowance_tokens=4096, temperature=0.5)
-    body = body_of(CODEC, replace(call, extra_body={"temperature": 0.7, "thinking": {"budget_tokens": 9}}))
+    codec = AnthropicCodec(
+        Options(thinking_tokens=4096, extra_body={"temperature": 0.7, "thinking": {"budget_tokens": 9}})
+    )
+    body = body_of(codec, replace(CALL, temperature=0.5))
     assert body["thinking"] == {"type": "enabled", "budget_tokens": 4096}
     assert body["max_tokens"] == 4196
     assert "temperature" not in body
 
 
 def test_an_effort_is_sent_in_the_adaptive_form() -> None:
-    body = body_of(CODEC, replace(CALL, thinking="high", thinking_allowance_tokens=16_384, temperature=0.5))
+    body = body_of(AnthropicCodec(Options(thinking="high")), replace(CALL, temperature=0.5))
     assert (body["thinking"], body["output_config"]) == ({"type": "adaptive"}, {"effort": "high"})
     assert (body["max_tokens"], "temperature" in body) == (16_484, False)
 
 
-@pytest.mark.parametrize(("granted", "budget", "sent"), [(2000, 10, 1024), (500, 500, None), (2000, 0, None)])
+@pytest.mark.parametrize(("granted", "budget", "sent"), [(2000, 10, 1024), (500, 500, None)])
 def test_a_budget_below_the_vendors_minimum_is_raised_where_it_fits(
     granted: int, budget: int, sent: int | None
 ) -> None:
-    call = replace(CALL, max_tokens=granted, thinking_tokens=budget, thinking_allowance_tokens=budget)
-    body = body_of(CODEC, call)
+    body = body_of(AnthropicCodec(Options(thinking_tokens=budget)), replace(CALL, max_tokens=granted))
     assert body.get("thinking") == (None if sent is None else {"type": "enabled", "budget_tokens": sent})
     assert body["max_tokens"] == granted + budget

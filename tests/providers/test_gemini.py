@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from floop_gateway_core.providers.base import FaultKind, UpstreamFault
 from floop_gateway_core.providers.gemini import GeminiCodec
+from floop_gateway_core.providers.options import Options
 from floop_gateway_core.types import Message, Usage
 from tests.providers.decoding import CALL, assert_same_for_every_split, body_of, data, outcome, places
 
@@ -211,9 +212,9 @@ def test_a_models_name_stays_in_the_path(model: str, path: str) -> None:
 
 def test_thinking_is_a_budget_or_a_level_and_never_both() -> None:
     def generation(**thinking: object) -> object:
-        return body_of(CODEC, replace(CALL, **thinking))["generationConfig"]  # type: ignore[arg-type]
+        return body_of(GeminiCodec(Options(**thinking)), CALL)["generationConfig"]  # type: ignore[arg-type]
 
-    assert generation(thinking_tokens=512, thinking_allowance_tokens=512) == {
+    assert generation(thinking_tokens=512) == {
         "maxOutputTokens": 612,
         "thinkingConfig": {"thinkingBudget": 512},
     }
@@ -221,11 +222,10 @@ def test_thinking_is_a_budget_or_a_level_and_never_both() -> None:
         "maxOutputTokens": 1100,
         "thinkingConfig": {"thinkingLevel": "low"},
     }
-    assert generation(thinking_tokens=0) == {"maxOutputTokens": 100, "thinkingConfig": {"thinkingBudget": 0}}
 
 
 def test_the_hosts_extra_body_joins_the_configuration_and_never_wins() -> None:
     extra = {"generationConfig": {"topK": 5, "maxOutputTokens": 10**6}, "safetySettings": [], "generation_config": {}}
-    body = body_of(CODEC, replace(CALL, extra_body=extra))
+    body = body_of(GeminiCodec(Options(extra_body=extra)), CALL)
     assert "generation_config" not in body
     assert (body["generationConfig"], body["safetySettings"]) == ({"topK": 5, "maxOutputTokens": 100}, [])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from floop_gateway_core.providers.base import FaultKind, UpstreamFault
 from floop_gateway_core.providers.openai import OpenAICodec
+from floop_gateway_core.providers.options import Options
 from floop_gateway_core.types import Message, Usage
 from tests.providers.decoding import CALL, assert_same_for_every_split, body_of, data, outcome, places
 
@@ -314,14 +315,16 @@ def test_a_key_that_no_header_can_hold_is_a_fault_that_does_not_quote_it() -> No
 
 
 def test_thinking_raises_the_ceiling_and_sets_the_effort() -> None:
-    body = body_of(CODEC, replace(CALL, thinking="high", thinking_allowance_tokens=5000, max_tokens_field="max_tokens"))
+    body = body_of(
+        OpenAICodec(Options(thinking="high", thinking_allowance_tokens=5000, max_tokens_field="max_tokens")), CALL
+    )
     assert (body["reasoning_effort"], body["max_tokens"]) == ("high", 5100)
     assert "max_completion_tokens" not in body
 
 
 def test_the_temperature_is_clamped_or_left_out() -> None:
     assert body_of(CODEC, replace(CALL, temperature=3.0))["temperature"] == 2
-    assert "temperature" not in body_of(CODEC, replace(CALL, temperature=1.0, send_temperature=False))
+    assert "temperature" not in body_of(OpenAICodec(Options(send_temperature=False)), replace(CALL, temperature=1.0))
 
 
 def test_the_hosts_extra_body_never_wins_over_the_gateways_fields() -> None:
@@ -332,7 +335,7 @@ def test_the_hosts_extra_body_never_wins_over_the_gateways_fields() -> None:
         "stream_options": {"include_usage": False, "include_obfuscation": False},
         "seed": 7,
     }
-    body = body_of(CODEC, replace(CALL, extra_body=extra))
+    body = body_of(OpenAICodec(Options(extra_body=extra)), CALL)
     assert (body["stream"], body["max_completion_tokens"], body["seed"]) == (True, 100, 7)
     assert body["stream_options"] == {"include_usage": True, "include_obfuscation": False}
     assert "max_tokens" not in body

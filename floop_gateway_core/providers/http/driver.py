@@ -1,19 +1,18 @@
 """The thin HTTP driver: carries a codec's bytes over the httpx API and translates every foreign failure, once, here.
 
 An injected `httpx.AsyncClient` is always used as it is. Otherwise each event loop gets a sender of its own, opened at the
-first request: see `transport`.
+first request: see `senders`.
 
 What leaves here in an `UpstreamFault` is a status number and our own words: never a URL's query, a header or a body.
 """
 
-import re
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import replace
 from time import time
 from types import TracebackType
-from typing import Protocol, cast
+from typing import cast
 
 import anyio
 import httpx
@@ -21,8 +20,9 @@ from anyio.lowlevel import RunVar
 
 from floop_gateway_core.policy.retry import FaultKind
 from floop_gateway_core.providers.base import Codec, Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
+from floop_gateway_core.providers.http.base import Response, Sender, httpx_body
 
-__all__ = ["HttpProvider", "HttpSenders", "Response", "Sender", "httpx_body"]
+__all__ = ["HttpProvider", "HttpSenders"]
 
 MAX_ERROR_BYTES = 64 * 1024
 MAX_INFLATED_BYTES = 16 * 1024 * 1024
@@ -31,43 +31,10 @@ REUSE_READ_TIMEOUT_S = 0.05
 CLOSE_S = 1.0
 MAX_CHANGES = 2
 """How often a request is changed and sent again because the server refuses a part that it can do without."""
-_REFUSAL = rb"(?:extra|unknown|unrecognized|unexpected|unsupported|not (?:supported|permitted|allowed)|forbidden)"
-_REFUSES_STREAM_OPTIONS = re.compile(
-    rb"%b.{0,80}stream_options|stream_options.{0,80}%b" % (_REFUSAL, _REFUSAL), re.IGNORECASE | re.DOTALL
-)
-_REFUSES_SYSTEM_ROLE = re.compile(
-    rb"system role (?:is )?not supported|(?:does not|doesn't) support (?:the )?system|only user and assistant roles"
-    rb"|roles must alternate",
-    re.IGNORECASE,
-)
 
 
 class _ChangedRequest(Exception):
     """The request was refused for something that it can do without, and is to be sent again without it."""
-
-
-class Response(Protocol):
-    """What is needed of an HTTP answer whose body is still to be read; `httpx.Response` is one."""
-
-    @property
-    def status_code(self) -> int: ...
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Looked up in any case of a name."""
-
-    def aiter_raw(self) -> AsyncIterator[bytes]: ...
-
-    async def aclose(self) -> None:
-        """Close the connection, unless the body was read to its end."""
-
-
-class Sender(Protocol):
-    """Sends requests on one event loop. `on_sent` is called when one goes out on a connection."""
-
-    async def send(self, request: UpstreamRequest, on_sent: Callable[[], None]) -> Response: ...
-
-    async def aclose(self) -> None: ...
 
 
 class HttpSenders:
@@ -102,13 +69,6 @@ class HttpSenders:
             await sender.aclose()
 
 
-def httpx_body(
-    request: UpstreamRequest, on_sent: Callable[[], None]
-) -> tuple[list[tuple[str, str]], httpx.AsyncByteStream]:
-    """Give the headers and the body as httpx takes them."""
-    return [*request.headers, ("Content-Length", str(len(request.body)))], _Body(request.body, on_sent)
-
-
 class HttpProvider:
     """One vendor's wire format at one place, for any number of deployments."""
 
@@ -119,7 +79,6 @@ class HttpProvider:
         self.clients = clients
         self._base_url = base_url
         self._api_key = api_key
-        self._changes: dict[str, object] = {}
 
     def open(self, call: UpstreamCall, on_sent: Callable[[], None]) -> "_Answer":
         """Return the answer to enter; what this server has refused before is left out of the request."""
@@ -127,33 +86,15 @@ class HttpProvider:
 
     def request(self, call: UpstreamCall) -> UpstreamRequest:
         """Return the HTTP request of a call."""
-        call = replace(call, **self._changes)  # type: ignore[arg-type]
         request = self.codec.encode(call, base_url=self._base_url, api_key=self._api_key)
         return replace(request, headers=(*request.headers, *call.headers)) if call.headers else request
 
     def learn(self, body: bytes) -> bool:
-        """Return whether a refusal names something that can be left out; it is, from now on."""
-        changes: dict[str, object] = {}
-        if _REFUSES_STREAM_OPTIONS.search(body):
-            changes["stream_usage"] = False
-        if _REFUSES_SYSTEM_ROLE.search(body):
-            changes |= {"system_role": "user", "merge_turns": True}
-        if changes.items() <= self._changes.items():
-            return False
-        self._changes |= changes
-        return True
-
-
-class _Body(httpx.AsyncByteStream):
-    """A request's body, which is asked for once the connection stands: that is when the request is sent."""
-
-    def __init__(self, body: bytes, on_sent: Callable[[], None]) -> None:
-        self._body = body
-        self._on_sent = on_sent
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        self._on_sent()
-        yield self._body
+        """Return whether a refusal names something that requests can do without; from now on they do."""
+        codec = self.codec.without_refused(body)
+        if codec is not None:
+            self.codec = codec
+        return codec is not None
 
 
 class _Answer:

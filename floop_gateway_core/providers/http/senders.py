@@ -20,7 +20,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from floop_gateway_core.providers.base import UpstreamRequest
-from floop_gateway_core.providers.http.driver import Response, Sender, httpx_body
+from floop_gateway_core.providers.http.base import Response, Sender, httpx_body
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter

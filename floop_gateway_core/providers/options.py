@@ -1,0 +1,53 @@
+"""What a deployment says about how its provider is to be asked: the keys of `gateway.toml`, read by the codecs."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Options"]
+
+THINKING_ALLOWANCES: Mapping[str, int] = {
+    "minimal": 2_048,
+    "low": 4_096,
+    "medium": 8_192,
+    "high": 16_384,
+    "xhigh": 32_768,
+    "max": 65_536,
+}
+"""Tokens by effort, when the deployment sets none: what the vendors' models think at most in practice, rounded up."""
+DEFAULT_THINKING_ALLOWANCE = 16_384
+"""For an effort that is not in the table."""
+
+
+class Options(BaseModel):
+    """Options of one deployment that only its provider reads. Each codec takes those that its vendor knows.
+
+    `options` is a table for providers that are not built in.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    send_temperature: bool = True
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    stream_usage: bool = True
+    api_key_header: Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}$")] | None = None
+    system_role: Literal["system", "developer", "user"] = "system"
+    merge_turns: bool = False
+    thinking_tokens: Annotated[int, Field(ge=1)] | None = None
+    thinking: str | None = None
+    thinking_allowance_tokens: Annotated[int, Field(ge=0)] | None = None
+    words_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def thinking_allowance(self) -> int:
+        """Return the tokens that may be spent on thinking on top of a call's `max_tokens`."""
+        if self.thinking_tokens is not None:
+            return self.thinking_tokens
+        if self.thinking is None:
+            return 0
+        if self.thinking_allowance_tokens is not None:
+            return self.thinking_allowance_tokens
+        return THINKING_ALLOWANCES.get(self.thinking, DEFAULT_THINKING_ALLOWANCE)
