@@ -1,4 +1,4 @@
-"""From settings to parts: the routing table that they describe, and the breakers of its deployments."""
+"""Builds the routing table and the breakers that the settings describe."""
 
 import re
 from collections.abc import Mapping
@@ -77,7 +77,7 @@ def _deployment(name: str, one: DeploymentSettings, settings: Settings, provider
         prices=one.prices,
         vocabulary=one.vocabulary or _spec(one).vocabulary,
         thinking_allowance_tokens=one.thinking_allowance,
-        # Thinking may send nothing for as long as it likes; the request's own limit still holds.
+        # A model that thinks may be silent for any time; the request's own limit still applies.
         first_event_s=one.first_event_s or (upstream.total_s if thinks else upstream.first_event_s),
         between_events_s=one.between_events_s or (upstream.total_s if thinks else upstream.between_events_s),
     )
@@ -94,7 +94,7 @@ def _provider(name: str, one: DeploymentSettings, senders: HttpSenders, environ:
     if one.api_key_env is not None:
         api_key = environ.get(one.api_key_env, "").strip()
         if not api_key:
-            # Somebody may have written the key itself in place of the name.
+            # The value may be the key itself, written in place of the variable's name.
             shown = f" = {one.api_key_env!r}" if _VARIABLE.fullmatch(one.api_key_env) else ""
             raise ConfigError(f"deployments.{name}.api_key_env{shown}: must name an environment variable that is set")
     try:

@@ -19,7 +19,7 @@ _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
 
 
 def new_request_id(now_s: float) -> RequestId:
-    """Mint `req_` and 26 characters: 48 bits of milliseconds, then 80 random bits, so ids sort by time.
+    """Return a new id: `req_` and 26 characters, 48 bits of milliseconds and 80 random bits, so ids sort by time.
 
     >>> len(new_request_id(0.0))
     30

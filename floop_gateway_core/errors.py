@@ -1,6 +1,6 @@
-"""The error catalogue: every code that a client can meet, its status, its headers, and the envelope around it.
+"""The error catalogue: every code that a client can get, its status, its headers and its envelope.
 
-A refusal is a value, returned up to the renderer; `GatewayError` carries one where only an exception can travel (calls
+A refusal is a value, returned up to the renderer; `GatewayError` carries one when it must be raised (calls
 within the process). A message says what is wrong, the limit and the way out. It must never hold a key, a prompt, an
 upstream's body or a stack trace: messages are written here or by the policy that refuses, never passed through.
 """
@@ -34,7 +34,7 @@ __all__ = [
 
 
 class ErrorCode(StrEnum):
-    """Every code that a client can meet (contract: Errors)."""
+    """Every code that a client can get (contract: Errors)."""
 
     INVALID_BODY = "INVALID_BODY"
     VALIDATION_ERROR = "VALIDATION_ERROR"
@@ -54,7 +54,7 @@ class ErrorCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ErrorSpec:
-    """What the contract fixes for a code; `headers` are sent unless a refusal brings its own of that name."""
+    """What the contract defines for a code; a refusal's own headers override `headers` of the same name."""
 
     status: int
     meaning: str
@@ -63,7 +63,7 @@ class ErrorSpec:
 
 CATALOGUE: Mapping[ErrorCode, ErrorSpec] = MappingProxyType(
     {
-        ErrorCode.INVALID_BODY: ErrorSpec(400, "the body is no JSON object in UTF-8, or did not come in time"),
+        ErrorCode.INVALID_BODY: ErrorSpec(400, "the body is not a JSON object in UTF-8, or did not arrive in time"),
         ErrorCode.VALIDATION_ERROR: ErrorSpec(400, "a field is missing, of the wrong type, or out of range"),
         ErrorCode.INPUT_TOO_LARGE: ErrorSpec(400, "the input exceeds the plan's tokens, or the body the byte cap"),
         ErrorCode.INVALID_MODEL: ErrorSpec(400, "no such alias or deployment"),
@@ -83,7 +83,7 @@ CATALOGUE: Mapping[ErrorCode, ErrorSpec] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One fault of validation; `path` is written as a client would index it: `messages[0].role`."""
+    """One validation error; `path` is written as a client would index it: `messages[0].role`."""
 
     path: str
     message: str
@@ -91,7 +91,7 @@ class FieldError:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer that is no completion: code, status, headers and JSON envelope, ready to send.
+    """An answer other than a completion: code, status, headers and JSON envelope, ready to send.
 
     >>> refusal = Refusal(ErrorCode.RATE_LIMITED, "10 requests per minute are used up.", retry_after_s=7)
     >>> refusal.status, refusal.headers
@@ -128,7 +128,7 @@ class Refusal:
 
 
 class GatewayError(Exception):
-    """A refusal where only an exception can travel: calls within the process.
+    """A refusal as an exception, for calls within the process.
 
     Each group of codes has a subclass. `credits_used` is what a stream cost before it failed, in micro-credits;
     `request_id` names the record in the usage log, if there is one. Instances can be copied and pickled.
@@ -157,7 +157,7 @@ class GatewayError(Exception):
 
 
 class InvalidRequestError(GatewayError):
-    """The call itself is at fault: its fields, its alias, its size."""
+    """The call itself is invalid: its fields, its alias or its size."""
 
 
 class UnauthorizedError(GatewayError):
@@ -169,7 +169,7 @@ class InsufficientCreditsError(GatewayError):
 
 
 class RateLimitedError(GatewayError):
-    """The requests per minute are used up; come back in `retry_after_s`."""
+    """The requests per minute are used up; retry after `retry_after_s`."""
 
 
 class BudgetExceededError(GatewayError):
@@ -236,4 +236,4 @@ class NoSuchAccount(AdminError):
 
 
 class StoreUnavailable(Exception):
-    """The store does not answer, and nothing is known to have changed. The reason holds no secret of a connection."""
+    """The store does not answer, and nothing is known to have changed. The reason contains no connection secrets."""

@@ -1,7 +1,7 @@
-"""The gateway: one object that a host makes once, mounts, and closes.
+"""The gateway: one object that a host creates once, mounts, and closes.
 
-It holds the parts that the settings describe, or the host's own in their place: a store or any of its protocols, an HTTP
-client, providers, a classifier.
+It has the parts that the settings describe, or the host's own instead: a store or any of its protocols, an HTTP client,
+providers, a classifier.
 """
 
 import logging
@@ -43,7 +43,7 @@ log = logging.getLogger("floop_gateway")
 
 
 class GatewayOptions(TypedDict, total=False):
-    """What `Gateway` takes besides its settings."""
+    """The optional arguments of `Gateway`."""
 
     store: Store | None
     rate: RateStore | None
@@ -63,7 +63,7 @@ class Gateway:
     `store` implements all protocols; `rate` and `ledger` replace those parts of it, for the engine and the administration
     alike. `start` opens all of them and `aclose` closes them. `http` is an `httpx.AsyncClient` that the host keeps and
     closes. `providers` replaces the provider of deployments by their id. `classifier` chooses the alias for `auto` in
-    place of ours, sync or async. `listeners` are called with every event (`floop_gateway_core.observability`).
+    place of the built-in one, sync or async. `listeners` are called with every event (`floop_gateway_core.observability`).
     `dialects` are served beside the gateway's own. `environ` is where API keys are looked up (default: the process's
     environment).
 
@@ -107,7 +107,7 @@ class Gateway:
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, **options: Unpack[GatewayOptions]) -> Self:
-        """Build from a `gateway.toml`; without a path, from where the command would look. Raises `ConfigError`."""
+        """Build from a `gateway.toml`; without a path, look in the same places as the command. Raises `ConfigError`."""
         return cls._found(path, None, options)
 
     @classmethod
@@ -135,15 +135,15 @@ class Gateway:
         return Exchange(self._gate, self._router, request)
 
     async def chat(self, key: str, messages: Sequence[MessageLike], **options: Unpack[CallOptions]) -> Answer:
-        """Answer a list of messages within the process, under a project's key; raise `GatewayError`.
+        """Answer a list of messages within the process, with a project's key; raise `GatewayError`.
 
-        A message is a `Message` or a dictionary as the wire's; the options are the wire's fields. The call is checked,
-        limited, billed and logged like one that came over HTTP.
+        A message is a `Message` or a dict in the wire's format; the options are the wire's fields. The call is checked,
+        limited, billed and logged like one over HTTP.
         """
         return await self._calls.answer(key, "chat", {"messages": messages, **options})
 
     async def generate(self, key: str, prompt: str, **options: Unpack[CallOptions]) -> Answer:
-        """Answer one prompt within the process, as `chat` does a list of messages."""
+        """Answer one prompt within the process, like `chat` does for a list of messages."""
         return await self._calls.answer(key, "generate", {"prompt": prompt, **options})
 
     def stream(self, key: str, messages: Sequence[MessageLike], **options: Unpack[CallOptions]) -> AnswerStream:
@@ -165,11 +165,11 @@ class Gateway:
         return {name: breaker.state(at) for name, breaker in self.runtime.breakers.items()}
 
     async def rotate_key(self, project: str) -> str:
-        """Replace a project's key, call the host's hook, and return the new key, this once."""
+        """Replace a project's key, call the host's hook, and return the new key, which cannot be read again."""
         return (await self.admin.rotate_key(project)).key
 
     async def start(self) -> None:
-        """Open the stores now, so that a mistake shows at start-up, and load what the first request would wait for."""
+        """Open the stores, so that mistakes show at start-up, and load what the first request would wait for."""
         self.runtime.stopping = False
         log.info("configuration: %s; store: %s", self._source, type(self.store).__name__)
         if self._source == "built-in defaults":
@@ -184,7 +184,7 @@ class Gateway:
     def stop(self) -> None:
         """Refuse new requests and end open answers, because the server stops. Call it in their event loop.
 
-        Streams end in an error frame and are billed for what has left; a plain answer becomes a free 503.
+        Streams end in an error frame and are billed for what was sent; a plain answer becomes a free 503.
         """
         self.runtime.stopping = True
         for run in tuple(self.runtime.runs):

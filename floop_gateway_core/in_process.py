@@ -1,4 +1,4 @@
-"""Calls within the process: the host's own code asks the gateway, under a project's key, without HTTP.
+"""Calls within the process: the host's own code calls the gateway with a project's key, without HTTP.
 
     answer = await gateway.chat(key, messages)
 
@@ -6,8 +6,8 @@
         async for text in answer: ...
     answer.bill
 
-The same session and the same checks in the same order as an HTTP request: there is no unpoliced path. A refusal is raised
-as a `GatewayError` of the class of its code.
+The same session and the same checks in the same order as an HTTP request: no path skips the policy. A refusal is
+raised as a `GatewayError` of the class of its code.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -40,7 +40,7 @@ __all__ = ["Answer", "AnswerStream", "CallEvent", "CallOptions", "Calls", "Messa
 
 DIALECT = "in_process"
 PAUSED_CONSUMER_GRACE_S = 1.0
-"""What a consumer that pauses gets beyond the request's own limit, so that the engine's own end comes first."""
+"""Extra time for a consumer that pauses, so that the engine's own end comes first."""
 TOO_LONG = Refusal(ErrorCode.INTERNAL_ERROR, "The request took too long: the answer was not read in time.")
 
 MessageLike: TypeAlias = Message | Mapping[str, object]
@@ -48,7 +48,7 @@ CallEvent: TypeAlias = Started | Texts | Completed
 
 
 class CallOptions(TypedDict, total=False):
-    """The optional fields of a call; each counts as absent if it is None."""
+    """The optional fields of a call; None counts as absent."""
 
     model: str
     system: str | None
@@ -69,9 +69,9 @@ class Answer:
 
 
 class AnswerStream:
-    """An answer as it comes. Enter it, and iterate over its texts or over `events`; leaving it settles the call.
+    """A streamed answer. Enter it and iterate over its texts or over `events`; leaving it settles the call.
 
-    Entering raises `GatewayError` for a refusal, and so does iterating for an answer that fails. A call that is left early,
+    Entering raises `GatewayError` for a refusal; iterating raises it for an answer that fails. A call that is left early,
     cancelled, or paused for longer than the gateway's `total_s` is billed for what was delivered.
     """
 
@@ -136,7 +136,7 @@ class AnswerStream:
             raise self._error(refusal)
 
     async def _settle_in_time(self, _: anyio.CancelScope) -> None:
-        """Settle a call whose consumer reads nothing any more: the engine can end only a call that is being read."""
+        """Settle a call whose consumer does not read any more: the engine can only end a call that is being read."""
         await anyio.sleep(self._limits.total_s + PAUSED_CONSUMER_GRACE_S)
         self._expired = True
         await self._session.close()
@@ -188,7 +188,7 @@ class AnswerStream:
 
 
 class _Events:
-    """A plain iterator, not a generator: one that is left early needs no closing."""
+    """An iterator and not a generator, so that it needs no closing when it is left early."""
 
     def __init__(self, stream: AnswerStream) -> None:
         self._stream = stream

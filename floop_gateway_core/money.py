@@ -1,6 +1,6 @@
-"""Amounts as people write them: credits and rates as decimals, read and written exactly.
+"""Amounts as people write them: credits and rates as decimals, parsed and formatted exactly.
 
-Inside, money is whole micro-credits and a rate is whole millionths of a micro-credit a token; no float ever holds either.
+Internally money is whole micro-credits and a rate is whole millionths of a micro-credit per token; neither is ever a float.
 """
 
 from decimal import Decimal
@@ -21,7 +21,7 @@ MAX_RATE = 10**9
 
 
 def _scaled(value: Decimal, what: str, most: int) -> int:
-    # Asked of the digits themselves: arithmetic on decimals rounds to 28 of them.
+    # Checked on the digits, because arithmetic on decimals rounds to 28 of them.
     if value.is_finite() and 0 <= value <= most and (value == 0 or value.adjusted() >= -6):
         millionths, rest = divmod(Fraction(value) * 10**6, 1)
         if not rest:
@@ -30,7 +30,7 @@ def _scaled(value: Decimal, what: str, most: int) -> int:
 
 
 def parse_rate(value: Decimal | int | str) -> int:
-    """Read micro-credits a token into millionths of one. Raises ValueError beyond six places, below 0, or absurd.
+    """Parse micro-credits per token into millionths. Raises ValueError for more than six places, below 0, or out of range.
 
     >>> parse_rate("0.25"), parse_rate(1250)
     (250000, 1250000000)
@@ -39,7 +39,7 @@ def parse_rate(value: Decimal | int | str) -> int:
 
 
 def parse_credits(value: Decimal | int | str) -> Microcredits:
-    """Read an amount of credits, exactly. Raises ValueError.
+    """Parse an amount of credits exactly. Raises ValueError.
 
     >>> parse_credits("4838.5")
     4838500000
@@ -57,7 +57,7 @@ def to_microcredits(value: Credits) -> Microcredits:
 
 
 def format_credits(amount: Microcredits) -> str:
-    """Write micro-credits as a decimal of credits: valid JSON, exact, without an exponent or trailing zeros.
+    """Format micro-credits as a decimal of credits: exact, valid JSON, without an exponent or trailing zeros.
 
     >>> format_credits(Microcredits(210_000)), format_credits(Microcredits(1)), format_credits(Microcredits(5_000_000))
     ('0.21', '0.000001', '5')

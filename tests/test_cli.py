@@ -153,7 +153,7 @@ def test_a_hook_that_fails_does_not_hide_the_key(shell: Shell) -> None:
 
 
 def test_lists_print_a_table_for_people_and_a_line_each_for_programs(shell: Shell) -> None:
-    assert "There is no project yet.\n" == shell("project", "list").stdout
+    assert "No projects yet.\n" == shell("project", "list").stdout
     assert "" == shell("project", "list", "--json").stdout
     for name in ("b", "a"):
         shell("project", "create", name)
@@ -170,7 +170,7 @@ def test_check_names_file_key_value_and_what_is_allowed(shell: Shell) -> None:
     assert 1 == done.returncode
     first, second = done.stderr.splitlines()
     assert "gateway.toml: upstream.attempts = 'three': " in first
-    assert "gateway.toml: upstream.retries = 1: there is no such key; allowed are attempts, connect_s" in second
+    assert "gateway.toml: upstream.retries = 1: unknown key; allowed are attempts, connect_s" in second
 
 
 def test_check_finds_a_missing_secret_without_printing_any(shell: Shell) -> None:

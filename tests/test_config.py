@@ -30,7 +30,7 @@ def test_a_deployments_id_stands_in_a_header_and_is_held_to_it(tmp_path: Path, n
     [
         ("[upstream]\nattempts = 0", "FILE: upstream.attempts = 0: Input should be greater than or equal to 1"),
         ("[upstream]\nhedge_after_s = -1", "FILE: upstream.hedge_after_s = -1: Input should be"),
-        ("[upstream]\nnope = 1", "FILE: upstream.nope = 1: there is no such key; allowed are attempts, connect_s"),
+        ("[upstream]\nnope = 1", "FILE: upstream.nope = 1: unknown key; allowed are attempts, connect_s"),
         ('[hooks]\nlifecycle = "nowhere:hook"', "hooks.lifecycle = 'nowhere:hook': No module named 'nowhere'"),
         ('[hooks]\nlifecycle = "os:sep"', "hooks.lifecycle = 'os:sep': is not callable"),
         ('store = "mysql://x"', "FILE: store = 'mysql://x'"),

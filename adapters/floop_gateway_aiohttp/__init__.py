@@ -3,7 +3,7 @@
     setup(app, gateway)                              # below /api/v1/ai
     app.add_subapp("/ai", sub_app(gateway))          # anywhere else, or in another sub-application
 
-It carries bytes: no JSON, no error and no route is known here. Every path and method below the prefix is the gateway's; a
+It only carries bytes: JSON, errors and routes are the core's. Every path and method below the prefix is the gateway's; a
 host's middlewares run around it, and its `client_max_size` does not apply, for the gateway has its own. The gateway is
 started and closed with the app.
 """

@@ -1,7 +1,7 @@
 """The aiohttp adapter: reads the body, opens an exchange, writes the reply, cancels on disconnect.
 
-aiohttp tells a handler that its client has left in two ways: the request has no transport any more, which one must look
-at; and, where the host has turned `handler_cancellation` on, a `task.cancel()` at once. Both end in the exchange's end.
+aiohttp reports that a client has left in two ways: the request has no transport any more, which must be
+polled; and, if the host has enabled `handler_cancellation`, an immediate `task.cancel()`. Both end in the exchange's end.
 """
 
 from contextlib import suppress
@@ -25,7 +25,7 @@ def setup(app: web.Application, gateway: Mountable, prefix: str = PREFIX) -> Non
 
 
 def sub_app(gateway: Mountable) -> web.Application:
-    """Return the gateway as an application of its own, for `add_subapp`, or to be run alone."""
+    """Return the gateway as a separate application, for `add_subapp` or to run alone."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return await _serve(gateway, request)
@@ -60,12 +60,12 @@ async def _serve(gateway: Mountable, request: web.Request) -> web.StreamResponse
                     whole = True
         tasks.cancel_scope.cancel()
 
-    # In a task of its own: aiohttp's `task.cancel()` would pass through shields, the group's cancellation does not.
+    # In a separate task: aiohttp's `task.cancel()` would pass through shields, the group's cancellation does not.
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(exchange)
         await cancel_on_disconnect(request, tasks.cancel_scope)
     if not whole and request.transport is not None:
-        request.transport.abort()  # it took the answer too slowly, and an end would look like a whole one
+        request.transport.abort()  # the client read too slowly, and a proper end would look like a complete answer
     return response
 
 
@@ -91,9 +91,9 @@ def _body(request: web.Request) -> "bytes | _Body":
 
 
 async def _response(reply: Reply) -> web.StreamResponse:
-    """Return an answer that is whole already as a `web.Response`; a stream is still to be written.
+    """Return an answer that is already complete as a `web.Response`; a stream is written later.
 
-    A refusal's body is an iterator that goes on reading the request after its one chunk; here aiohttp does that itself.
+    A refusal's body is an iterator that keeps reading the request after its one chunk; aiohttp does that itself.
     """
     headers = CIMultiDict(reply.headers)
     if "Content-Length" not in headers and not isinstance(reply.body, bytes):
@@ -105,7 +105,7 @@ async def _response(reply: Reply) -> web.StreamResponse:
 
 async def _stream(response: web.StreamResponse, reply: Reply, request: web.Request) -> None:
     await response.prepare(request)
-    head_only = request.method == "HEAD"  # aiohttp would send a body all the same
+    head_only = request.method == "HEAD"  # aiohttp would send a body anyway
     if not isinstance(reply.body, bytes):
         async for chunk in reply.body:
             await response.write(b"" if head_only else chunk)

@@ -2,7 +2,7 @@
 
     limit_requests(app, RequestLimiter("10/minute;200/hour"))
 
-It is a middleware, and a signal beside it: a stream's headers have left by the time its handler comes back.
+It is a middleware and a signal, because a stream's headers have been sent by the time its handler returns.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ WINDOWS = web.RequestKey("floop_gateway_rate_windows", tuple)
 
 
 def remote_address(request: web.Request) -> str | None:
-    """Give the address of the peer."""
+    """Return the address of the peer."""
     return request.remote
 
 
@@ -32,7 +32,7 @@ def limit_requests(
     key: Callable[[web.Request], str | None] = remote_address,
     refused: Callable[[Refusal], web.StreamResponse] | None = None,
 ) -> None:
-    """Limit what `key` gives a caller for (None: no limit); `refused` gives the host's own response."""
+    """Limit each caller, named by `key(request)` (None: no limit); `refused` returns the host's own response."""
     refuse = refused or _envelope
 
     @web.middleware

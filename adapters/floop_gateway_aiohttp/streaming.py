@@ -19,9 +19,9 @@ __all__ = ["event_stream"]
 async def event_stream(
     request: web.Request, events: Source, *, heartbeat_s: float = 0.0, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
-    """Stream events; a function as `events` is called with the request's `Last-Event-ID` ("" where there is none).
+    """Stream events; a function as `events` is called with the request's `Last-Event-ID` ("" if there is none).
 
-    A client that leaves cancels the source, also where the host has no `handler_cancellation`.
+    A client that leaves cancels the source, also if the host has not enabled `handler_cancellation`.
     """
     response = web.StreamResponse(headers=merged_headers(headers))
     source = source_of(events, request.headers.items())
@@ -38,7 +38,7 @@ async def event_stream(
 
 
 async def _to_client(sending: Awaitable[object]) -> None:
-    """Send, and tell a client that has gone apart from what the source may raise."""
+    """Write; distinguish a client that has gone from an error of the source."""
     try:
         await sending
     except (OSError, ClientConnectionError):

@@ -3,9 +3,9 @@
     app.mount("/api/v1/ai", FloopGateway(gateway))
     app.add_middleware(FloopGatewayMiddleware, gateway=gateway, prefix="/api/v1/ai")
 
-It carries bytes: no JSON, no error and no route is known here. A host that runs the lifespan protocol for us (a middleware,
-or the gateway as the whole application) gets the gateway started and closed; a mounted application gets none, and needs
-none: everything is opened at its first use. Close the gateway in the host's own lifespan there.
+It only carries bytes: JSON, errors and routes are the core's. If the host passes on the lifespan protocol (to a middleware,
+or to the gateway as the whole application), the gateway is started and closed by it. A mounted application gets no
+lifespan and needs none, because everything is opened at its first use; close the gateway in the host's own lifespan.
 """
 
 from floop_gateway_asgi.app import ASGIApp, FloopGateway, FloopGatewayMiddleware

@@ -24,7 +24,7 @@ CLIENT_GONE_STATUS = 499
 
 
 class FloopGateway:
-    """The gateway as an ASGI application. `root_path`, where the host mounted it, is not part of its paths."""
+    """The gateway as an ASGI application. `root_path`, the prefix it is mounted at, is not part of its paths."""
 
     def __init__(self, gateway: Mountable) -> None:
         self.gateway = gateway
@@ -86,7 +86,7 @@ class _Writer:
 class _Body:
     """Passes the body's chunks on as they are asked for; after the last one, waits for the client to leave.
 
-    A host's middleware may have replaced `receive`: by one that repeats the body for ever instead of waiting, or by one
+    A host's middleware may have replaced `receive`: by one that repeats the body forever instead of waiting, or by one
     that raises after the client has left.
     """
 
@@ -122,7 +122,7 @@ class _Body:
 
 
 async def disconnected(receive: Receive) -> None:
-    """Return when the client has left. A `receive` that raises cannot say so, and is not asked again."""
+    """Return when the client has left. A `receive` that raises is not called again."""
     pause_s = FIRST_PAUSE_S
     while True:
         try:
@@ -144,7 +144,7 @@ def relative_path(scope: Scope) -> str:
 class FloopGatewayMiddleware:
     """Serves the paths below `prefix` and passes everything else through, the lifespan included.
 
-    If the application refuses the lifespan, the gateway gets one of its own, so that it is closed in any case.
+    If the application refuses the lifespan, the gateway gets a separate one, so that it is always closed.
     """
 
     def __init__(self, app: ASGIApp, gateway: Mountable, prefix: str = PREFIX) -> None:
@@ -189,7 +189,7 @@ class FloopGatewayMiddleware:
         except Exception:
             if answered:
                 raise
-        if not answered:  # the application knows no lifespan (Django), or left it at once
+        if not answered:  # the application has no lifespan (Django), or left it immediately
             await _own_lifespan(self._gateway, again, send)
 
 

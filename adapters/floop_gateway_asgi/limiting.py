@@ -17,7 +17,7 @@ NO_ADDRESS = "no-address"
 
 
 def client_address(scope: Scope) -> str:
-    """Return the address of the peer: behind a proxy that of the proxy, unless the server reads its headers.
+    """Return the address of the peer. Behind a proxy it is the proxy's, unless the server reads its headers.
 
     Peers without an address, as on a Unix socket, share one key, so that the limit holds for all of them together.
     """
@@ -49,7 +49,7 @@ class RateLimitMiddleware:
         verdict = await self._limiter.hit(caller)
         app = self._app if verdict.refusal is None else self._refused(verdict.refusal)
         around: list[tuple[str, RateDecision]] | None = scope.get(WINDOWS)
-        if around is not None:  # another limiter stands around this one, and says what both have found
+        if around is not None:  # another limiter wraps this one and reports both
             around += verdict.windows
             await app(scope, receive, send)
             return

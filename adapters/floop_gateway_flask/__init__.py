@@ -4,8 +4,8 @@
     application = FloopGatewayMiddleware(application, gateway)    # Django, Falcon, Pyramid ...
     application = wsgi_app(gateway)                               # to mount under a SCRIPT_NAME, or to serve alone
 
-It carries bytes: no JSON, no error and no route is known here, nor is Flask: below the prefix every path and every method
-is the gateway's, and nothing of Flask's runs. The gateway's event loop is a thread of its own, started at the first
+It only carries bytes: JSON, errors and routes are the core's. Below the prefix every path and every method is the
+gateway's, and none of Flask's code runs. The gateway's event loop has its own thread, started at the first
 request, so an app may be loaded before its server forks. Under gevent or eventlet, which replace threads, it does not run.
 """
 

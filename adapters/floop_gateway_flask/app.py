@@ -1,4 +1,4 @@
-"""Reading, opening, writing, disconnecting: all that a WSGI host and the gateway have to say to each other (PEP 3333)."""
+"""The WSGI adapter: reads the body, opens an exchange, writes the reply, notices disconnects (PEP 3333)."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -20,7 +20,7 @@ CLIENT_GONE = 499
 
 
 def wsgi_app(gateway: Gateway) -> "WSGIApplication":
-    """Give the gateway as a WSGI application; what a host has mounted away is in `SCRIPT_NAME`, not in our path."""
+    """Return the gateway as a WSGI application. The prefix it is mounted at is in `SCRIPT_NAME`, not in its path."""
     bridge = Bridge(gateway)
 
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -40,7 +40,7 @@ def wsgi_app(gateway: Gateway) -> "WSGIApplication":
         except BaseException:
             _close(reply.body)
             raise
-        if method == "HEAD":  # servers differ in whether they drop what must not be sent
+        if method == "HEAD":  # servers differ in whether they drop a body that must not be sent
             return [] if isinstance(reply.body, bytes) else _without_content(reply.body)
         return [reply.body] if isinstance(reply.body, bytes) else reply.body
 
@@ -48,7 +48,7 @@ def wsgi_app(gateway: Gateway) -> "WSGIApplication":
 
 
 def _without_content(body: BlockingBody) -> Iterable[bytes]:
-    """Go on to the end, where the rest of the request has been read: the next one may come on the same connection."""
+    """Run to the end, at which the rest of the request has been read: the next one may use the same connection."""
     try:
         for _ in body:
             yield b""
@@ -68,7 +68,7 @@ def _headers(environ: "WSGIEnvironment") -> list[tuple[str, str]]:
 
 
 def _body(environ: "WSGIEnvironment") -> bytes | ThreadedBody:
-    """Without a length there is a body only where the server says that it ends by itself: chunks, which it has undone."""
+    """Return the body. Without a length there is one only if the server says that its input ends, as for decoded chunks."""
     length = environ.get("CONTENT_LENGTH") or ""
     if length.isascii() and length.isdigit():
         return ThreadedBody(environ["wsgi.input"], int(length)) if int(length) else b""
@@ -94,7 +94,7 @@ class FloopGatewayMiddleware:
 
 
 class FloopGateway:
-    """The gateway as a Flask extension: give the app now, or later to `init_app`."""
+    """The gateway as a Flask extension: pass the app here, or later to `init_app`."""
 
     def __init__(self, app: "Flask | None" = None, gateway: Gateway | None = None, prefix: str = PREFIX) -> None:
         self.gateway = gateway
@@ -103,9 +103,9 @@ class FloopGateway:
             self.init_app(app)
 
     def init_app(self, app: "Flask", gateway: Gateway | None = None) -> None:
-        """Mount the gateway; it comes from here or from the constructor, else `ValueError`."""
+        """Mount the gateway, which is passed here or to the constructor; raise ValueError without one."""
         self.gateway = gateway or self.gateway
         if self.gateway is None:
-            raise ValueError("there is no gateway: FloopGateway(app, gateway)")
+            raise ValueError("a gateway must be passed: FloopGateway(app, gateway)")
         app.extensions["floop_gateway"] = self
         app.wsgi_app = FloopGatewayMiddleware(app.wsgi_app, self.gateway, self.prefix)  # type: ignore[method-assign]

@@ -27,12 +27,12 @@ VERDICTS = "_floop_gateway_verdicts"
 
 
 def remote_address() -> str | None:
-    """Give the address of the peer of the request at hand."""
+    """Return the peer's address of the current request."""
     return request.remote_addr
 
 
 class RateLimit:
-    """Limits what `key` gives a caller for (None: no limit); `refused` gives the host's own response."""
+    """Limits each caller, named by `key()` (None: no limit); `refused` returns the host's own response."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class RateLimit:
         return limited
 
     def _before(self) -> ResponseReturnValue | None:
-        """Count the request, once however often this limiter stands around it; give what refuses it."""
+        """Count the request, once however often this limiter wraps it; return the refusal, if any."""
         verdicts: dict[RateLimit, LimitResult] = g.setdefault(VERDICTS, {})
         if self not in verdicts:
             caller = self._key()
@@ -72,7 +72,7 @@ class RateLimit:
 
 
 def _with_headers(response: Response) -> Response:
-    """Say what all limiters around the request have found."""
+    """Return the headers for all limiters around the request."""
     verdicts: dict[RateLimit, LimitResult] = g.get(VERDICTS, {})
     windows = [window for verdict in verdicts.values() for window in verdict.windows]
     for name, value in rate_headers(windows) if windows else ():

@@ -3,9 +3,9 @@
     @app.get("/ticks")
     def route(): return event_stream(ticks(), heartbeat_s=15)
 
-Without heartbeats the source is read in the request's own thread. With them it is read in a thread of its own, in a copy of
-the context, a few events ahead; a client that leaves is seen at the next write, and the source is closed when it next gives
-an event.
+Without heartbeats the source is read in the request's own thread. With them it is read in another thread, in a copy of
+the context, a few events ahead; a client that leaves is noticed at the next write, and the source is closed after its next
+event.
 """
 
 import queue
@@ -31,11 +31,11 @@ def event_stream(
     heartbeat_s: float = 0.0,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Stream events; a function as `events` is called with the request's `Last-Event-ID` ("" where there is none)."""
+    """Stream events; a function as `events` is called with the request's `Last-Event-ID` ("" if there is none)."""
     source = events(last_event_id(request.headers.items())) if callable(events) else events
     body = _Beating(source, heartbeat_s) if heartbeat_s else _Plain(source)
     response = Response(body, headers=merged_headers(headers))
-    response.call_on_close(body.close)  # also where nothing of it is ever read
+    response.call_on_close(body.close)  # also if none of it is ever read
     return response
 
 
@@ -81,7 +81,7 @@ class _Beating(_Plain):
     def close(self) -> None:
         self._left.set()
         if self._reader is None:
-            super().close()  # else the reader does, which may be in the middle of the source
+            super().close()  # else the reader closes it, which may be in the middle of the source
 
     def _read(self) -> None:
         try:

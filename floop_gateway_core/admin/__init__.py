@@ -1,4 +1,4 @@
-"""Projects, keys and accounts, as the people who run a gateway handle them."""
+"""The administration: projects, keys, accounts."""
 
 from floop_gateway_core.admin.service import (
     MAX_COUNT,

@@ -1,7 +1,7 @@
-"""Projects, keys and accounts, as the people who run a gateway handle them.
+"""The administration: projects, keys, accounts.
 
-A key is minted here, shown once, and only its digest goes on. A rotation puts the new key in place of the old in one
-transaction; after the commit, in the process that rotated, the host's hook is told, so that a platform can redeploy.
+A key is generated here and returned once; only its digest is stored. A rotation replaces the old key in one
+transaction; after the commit, in the process that rotated, the host's hook is called, so that a platform can redeploy.
 """
 
 import inspect
@@ -34,17 +34,17 @@ _NAME = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff]{1,100}")
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A project and its new key: the only moment at which the key is known."""
+    """A project and its new key, which cannot be read again later."""
 
     project: Project
     key: str = field(repr=False)
     hook_error: Exception | None = None
-    """What the host's hook raised after a rotation. The rotation stands."""
+    """What the host's hook raised after a rotation, which remains valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRotated:
-    """What the host's hook is told."""
+    """What the host's hook receives."""
 
     project: str
     owner: str
@@ -57,7 +57,7 @@ KeyRotatedHook: TypeAlias = Callable[[KeyRotated], object | Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class ProjectStatus:
-    """A project, the limits that hold for it, its account, and what is left of today's budget."""
+    """A project, its effective limits, its account, and what is left of today's budget."""
 
     project: Project
     requests_per_minute: int
@@ -126,8 +126,8 @@ class Admin:
     async def rotate_key(self, name: str) -> NewKey:
         """Mint a new key, revoke the old one, and call the host's hook.
 
-        The hook is loaded first, so that one that cannot be loaded (`ConfigError`) changes nothing. What it raises later
-        takes nothing back: it is logged, and returned as `hook_error`.
+        The hook is loaded first, so if it cannot be loaded (`ConfigError`) nothing changes. An exception that it raises
+        does not undo the rotation: it is logged and returned as `hook_error`.
         """
         hook = self._hook or self._settings.hooks.load("key_rotated")
         key = _mint()
@@ -163,7 +163,7 @@ class Admin:
         )
 
     async def expire(self) -> int:
-        """Void the holds of processes that died, so that balances and the log tell the truth; say how many."""
+        """Void the holds of processes that died, so that balances and the log are right; return how many."""
         return await self._ledger.expire(self._clock())
 
     async def account(self, owner: str) -> Account:
@@ -210,7 +210,7 @@ async def _call_hook(hook: KeyRotatedHook, rotated: KeyRotated) -> Exception | N
         if inspect.isawaitable(result):
             await result
     except Exception as error:
-        # Without a traceback: the hook was given the key, and what it raises may hold it.
+        # Without a traceback: the hook got the key, and its exception may contain it.
         log.error("the hook for the rotated key of project %s failed: %s", rotated.project, type(error).__name__)
         return error
     return None

@@ -1,4 +1,4 @@
-"""What each sub-command does. They speak to `Admin` and the store; none of them needs a provider, but `check`."""
+"""The sub-commands. They use `Admin` and the store; only `check` needs the providers."""
 
 import argparse
 import sys
@@ -69,7 +69,7 @@ async def list_projects(args: Args) -> int:
             print_json(_project(project))
     else:
         head = ("PROJECT", "OWNER", "PLAN", "RPM", "DAILY TOKENS", "KEY", "CREATED")
-        print_table(head, [tuple(_project(project).values()) for project in projects], empty="There is no project yet.")
+        print_table(head, [tuple(_project(project).values()) for project in projects], empty="No projects yet.")
     return 0
 
 
@@ -165,7 +165,7 @@ async def usage(args: Args) -> int:
             async for record in records
         ]
     head = ("STARTED", "PROJECT", "ENDPOINT", "MODEL", "SERVED BY", "STATUS", "ENDING", "IN", "OUT", "CREDITS", "MS")
-    print_table(head, rows, empty="There is no finished request yet.")
+    print_table(head, rows, empty="No finished requests yet.")
     return 0
 
 
@@ -174,7 +174,7 @@ async def usage(args: Args) -> int:
 
 async def check(args: Args) -> int:
     """Build the whole gateway, so that a missing secret shows too, and ask the store something."""
-    from floop_gateway_core.gateway import Gateway  # the other commands do without its providers
+    from floop_gateway_core.gateway import Gateway  # the other commands do not need its providers
 
     settings, source = Settings.find(args.config)
     gateway = Gateway.from_config(args.config)
@@ -196,7 +196,7 @@ async def check(args: Args) -> int:
 
 
 def auto(args: Args) -> int:
-    """Judge each line of a file: a request body in JSON, or a plain text."""
+    """Classify each line of a file: a request body in JSON, or a plain text."""
     settings, _ = Settings.find(args.config)
     thresholds = settings.auto.thresholds
     rows = []

@@ -1,7 +1,7 @@
-"""`floop-gateway demo`: a host with the gateway mounted, a project with credits, its key, and lines to paste.
+"""`floop-gateway demo`: a host with the gateway mounted, a project with credits and its key, and commands to try.
 
-Without a configuration it answers with `echo`, or with OpenAI where `OPENAI_API_KEY` is set. `--local-model` puts a small
-model on this machine behind the same gateway.
+Without a configuration it answers with `echo`, or with OpenAI if `OPENAI_API_KEY` is set. `--local-model` starts a small
+model on this machine and serves it through the same gateway.
 """
 
 import argparse
@@ -58,13 +58,13 @@ def _gateway(args: argparse.Namespace, stack: ExitStack) -> Gateway:
 
 
 async def _key(gateway: Gateway) -> str:
-    """Give the demo's project a new key; make it, with credits, where there is none."""
+    """Return a new key of the demo's project, which is created with credits if there is none."""
     try:
         if await gateway.store.project(PROJECT) is None:
             return (await gateway.admin.create_project(PROJECT, credits=parse_credits(CREDITS))).key
         return await gateway.rotate_key(PROJECT)
     finally:
-        await gateway.aclose()  # the server runs an event loop of its own
+        await gateway.aclose()  # the server runs another event loop
 
 
 def _welcome(settings: Settings, key: str, port: int) -> str:

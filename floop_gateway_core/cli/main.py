@@ -1,4 +1,4 @@
-"""The entry point: parse, run, and turn what goes wrong into one line and an exit code (0 done, 1 failed, 2 wrong use)."""
+"""The entry point: parse, run, and turn errors into one line and an exit code (0 done, 1 failed, 2 wrong use)."""
 
 import inspect
 import sys
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StoreUnavailable as error:
         return _fail(f"the store does not answer: {error}")
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; Python would complain at exit
+        sys.stderr.close()  # the reader of our output has gone; Python would complain at exit
         return 1
     except KeyboardInterrupt:
         return 130

@@ -11,7 +11,7 @@ __all__ = ["Exact", "credits", "print_fields", "print_json", "print_table", "pri
 
 
 class Exact(str):
-    """A JSON number that is already written: a float would round it."""
+    """A JSON number as text, because a float would round it."""
 
     __slots__ = ()
 
@@ -37,7 +37,7 @@ def print_fields(document: Mapping[str, object]) -> None:
 
 
 def printable(text: str) -> str:
-    """Return the text with control characters replaced: a terminal would obey those that a client has sent.
+    """Return the text with control characters replaced, so that a client's text cannot control the terminal.
 
     >>> printable("a\\x1b[2Jb")
     'a\ufffd[2Jb'
@@ -46,7 +46,7 @@ def printable(text: str) -> str:
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """Print many things, one a line; numbers stand to the right."""
+    """Print a table, one row a line; numbers are aligned to the right."""
     cells = [["-" if cell is None else printable(str(cell)) for cell in row] for row in rows]
     if not cells:
         print(empty)

@@ -1,4 +1,4 @@
-"""What may be typed: every sub-command and its options (contract: Command and configuration).
+"""The command line: every sub-command and its options (contract: Command and configuration).
 
 A command names its handler as `module:function`, so that only what is used is imported.
 """
@@ -25,7 +25,9 @@ def build_parser() -> argparse.ArgumentParser:
         commands_of, "demo", "serve a host app with the gateway mounted, and print lines to paste", "demo:run"
     )
     one.add_argument("--port", type=_port, default=8000, help="the port to listen on (default 8000)")
-    one.add_argument("--local-model", action="store_true", help="put a small model on this machine behind the gateway")
+    one.add_argument(
+        "--local-model", action="store_true", help="serve a small model on this machine through the gateway"
+    )
 
     one = _command(commands_of, "serve", "serve the gateway alone", "serve:run")
     one.add_argument("--host", default="127.0.0.1")
@@ -96,7 +98,7 @@ def _add_settings(one: argparse.ArgumentParser) -> None:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or not 0 <= int(text) <= 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+        raise argparse.ArgumentTypeError(f"port must be 0 to 65535, got {text!r}")
     return int(text)
 
 

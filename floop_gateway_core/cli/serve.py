@@ -1,4 +1,4 @@
-"""Serving: the gateway below its mount, on uvicorn (extra `[serve]`)."""
+"""`floop-gateway serve`: the gateway at its prefix, on uvicorn (extra `[serve]`)."""
 
 import argparse
 import os
@@ -26,13 +26,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _try_store(gateway: Gateway) -> None:
-    """Let a store that cannot be opened be told in one line, and not by the server."""
+    """Report a store that cannot be opened in one line, before the server starts."""
     await gateway.start()
-    await gateway.aclose()  # the server runs an event loop of its own
+    await gateway.aclose()  # the server runs another event loop
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """Take the port before anything is changed on its account; raise `AdminError` where it is taken."""
+    """Bind the port before anything else changes; raise `AdminError` if it is in use."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
@@ -55,14 +55,14 @@ def host_app(gateway: Gateway, mount: str) -> "Starlette":
         await gateway.start()
         yield
 
-    # A middleware, for a `Mount` would lead the bare path to the one with a slash. It closes the gateway, too.
+    # A middleware, because a `Mount` would redirect the bare path to the one with a slash. It also closes the gateway.
     return Starlette(middleware=[Middleware(FloopGatewayMiddleware, gateway=gateway, prefix=mount)], lifespan=lifespan)
 
 
 def run_server(app: "Starlette", listener: socket.socket, gateway: Gateway) -> int:
-    """Serve until a signal says to stop, and return the exit code.
+    """Serve until a signal asks to stop, and return the exit code.
 
-    After the signal open answers may go on until shortly before the end of `[serve] grace_s`; then they are ended.
+    After the signal, open answers may continue until shortly before the end of `[serve] grace_s`; then they are ended.
     """
     try:
         from floop_gateway_core.cli.server import server_of
@@ -75,7 +75,7 @@ def run_server(app: "Starlette", listener: socket.socket, gateway: Gateway) -> i
 
 
 def _raise_limit_of_files() -> None:
-    """Allow as many open files as the system does: every stream takes two."""
+    """Raise the limit of open files to what the system allows: every stream takes two."""
     try:
         import resource
     except ImportError:  # not on Windows

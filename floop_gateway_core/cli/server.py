@@ -1,4 +1,4 @@
-"""The uvicorn server of `serve` and `demo`: an orderly stop, and a bound on heads that never end."""
+"""The uvicorn server of `serve` and `demo`: a graceful stop, and a time-out for request heads."""
 
 import asyncio
 import math
@@ -14,11 +14,11 @@ from floop_gateway_core.gateway import Gateway
 __all__ = ["server_of"]
 
 HEAD_TIMEOUT_S = 10.0
-"""What a client may take to send a request's head; nginx allows 60, and most attacks send a byte in a few seconds."""
+"""How long a client may take to send a request's head; nginx allows 60 s; slow attacks send a byte every few seconds."""
 SETTLE_MARGIN_S = 3.0
-"""What is left of the grace to settle the answers that are ended; a third of the grace if that is less."""
+"""The part of the grace reserved for settling the answers that are ended; a third of the grace if that is less."""
 MAX_REQUESTS = 10_000
-"""Requests at once, beyond which the server answers 503 by itself."""
+"""Concurrent requests, above which the server itself answers 503."""
 
 
 def server_of(app: Any, gateway: Gateway) -> uvicorn.Server:
@@ -56,7 +56,7 @@ class _Server(uvicorn.Server):
 
 
 class _BoundedProtocol(HttpToolsProtocol):
-    """Closes a connection on which a head has begun, or could, and has not ended in time."""
+    """Closes a connection whose request head is not complete in time."""
 
     _head_timer: asyncio.TimerHandle | None = None
 

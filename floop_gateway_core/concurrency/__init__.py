@@ -1,1 +1,1 @@
-"""Small async building blocks that know nothing of the gateway: background tasks, heartbeats, worker threads."""
+"""Small async building blocks that do not depend on the gateway: background tasks, heartbeats, worker threads."""

@@ -1,7 +1,7 @@
-"""Something that runs beside a block and may end it: a watch on the client, a reader that works ahead.
+"""Runs something beside a block that may end it: a watch on the client, a reader that works ahead.
 
-A task group wraps what is raised in its block into an exception group. Here the block's own exception leaves as it is, so
-that a host sees what it would have seen without us; cancellation goes the group's way.
+A task group wraps what is raised in its block into an exception group. Here the block's own
+exception is raised unchanged, so that a host sees what it would see without the gateway.
 """
 
 from collections.abc import Callable, Coroutine
@@ -14,7 +14,7 @@ __all__ = ["BackgroundTask"]
 
 
 class BackgroundTask:
-    """`async with` it, in one task; leaving the block ends what runs beside it. `scope` is what that may cancel."""
+    """Use as `async with`, in one task; leaving the block ends what runs beside it, which may cancel `scope`."""
 
     def __init__(self, run: Callable[[anyio.CancelScope], Coroutine[Any, Any, None]]) -> None:
         self._run = run

@@ -1,7 +1,7 @@
-"""Heartbeats: a sign of life for each silent interval of a stream, without touching the read that is under way.
+"""Heartbeats: an item for each silent interval of a stream, without cancelling the read in progress.
 
-The source is read in a child task that hands its items over; giving up on a hand-over loses nothing, where giving up on a
-read of the source would lose the stream. It costs a task and a hand-over for each item, so it exists only where a host has
+The source is read in a child task that hands its items over; giving up on a hand-over loses nothing, while giving up on a
+read of the source would lose the stream. It costs a task and a hand-over for each item, so it is used only if a host has
 turned heartbeats on.
 """
 
@@ -21,7 +21,7 @@ READ_AHEAD = 16
 
 
 class WithHeartbeats(Generic[T]):
-    """`async with` it and iterate, in one task; leaving it closes the source. `beat` comes every `every_s` of silence."""
+    """Enter and iterate in one task; leaving closes the source. `beat` comes after every `every_s` of silence."""
 
     def __init__(self, source: AsyncGenerator[T, None], every_s: float, beat: T) -> None:
         self._source = source
@@ -40,7 +40,7 @@ class WithHeartbeats(Generic[T]):
                 async for item in self._source:
                     await self._send.send(item)
             except Exception as error:
-                with suppress(anyio.BrokenResourceError):  # nobody reads on
+                with suppress(anyio.BrokenResourceError):  # the reader has gone
                     await self._send.send(error)
 
     def __aiter__(self) -> "WithHeartbeats[T]":

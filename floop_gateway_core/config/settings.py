@@ -1,7 +1,7 @@
-"""`gateway.toml`, typed: what may be set, what it may be, and what a mistake is told (contract: Command and configuration).
+"""`gateway.toml`, typed: keys, allowed values, and a message for each mistake (contract: Command and configuration).
 
-A mistake names the file, the key, the value and what is allowed. Secrets never stand in the file: a deployment names the
-environment variable that holds its key. This module only describes; `gateway` builds the parts.
+A message names the file, the key, the value and what is allowed. Secrets are never in the file: a deployment names the
+environment variable that holds its key. This module only describes; `assembly` builds the parts.
 """
 
 import os
@@ -32,11 +32,11 @@ ECHO_MICROCREDITS_PER_TOKEN = 1250
 
 
 class ConfigError(ValueError):
-    """The configuration cannot serve; the message is for the person who wrote it."""
+    """The configuration is invalid; the message is for the person who wrote it."""
 
 
 def _rate(value: object) -> int:
-    """A rate is read through its decimal text: 0.1 means a tenth, not the nearest binary fraction."""
+    """Read a rate through its decimal text: 0.1 means a tenth, not the nearest binary fraction."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         raise ValueError("must be a number of micro-credits a token")
     return parse_rate(value if isinstance(value, Decimal | int | str) else Decimal(repr(value)))
@@ -52,7 +52,7 @@ class _Model(BaseModel):
 
 
 class PlanSettings(_Model):
-    """A project's plan; a project may have its own requests per minute and daily tokens."""
+    """The limits of a plan; a project may have its own requests per minute and daily tokens."""
 
     requests_per_minute: Count = 10
     daily_tokens: Count = 10_000
@@ -62,7 +62,7 @@ class PlanSettings(_Model):
 
 
 class DeploymentSettings(Options):
-    """A model of a provider: its price, what it is estimated by, its time-outs, and its provider's options."""
+    """A model at a provider: its prices, vocabulary, time-outs, and the provider's options."""
 
     provider: str
     model: str = ""
@@ -106,7 +106,7 @@ class DeploymentSettings(Options):
 
     @property
     def prices(self) -> Prices:
-        """A rate of a kind goes before the flat one; cached input and reasoning default to input and output."""
+        """Return the rates. Specific ones override the flat one; cached input and reasoning default to input and output."""
         flat = self.microcredits_per_token or 0
         of_input = flat if self.input_microcredits_per_token is None else self.input_microcredits_per_token
         of_output = flat if self.output_microcredits_per_token is None else self.output_microcredits_per_token
@@ -132,7 +132,7 @@ class UpstreamSettings(_Model):
 
 
 class AutoSettings(_Model):
-    """Where `auto` turns from `fast` to `smart`, and from there to `reason`, on the classifier's score."""
+    """The classifier's scores at which `auto` changes from `fast` to `smart` and from `smart` to `reason`."""
 
     smart_from: Annotated[float, Field(ge=0, le=1)] | None = None
     reason_from: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -140,7 +140,7 @@ class AutoSettings(_Model):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        self.thresholds  # noqa: B018 - raises where the two are out of order
+        self.thresholds  # noqa: B018 - raises if the two are out of order
         return self
 
     @property
@@ -151,7 +151,7 @@ class AutoSettings(_Model):
         )
 
 
-# It stands in a header, so no other characters.
+# It is sent in a header, so no other characters.
 Name = Annotated[str, Field(pattern=r"^[!-~]{1,100}$")]
 Reference = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
 
@@ -163,7 +163,7 @@ class HookSettings(_Model):
     lifecycle: Reference | None = None
 
     def load(self, name: Literal["key_rotated", "lifecycle"]) -> Callable[..., Any] | None:
-        """Import a hook, None where none is set; raise `ConfigError` where it cannot be."""
+        """Import a hook, or return None if none is set; raise `ConfigError` if it cannot be imported."""
         reference: str | None = getattr(self, name)
         if reference is None:
             return None
@@ -180,7 +180,7 @@ class HookSettings(_Model):
 
 
 class ServeSettings(_Model):
-    """For the command `serve`. `grace_s` is what open answers get to end after a signal, and less than a container's."""
+    """For the command `serve`. `grace_s` is how long open answers may take to end after a signal."""
 
     grace_s: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 8.0
 
@@ -194,7 +194,7 @@ def _built_in_routes() -> dict[str, list[str]]:
 
 
 class Settings(_Model):
-    """The whole configuration. Deployments and routes, where given, replace the built-in ones."""
+    """The whole configuration. Deployments and routes, if given, replace the built-in ones."""
 
     store: Annotated[str, Field(pattern=r"^(memory://|sqlite:///.+)$")] = DEFAULT_STORE
     body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 8_388_608
@@ -221,7 +221,7 @@ class Settings(_Model):
         return self
 
     def plan(self, name: str) -> PlanSettings:
-        """Give a plan; a name that the configuration no longer has falls back to `default`."""
+        """Return a plan. A name that is no longer configured falls back to `default`."""
         return self.plans.get(name) or self.plans.get("default") or PlanSettings()
 
     @property
@@ -251,9 +251,9 @@ class Settings(_Model):
 
     @classmethod
     def find(cls, path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> tuple[Self, str]:
-        """Load the file that is named, else `$FLOOP_GATEWAY_CONFIG`, else `gateway.toml` if it is there.
+        """Load the named file, else `$FLOOP_GATEWAY_CONFIG`, else `gateway.toml` if it is there.
 
-        Gives the settings and what they came from.
+        Return the settings and their source.
         """
         environ = os.environ if environ is None else environ
         named = path or environ.get(CONFIG_VARIABLE) or (DEFAULT_FILE if Path(DEFAULT_FILE).is_file() else None)
@@ -261,7 +261,7 @@ class Settings(_Model):
 
 
 def _plain(value: Any, key: str = "") -> Any:
-    """Keep decimals for rates, where every digit counts, and make other decimals floats."""
+    """Keep decimals for rates, whose every digit counts, and convert other decimals to floats."""
     if isinstance(value, dict):
         return {name: _plain(item, name) for name, item in value.items()}
     if isinstance(value, list):
@@ -270,7 +270,7 @@ def _plain(value: Any, key: str = "") -> Any:
 
 
 def _explain(source: str, value: Any, error: Any) -> str:
-    """Say: file: key = value: what is allowed."""
+    """Return one line: file, key, value, and what is allowed."""
     location = error["loc"]
     found: Any = value
     for part in location:
@@ -278,7 +278,7 @@ def _explain(source: str, value: Any, error: Any) -> str:
     where = ".".join(map(str, location))
     match error["type"]:
         case "extra_forbidden":
-            what = f"there is no such key; allowed are {', '.join(_keys_beside(location))}"
+            what = f"unknown key; allowed are {', '.join(_keys_beside(location))}"
         case "missing":
             what = "is missing"
         case _:
@@ -309,7 +309,7 @@ _SECRET_VALUE = re.compile(r"^(sk-|sk_|flp_sk_|AIza|xox|gh[pousr]_|Bearer )|[A-Z
 
 
 def _may_be_secret(key: str, value: object) -> bool:
-    """Return whether a value may be a secret that somebody wrote into the file; messages do not quote those.
+    """Return whether a value may be a secret that was written into the file by mistake; messages do not quote those.
 
     >>> _may_be_secret("api_key", "x"), _may_be_secret("model", "sk-abc"), _may_be_secret("model", "gpt-5-mini")
     (True, True, False)

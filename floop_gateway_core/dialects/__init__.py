@@ -1,1 +1,1 @@
-"""Wire dialects: how bytes become a `Call`, and how its answer becomes bytes. Pure; no I/O."""
+"""Wire dialects: how bytes become a `Call` and its answer becomes bytes. Pure; no I/O."""

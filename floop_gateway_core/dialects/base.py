@@ -1,4 +1,4 @@
-"""What a dialect is: a value that says how requests are addressed, read and answered. Pure; no I/O.
+"""A dialect is a value that defines how requests are addressed, read and answered. Pure; no I/O.
 
 An exchange knows no path, no JSON and no header of a dialect: it asks the dialect that a path belongs to.
 """
@@ -41,7 +41,7 @@ class Renderer(Protocol):
         """Return the frames of these texts."""
 
     def heartbeat(self) -> bytes:
-        """Return a sign of life."""
+        """Return a heartbeat."""
 
     def completed(self, bill: Bill, finish_reason: FinishReason) -> bytes:
         """Return the end of a stream."""
@@ -54,7 +54,7 @@ class Renderer(Protocol):
 
 
 class Dialect(Protocol):
-    """One way to speak to the gateway. Stateless."""
+    """A way of speaking to the gateway. Stateless."""
 
     @property
     def name(self) -> str:
@@ -68,7 +68,7 @@ class Dialect(Protocol):
         """Return the caller's key, or None."""
 
     def parse(self, operation: Operation, body: bytes) -> Call | Refusal:
-        """Read a call. May take long for a long body; it runs in a thread then."""
+        """Parse a call. A long body is parsed in a worker thread."""
 
     def renderer(self, call: Call) -> Renderer:
         """Return what renders this call's answer."""

@@ -1,1 +1,1 @@
-"""The engine alternates between asking the policy and doing one piece of I/O. `run` is the one path of every call."""
+"""The engine alternates between asking the policy and doing I/O. Every call goes through `run`."""

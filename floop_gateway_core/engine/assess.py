@@ -1,7 +1,7 @@
-"""What is judged of a call before any money is held: its kind, and its size for each vocabulary of its route.
+"""Assesses a call before any money is held: its kind, and its size in each vocabulary of its route.
 
-Judging is pure but not free. A long text is judged in a worker thread, so that it never holds the event loop for more than
-a few milliseconds.
+The work is pure but not free. A long text is assessed in a worker thread, so that it never blocks the event loop for more
+than a few milliseconds.
 """
 
 import inspect
@@ -26,12 +26,12 @@ log = logging.getLogger("floop_gateway")
 T = TypeVar("T")
 INLINE_CHARACTERS = 16_000
 MAX_THREADS = 2
-"""Long texts at once: they compete for one interpreter, and more of them only hold more memory."""
+"""Long texts at the same time: they compete for one interpreter, and more of them only use more memory."""
 _threads: RunVar[anyio.CapacityLimiter] = RunVar("floop_gateway_cpu_threads")
 
 
 async def run_cpu_bound(characters: int, work: Callable[[], T]) -> T:
-    """Run pure work here where it is short, in a worker thread where it is not."""
+    """Run pure work here if it is short, else in a worker thread."""
     if characters <= INLINE_CHARACTERS:
         return work()
     limiter = _threads.get(None)
@@ -46,7 +46,7 @@ def characters_of(call: Call) -> int:
 
 
 async def preload_tables(routing: RoutingTable) -> None:
-    """Read the tables of the estimator and of the classifier: tens of milliseconds that the first request need not wait."""
+    """Read the tables of the estimator and the classifier, so that the first request does not wait for them."""
     names = {deployment.vocabulary for deployment in routing.deployments.values()}
 
     def read() -> None:
@@ -68,7 +68,7 @@ async def estimate_input(call: Call, vocabularies: Iterable[str]) -> Mapping[str
 
 
 async def choose_alias(routing: RoutingTable, call: Call) -> Classification:
-    """Ask the classifier; `smart` where a host's own is too slow or fails."""
+    """Ask the classifier; return `smart` if a host's own is too slow or fails."""
     classifier = routing.classifier
     if classifier is None:
         ours = partial(classify, call.messages, call.system, thresholds=routing.thresholds)

@@ -1,7 +1,7 @@
 """One attempt: a provider's answer, opened and read under the deployment's time limits.
 
-The limits count events of the upstream, not bytes and not comments: a connection that only keeps itself alive is a stall.
-No cancel scope stays open between two calls, so whoever reads may be cancelled, or yield, at any point in between.
+The limits count events of the upstream, not bytes and not comments: a connection that sends only keep-alives is stalled.
+No cancel scope stays open between two calls, so the reader may be cancelled, or yield, at any point in between.
 """
 
 from contextlib import AbstractAsyncContextManager
@@ -17,13 +17,13 @@ from floop_gateway_core.providers.base import Delta, Stream, UpstreamCall, Upstr
 __all__ = ["Attempt"]
 
 TIMEOUT_TOLERANCE = 0.9
-"""A wait of nearly its whole limit is the upstream's failure, though the request's own time was over a little earlier."""
+"""A wait of nearly its whole limit is the upstream's failure, even if the request's own time ran out slightly earlier."""
 
 
 class Attempt:
-    """`start`, then `next` until a delta has `finish`, and `aclose` whatever happens; the first two raise `UpstreamFault`.
+    """Call `start`, then `next` until a delta has `finish`, and always `aclose`; the first two raise `UpstreamFault`.
 
-    `meter` learns here that the request was sent; the rest is for the reader to add. `deadline` is the request's, on the
+    `start` notes in `meter` that the request was sent; the reader adds the rest. `deadline` is the request's, on the
     clock of `anyio.current_time`.
     """
 
@@ -45,7 +45,7 @@ class Attempt:
         self._waits_from = self._limit_s = 0.0
 
     async def start(self) -> Delta:
-        """Send the request and give the first that came."""
+        """Send the request and return the first delta."""
         self._wait(self.deployment.first_event_s)
         context = self.deployment.provider.open(self._call, self.meter.send)
         self._check_time()
@@ -57,10 +57,10 @@ class Attempt:
         return await self._event(self._stream)
 
     async def next(self) -> Delta:
-        """Give what came next: at least one event of the upstream."""
+        """Return the next delta, which has at least one event of the upstream."""
         if self._stream is None:
             raise RuntimeError("the attempt was not started")
-        # The wait begins when we begin to wait: a client that takes its time is no fault of the upstream.
+        # The time-out starts when we start to wait: a client that reads slowly is not the upstream's fault.
         self._wait(self.deployment.between_events_s)
         return await self._event(self._stream)
 
@@ -74,16 +74,16 @@ class Attempt:
                 raise self._timed_out()
             if delta.events or delta.finish:
                 return delta
-            await checkpoint()  # an upstream that floods us with comments never makes us wait
+            await checkpoint()  # an upstream that floods us with comments may never suspend
 
     def stop(self) -> None:
-        """End the attempt: what is being waited for is given up, and so is everything after it."""
+        """End the attempt: cancel the current wait and every later one."""
         self._stopped = True
         if self._waiting is not None:
             self._waiting.cancel()
 
     def _check_time(self) -> None:
-        """Raise if the time is over: a wait that never suspends is not ended by its scope."""
+        """Raise if the time is over, because a wait that never suspends is not ended by its scope."""
         if self._stopped or anyio.current_time() >= self._limit():
             raise self._timed_out()
 
@@ -101,7 +101,7 @@ class Attempt:
         return UpstreamFault(FaultKind.TRANSIENT, "no event came in time")
 
     async def aclose(self) -> None:
-        """Release the connection where the answer was read to its end, else close it."""
+        """Release the connection if the answer was read to its end, else close it."""
         if self._context is not None:
             context, self._context = self._context, None
             await context.__aexit__(None, None, None)

@@ -1,4 +1,4 @@
-"""The attempts of one call: where each goes, which of them is the current one, and what becomes of those that fail.
+"""The attempts of one call: the deployment of each, which one is current, and what happens after a failure.
 
 The schedule decides and `attempt` does; the runner connects the two and notifies the listeners. The *current* attempt is
 the one whose output may be billed: the only one in progress, or, while a hedge races, the earlier one until the race is
@@ -34,7 +34,7 @@ log = logging.getLogger("floop_gateway")
 
 
 class AttemptRunner:
-    """While there is a `next_attempt`, `start` an attempt; it ends by `succeeded` or `failed`. `close` whatever happens.
+    """While there is a `next_attempt`, `start` an attempt; it ends by `succeeded` or `failed`. Always call `close`.
 
     `sizes` are the input's estimates by vocabulary, `deadline` is the request's on the clock of `anyio.current_time`.
     """
@@ -121,11 +121,11 @@ class AttemptRunner:
         self._schedule.succeeded(self.current.planned, self._now())
 
     def failed(self, fault: UpstreamFault) -> None:
-        """Count the current attempt's failure, and find the next attempt; none is in progress any more."""
+        """Count the current attempt's failure and find the next attempt; no attempt is in progress any more."""
         self._count(self.current, fault)
 
     def stop(self) -> None:
-        """End the current attempt, because the server stops."""
+        """End the current attempt because the server stops."""
         if self._current is not None:
             self._current.stop()
 

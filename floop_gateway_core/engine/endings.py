@@ -66,7 +66,7 @@ TABLE: Mapping[tuple[Ending, Sent], tuple[Status, Finish]] = {
 def outcome(
     ending: Ending, sent: Sent, *, refusal: Refusal | None = None, finish: FinishReason | None = None
 ) -> Outcome:
-    """Return what the record says. `refusal` is what the client is told, `finish` why the answer was complete.
+    """Return what the record says. `refusal` is what the client gets, `finish` is why the answer was complete.
 
     >>> outcome("client_gone", Sent.NOTHING)
     Outcome(status=499, code=None, finish_reason=None)

@@ -1,4 +1,4 @@
-"""Where every request enters, over HTTP or in process: whose key it is, and whether its rate allows it."""
+"""The entry of every request, over HTTP or in process: it authenticates the key and spends the rate."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ UNAUTHORIZED = Refusal(ErrorCode.UNAUTHORIZED, "Send a valid key: Authorization:
 
 @dataclass(frozen=True, slots=True)
 class CallerAdmitted:
-    """A known caller: the run that will serve its request, and what its rate says, which is still to be obeyed."""
+    """A known caller: the run that will serve its request, and the decision on its rate, which the caller must enforce."""
 
     run: Run
     decision: RateDecision
@@ -33,7 +33,7 @@ class Gate:
     async def admit_caller(
         self, key: str | None, endpoint: Endpoint, request_id: RequestId, now: float
     ) -> CallerAdmitted | None:
-        """Spend one of the rate of the key's project. None: the key is missing, malformed, unknown or revoked."""
+        """Spend one request of the project's rate. Return None if the key is missing, malformed, unknown or revoked."""
         if key is None or not keys.well_formed(key):
             return None
         runtime = self.runtime

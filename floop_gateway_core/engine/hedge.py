@@ -1,7 +1,7 @@
-"""Hedging: where the first event is slow to come, a second deployment is asked too, and whichever answers first serves.
+"""Hedging: if the first event is slow, a second deployment is asked too, and whichever answers first serves.
 
-The loser is stopped at once and closed here. What it may have cost is the host's, as with every attempt that the client
-saw nothing of; `lost` is where that is told. A fault that no deployment could better ends the race for both.
+The loser is stopped immediately and closed here. The host pays what it may have cost, as for every attempt of which the
+client saw nothing; `lost` reports it. A fault that no other deployment could avoid ends the race for both.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,10 @@ async def race(
     failed: Callable[[Attempt, UpstreamFault, Attempt], None],
     lost: Callable[[Attempt], None],
 ) -> tuple[Attempt, Delta | UpstreamFault]:
-    """Start `first`, and after `after_s` without an event what `hedge` gives; give the attempt that decides, and how.
+    """Start `first`, and after `after_s` without an event the one that `hedge` returns; return the deciding one and how.
 
-    `failed` is told of a fault and of the attempt that outlives it, `lost` of an attempt that came second. The winner stays
-    open; every other attempt is closed, also where this is cancelled.
+    `failed` is called with a fault and the attempt that outlives it, `lost` with an attempt that came second. The winner
+    stays open; every other attempt is closed, also if this is cancelled.
     """
     under_way = [first]
     send, receive = anyio.create_memory_object_stream[tuple[Attempt, Delta | UpstreamFault]](2)
@@ -61,7 +61,7 @@ async def race(
     except BaseException:
         with anyio.CancelScope(shield=True):
             for one in under_way:
-                with suppress(Exception):  # whatever one of them says to that, the other is closed too
+                with suppress(Exception):  # an error of one must not keep the other open
                     await one.aclose()
         raise
     return attempt, outcome

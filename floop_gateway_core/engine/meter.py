@@ -1,9 +1,9 @@
-"""What one attempt has produced, as far as is known at any moment: the basis of its bill.
+"""What an attempt has produced so far: the basis of its bill.
 
-The provider's own counts are taken where its last report covers all that came. Else input is what it reported, or the
+The provider's own counts are taken if its last report covers all that came. Else input is what it reported, or the
 estimate; output is the greater of its last cumulative report and the estimate of the decoded text and thinking
-(contract: Billing). Text is kept until the end, for only then is it known whether an estimate will be needed; an upstream
-that runs past its grant beyond doubt is stopped, so what is kept is bounded.
+(contract: Billing). Text is kept until the end, because only then is it known whether an estimate is needed; an upstream
+that clearly exceeds its grant is stopped, so what is kept is bounded.
 """
 
 from floop_gateway_core.policy.tokens.estimate import estimate_tokens
@@ -16,7 +16,7 @@ BYTES_PER_TOKEN_BEYOND_DOUBT = 16
 
 
 class Meter:
-    """Counts one attempt. `sent` says whether the request has left: before that, nothing is owed."""
+    """Counts one attempt. `sent` is whether the request has been sent: before that, nothing is owed."""
 
     def __init__(self, *, input_tokens: int, granted_tokens: int, thinking_tokens: int, vocabulary: str) -> None:
         self.sent = False
@@ -29,7 +29,7 @@ class Meter:
         self._covers = False
 
     def send(self) -> None:
-        """The request goes out: from now on it may cost something."""
+        """Note that the request is being sent and may cost something from now on."""
         self.sent = True
 
     @property
@@ -64,11 +64,11 @@ class Meter:
 
     @property
     def exceeded_grant(self) -> bool:
-        """Whether the upstream has gone past its grant beyond doubt."""
+        """Whether the upstream has clearly exceeded its grant."""
         return self._text_room < 0 or self._thinking_room < 0
 
     def usage(self) -> Usage:
-        """Give what is to be billed if the attempt ends now."""
+        """Return the usage to bill if the attempt ends now."""
         report = self._report
         if report is not None and self.usage_is_complete:
             return report

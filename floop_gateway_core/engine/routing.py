@@ -46,7 +46,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamLimits:
-    """The limits of one request and all its attempts. `settle_s` bounds the settlement behind `total_s`.
+    """The limits of one request and all its attempts. `settle_s` bounds the settlement after `total_s`.
 
     `heartbeat_s` and `hedge_after_s` of 0 turn heartbeats and hedging off.
     """
@@ -65,7 +65,7 @@ class UpstreamLimits:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A provider and a model id, with what they cost and how to ask them."""
+    """A provider and a model, with its prices and time-outs."""
 
     id: str
     provider: Provider
@@ -92,8 +92,8 @@ class Deployment:
 class RoutingTable:
     """The configuration as one value, which a reload replaces whole. A request keeps the one that it began with.
 
-    `plans` has a plan for each name, `default` among them. `classifier` is the host's own, or None for ours, which
-    `thresholds` are for.
+    `plans` has a plan for each name, `default` among them. `classifier` is the host's own, or None for the built-in
+    one, to which `thresholds` apply.
     """
 
     deployments: Mapping[str, Deployment]

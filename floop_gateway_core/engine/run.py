@@ -4,10 +4,10 @@
     events    attempt after attempt along the route, until one answers. Nothing leaves before the first text (a stream) or
               the terminal event (a plain answer). Until then a failure is followed by a retry or a failover that the client
               does not see; afterwards it ends the answer.
-    settle    at the terminal event, before the usage is reported; or when the events are closed, whoever closes them.
+    settle    at the terminal event, before the usage is reported; else when the events are closed.
 
 The run owns the request's usage record and settles it exactly once, in `_close`; `endings` says what the record then holds.
-`headers_sent` is set by whoever sends the status line, with or without a text.
+`headers_sent` is set by the code that sends the status line, with or without a text.
 """
 
 import logging
@@ -71,7 +71,7 @@ STOPPING = Refusal(
     retry_after_s=STORE_RETRY_AFTER_S,
 )
 MAX_CHUNKS_WITHOUT_PAUSE = 16
-"""After so many chunks that nobody waited for, others get their turn, and a disconnect is noticed."""
+"""After this many chunks without waiting, other tasks get their turn and a disconnect is noticed."""
 INTERNAL_ERROR = Refusal(
     ErrorCode.INTERNAL_ERROR, "Internal error. Retry later; if it persists, report the X-Request-Id."
 )
@@ -127,7 +127,7 @@ class Run:
         await self._notifier.flush()
 
     async def admit(self, call: Call) -> Refusal | None:
-        """Decide everything that is decided before an upstream is asked. A refusal must still be passed to `refuse`."""
+        """Decide everything that comes before an upstream is asked. A refusal must still be passed to `refuse`."""
         self._call = call
         routing = self.routing
         self.record = replace(self.record, alias=_logged(call.alias), streamed=call.stream)
@@ -154,7 +154,7 @@ class Run:
         return None
 
     def _hold_request(self, call: Call) -> HoldRequest:
-        """Ask for the most that any deployment of the route can cost: input bound, granted output, thinking allowance."""
+        """Hold the most that any deployment of the route can cost: input bound, granted output, thinking allowance."""
         plan = self._caller.plan
         wanted = min(call.max_tokens or plan.output_tokens, plan.output_tokens)
         worst = [(self._sizes[one.vocabulary].upper, one.thinking_allowance_tokens) for one in self._route]
@@ -172,7 +172,7 @@ class Run:
         )
 
     async def refuse(self, refusal: Refusal, ending: Ending = "refused") -> Bill:
-        """End a request that gets no answer; whatever it held is voided."""
+        """End a request that gets no answer, and void its holds."""
         self._notifier.notify(Refused(self.record.request_id, refusal.code))
         return await self._close(ending, refusal=refusal)
 
@@ -233,7 +233,7 @@ class Run:
             await self.close()
 
     def stop(self) -> None:
-        """End the answer, because the server stops: what has left is billed, the rest is free."""
+        """End the answer because the server stops: what has been sent is billed, the rest is free."""
         if self._attempts is not None:
             self._attempts.stop()
 
@@ -268,7 +268,7 @@ class Run:
                     if chunks % MAX_CHUNKS_WITHOUT_PAUSE == 0:
                         await checkpoint()
                 delta = await attempt.next()
-            # The terminal event has been read: the capture comes before even the text that came with it.
+            # The terminal event has been read: the capture comes first, even before the text in the same chunk.
             attempts.succeeded()
             bill = await self._close("complete", attempt=attempt, finish=finish)
             if not started:
@@ -302,7 +302,7 @@ class Run:
         return Failed(refusal, await self._close("upstream_error", attempt=attempt, refusal=refusal))
 
     async def _fail_before_output(self, fault: UpstreamFault | None, attempts: AttemptRunner) -> Failed:
-        """End with an error of its own status: nothing has left, and nothing is charged."""
+        """End with an error's status: nothing was sent, and nothing is charged."""
         ending: Ending = "refused"
         if self._runtime.stopping:
             return Failed(STOPPING, await self.refuse(STOPPING, "internal_error"))
@@ -325,7 +325,7 @@ class Run:
         return Failed(refusal, await self.refuse(refusal, ending))
 
     async def _fail_internally(self) -> None:
-        """Bill what has left; the rest is free, for the failure is the gateway's."""
+        """Bill what has been sent; the rest is free because the failure is the gateway's."""
         if self._settled:
             return
         attempt = self._attempts.current if self.output_sent and self._attempts is not None else None
@@ -342,7 +342,7 @@ class Run:
         """Finish the record and settle it: charge what `attempt` produced, or void if there is none."""
         usage, charge, estimated = NO_USAGE, None, False
         if attempt is not None:
-            # Shielded: the count decides the bill, and a long text is counted in a thread, where cancellation could come.
+            # Shielded: the count decides the bill, and counting a long text in a thread could be cancelled.
             with anyio.CancelScope(shield=True):
                 usage = await run_cpu_bound(attempt.meter.characters, attempt.meter.usage)
             charge, estimated = attempt.deployment.prices.charge(usage), not attempt.meter.usage_is_complete
@@ -358,7 +358,7 @@ class Run:
         refusal: Refusal | None = None,
         finish: FinishReason | None = None,
     ) -> None:
-        """Write the record's end: the one place that decides what the log says."""
+        """Finish the record: the only place that decides what the log says."""
         end = outcome(ending, self.sent, refusal=refusal, finish=finish)
         attempts = self._attempts
         self.record = replace(
@@ -397,7 +397,7 @@ class Run:
         return self.bill
 
     def _log(self) -> None:
-        """Write the request's one line."""
+        """Log the request in one line."""
         record = self.record
         log.info(
             "request %s: project=%s alias=%s deployment=%s status=%s code=%s tokens=%d+%d credits=%s ms=%s",
@@ -414,7 +414,7 @@ class Run:
         )
 
     def _pending(self, settlement: Settlement) -> Settlement:
-        """Return the settlement to make later. A client that has had no output is told 503 now, and pays nothing."""
+        """Return the settlement to make later. A client that has had no output gets 503 now and pays nothing."""
         if self.record.ending == "client_gone":
             return settlement
         if self.output_sent:

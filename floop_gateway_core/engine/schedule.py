@@ -1,11 +1,11 @@
-"""One request's way along its route: which deployment is tried next, and when.
+"""The attempts of one request along its route: which deployment is tried next, and when.
 
 It asks `policy.retry` what follows a fault and each deployment's breaker whether it may be tried; a deployment whose
 breaker is open is passed over and costs no attempt. All state changes happen here, without awaiting anything.
 
-A stop that is being made is *under way* until it comes back: `succeeded`, `failed` or `dropped`. There is one, or, where a
+A stop that is being made is *under way* until it comes back: `succeeded`, `failed` or `dropped`. There is one, or, if a
 hedge was started, two; only when the last of them has failed is the next one looked for. A hedge that came second has not
-failed, and one that failed first is passed over only where its failure says so.
+failed, and one that failed first is passed over only if its failure says so.
 """
 
 import random
@@ -24,7 +24,7 @@ __all__ = ["AttemptSchedule", "PlannedAttempt"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlannedAttempt:
-    """One attempt to make: wait `delay_s`, then try `deployment`, and give the permit back."""
+    """An attempt to make: wait `delay_s`, try `deployment`, and return the permit."""
 
     deployment: Deployment
     permit: Permit
@@ -54,7 +54,7 @@ class AttemptSchedule:
         self.stop: PlannedAttempt | None = self._pass_over(now)
 
     def hedge(self, now: float) -> PlannedAttempt | None:
-        """Give the next deployment's stop beside the one under way; None where none is left to ask."""
+        """Return a stop at the next deployment beside the one under way, or None if no deployment is left."""
         for deployment in self._ahead[1:]:
             if (stop := self._admitted(deployment, now)) is not None:
                 return stop
@@ -65,7 +65,7 @@ class AttemptSchedule:
             breaker.success(stop.permit)
 
     def failed(self, stop: PlannedAttempt, fault: UpstreamFault, now: float, time_left_s: float) -> None:
-        """Count the failure; where nothing else is under way, find the next stop."""
+        """Count the failure; if nothing else is under way, find the next stop."""
         with self._given_back(stop, now) as breaker:
             if fault.fault.counts:
                 breaker.failure(stop.permit, now)
@@ -79,14 +79,14 @@ class AttemptSchedule:
             self._ahead.remove(stop.deployment)
 
     def dropped(self, stop: PlannedAttempt, now: float) -> None:
-        """Another one came first, or nobody waits any more: it counts neither way."""
+        """Another attempt came first, or the client has left: it counts neither as a success nor as a failure."""
         with self._given_back(stop, now) as breaker:
             breaker.cancel(stop.permit)
         if self._under_way and stop.deployment is self._ahead[0]:
             self._go_to(self._under_way[0].deployment)
 
     def close(self, now: float) -> None:
-        """Give back the permits of stops that will not be made, or were cut short."""
+        """Return the breaker permits of stops that will not be made or were cut short."""
         for stop in tuple(self._under_way):
             self.dropped(stop, now)
 
@@ -115,14 +115,14 @@ class AttemptSchedule:
                 self._ahead.remove(deployment)
                 return self._pass_over(now)
             case RetrySame(delay_s):
-                # It may have tripped on this very failure, so the same deployment, too, is asked for anew.
+                # This failure may have tripped the breaker, so even the same deployment is asked again.
                 return self._pass_over(now, delay_s)
 
     def _go_to(self, deployment: Deployment) -> None:
         del self._ahead[: self._ahead.index(deployment)]
 
     def _pass_over(self, now: float, delay_s: float = 0.0) -> PlannedAttempt | None:
-        """Find the first deployment ahead whose breaker lets us pass; the wait is only for the one we are at."""
+        """Find the next deployment whose breaker lets us pass; the delay applies only to the current one."""
         while self._ahead and self._attempts_left:
             if (stop := self._admitted(self._ahead[0], now, delay_s)) is not None:
                 return stop
@@ -131,7 +131,7 @@ class AttemptSchedule:
         return None
 
     def _admitted(self, deployment: Deployment, now: float, delay_s: float = 0.0) -> PlannedAttempt | None:
-        """Start a stop there, where an attempt is left and the breaker lets us pass."""
+        """Start a stop there if an attempt is left and the breaker allows it."""
         permit = self._breakers[deployment.id].admit(now) if self._attempts_left else None
         if permit is None:
             return None

@@ -1,9 +1,9 @@
 """One caller's call, from its key to its settlement. An HTTP exchange and a call in process are two faces of a session.
 
-    open      key and rate. From here on there is one usage record, and `close` settles whatever is unsettled.
+    open      key and rate. From here on there is one usage record, and `close` settles it if nothing else has.
     admit     the call: alias, size, both holds
     events    the answer
-    fail      what went wrong unexpectedly, as a refusal
+    fail      an unexpected error, as a refusal
 
 Every refusal that these return has been recorded.
 """
@@ -37,7 +37,7 @@ class CallSession:
         self._entered: str | None = None
 
     async def open(self, key: str | None, endpoint: Endpoint) -> Refusal | None:
-        """Authenticate the caller and spend one of its rate."""
+        """Authenticate the caller and spend one request of its rate."""
         if self._gate.runtime.stopping:
             return STOPPING
         admitted = await self._gate.admit_caller(key, endpoint, self.request_id, self.now)
@@ -74,7 +74,7 @@ class CallSession:
         return self._known().events()
 
     async def fail(self, error: Exception) -> Refusal:
-        """Return what the client is told of an unexpected failure, and record it if the store lets us."""
+        """Return the refusal for an unexpected failure, and record it if the store allows."""
         if isinstance(error, StoreUnavailable):
             log.warning("request %s: the store does not answer: %s", self.request_id, error)
             refusal, ending = STORE_UNAVAILABLE, "refused"
@@ -88,12 +88,12 @@ class CallSession:
             except Exception:
                 log.exception("request %s could not be recorded", self.request_id)
         elif run is not None and run.record.code in (ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNAVAILABLE):
-            # The run has ended the record already, and the client is told the same.
+            # The run has already ended the record; the client gets the same refusal.
             return STORE_UNAVAILABLE if run.record.code is ErrorCode.SERVICE_UNAVAILABLE else INTERNAL_ERROR
         return refusal
 
     async def close(self) -> None:
-        """Settle whatever is unsettled."""
+        """Settle the call unless that has happened."""
         try:
             if self.run is not None:
                 await self.run.close()

@@ -1,11 +1,11 @@
 """Settlement: shielded, with a deadline, exactly once however often it is tried.
 
-Once a request has ended its money must not hang on whether its task is being cancelled. Stores settle by the request's
-id, so trying again is safe, and that is what makes it sure: a native `task.cancel()` passes a shield, and then the
-settlement is simply run to its end before the cancellation goes on.
+Once a request has ended, its settlement must not depend on whether its task is being cancelled. Stores settle by the
+request's id, so retrying is safe: a native `task.cancel()` passes a shield, and then the settlement is run to its end
+before the cancellation continues.
 
 If the store does not answer before the deadline, the settlement becomes *pending*: the runtime keeps it, and it is tried
-again after the next one that succeeds, and when the gateway is closed. Only a process that dies first loses it; then the
+again after the next one that succeeds, and when the gateway is closed. It is lost only if the process dies first; then the
 hold expires.
 """
 

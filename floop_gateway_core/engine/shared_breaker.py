@@ -1,4 +1,4 @@
-"""A circuit breaker that several threads and event loops share: the same policy, behind a lock."""
+"""A circuit breaker for several threads and event loops: the same policy, protected by a lock."""
 
 import threading
 
@@ -15,7 +15,7 @@ class SharedBreaker(CircuitBreaker):
         self._lock = threading.RLock()
 
     def admit(self, now: float) -> Permit | None:
-        """Let one call pass, or none."""
+        """Return a permit for one call, or None."""
         with self._lock:
             return super().admit(now)
 

@@ -1,12 +1,12 @@
 """`Gateway.open` for synchronous hosts: WSGI servers, threads, scripts.
 
-    host's thread                          the process's one portal: an event loop in a thread of its own
-    bridge.open(request)      ── starts ──▶ an owner task enters gateway.open(), and alone drives and leaves it
+    host's thread                          the process's one portal: an event loop in its own thread
+    bridge.open(request)      ── starts ──▶ an owner task, the only one to enter, drive and leave gateway.open()
     next(reply.body)          ◀── drains ── a bounded buffer, which the owner fills; full, it waits for the host
     reply.body.close()        ── cancels ─▶ the owner leaves the exchange, which settles what is unsettled
 
-A buffer, because a call into the loop for each chunk costs ten times as much; and the host takes all that is ready in one
-piece. The portal is started at the first exchange, so an application may be loaded before its server forks, and after a
+There is a buffer because a call into the loop for each chunk costs ten times as much; the host takes all that is ready in
+one piece. The portal is started at the first exchange, so an application may be loaded before its server forks, and after a
 fork the child starts its own. A host that neither reads on nor closes is ended by the exchange itself, at `total_s`.
 
 At the interpreter's exit open exchanges are cancelled and settled, and the gateways' connections are closed.
@@ -58,9 +58,9 @@ class Bridge:
         self.gateway = gateway
 
     def open(self, request: GatewayRequest) -> SyncReply:
-        """Begin an exchange, and wait for its status. A body that is read from the host is a `ThreadedBody`.
+        """Begin an exchange and wait for its status. A body that is read from the host is a `ThreadedBody`.
 
-        Raises `RuntimeError` where the process is stopping, and in the portal's own thread.
+        Raises `RuntimeError` if the process is stopping, or in the portal's own thread.
         """
         return BlockingBody(_process(self.gateway), self.gateway, request).reply()
 
@@ -82,7 +82,7 @@ class Bridge:
             yield SyncAnswerStream(portal, answer)
 
     def call(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
-        """Run a coroutine function in the gateway's event loop, and wait: `bridge.call(gateway.rotate_key, "shop")`."""
+        """Run a coroutine function in the gateway's event loop and wait: `bridge.call(gateway.rotate_key, "shop")`."""
         return _wait(_process(self.gateway).portal, function, *args)
 
 
@@ -124,7 +124,7 @@ class SyncAnswerStream:
 
 @dataclass(eq=False, slots=True)
 class _Process:
-    """The portal and what hangs on it. `open` are the exchanges whose owner has not left yet."""
+    """The portal and what depends on it. `open` are the exchanges whose owner has not left yet."""
 
     pid: int
     portal: BlockingPortal
@@ -139,7 +139,7 @@ _stopped = False
 
 
 def run(function: Callable[..., Awaitable[T]], *args: object) -> T:
-    """Run a coroutine function in the process's event loop, and wait: for pieces that need no gateway."""
+    """Run a coroutine function in the process's event loop and wait, for pieces that need no gateway."""
     return _wait(_process().portal, function, *args)
 
 
@@ -159,7 +159,7 @@ def _patched_by_gevent() -> bool:
 
 
 def _process(gateway: Gateway | None = None) -> _Process:
-    """Give this process's portal, started if there is none; a portal from before a fork has no thread any more."""
+    """Return this process's portal, started if needed. A portal from before a fork has lost its thread."""
     global _current
     process = _current
     if process is None or process.pid != os.getpid():
@@ -175,7 +175,7 @@ def _process(gateway: Gateway | None = None) -> _Process:
 
 
 def _start() -> _Process:
-    """Start a portal. Not anyio's own context manager: dropped in a child, it would wait for a thread that is not there."""
+    """Start a portal. Not by anyio's context manager: dropped in a child, it would wait for a thread that is gone."""
     started: Future[BlockingPortal] = Future()
 
     async def serve() -> None:
@@ -200,7 +200,7 @@ def _start() -> _Process:
 
 
 def _after_fork() -> None:
-    """In a child the lock may be held by a thread that is not there any more."""
+    """Replace the lock in a child process: it may be held by a thread that is gone."""
     global _lock
     _lock = threading.Lock()
 
@@ -210,7 +210,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _stop() -> None:
-    """End what is open, close the gateways and stop the portal, within `SHUTDOWN_TIMEOUT_S` each."""
+    """End open exchanges, close the gateways and stop the portal, within `SHUTDOWN_TIMEOUT_S` each."""
     global _current, _stopped
     with _lock:
         process, _current, _stopped = _current, None, True
@@ -241,7 +241,7 @@ async def _close(gateways: list[Gateway]) -> None:
 class BlockingBody(Iterator[bytes]):
     """An answer's body on its way from the owner task to the host's thread. Closing it is idempotent and waits for nothing.
 
-    Everything that both sides touch is guarded by `_changed`; the owner never waits for it longer than for a moment.
+    Everything that both sides use is guarded by `_changed`, which is only ever held briefly.
     """
 
     def __init__(self, process: _Process, gateway: Gateway, request: GatewayRequest) -> None:
@@ -299,7 +299,7 @@ class BlockingBody(Iterator[bytes]):
             self._changed.notify_all()
 
     async def _hand_over(self, chunk: bytes) -> None:
-        """Put a chunk where the host finds it; wait where there is more than enough already."""
+        """Hand a chunk to the host's thread; wait while enough is queued."""
         with self._changed:
             self._ready.append(chunk)
             self._ready_bytes += len(chunk)
@@ -312,7 +312,7 @@ class BlockingBody(Iterator[bytes]):
     # -- the host's thread -----------------------------------------------------------------------------------------
 
     def reply(self) -> SyncReply:
-        """Wait for the status, however the exchange comes to it."""
+        """Wait for the status or the failure of the exchange."""
         try:
             with self._changed:
                 while self._reply is None and not self._left:
@@ -325,7 +325,7 @@ class BlockingBody(Iterator[bytes]):
             raise
 
     def __next__(self) -> bytes:
-        """Give all that is ready, in one piece."""
+        """Return everything that is queued, joined."""
         try:
             with self._changed:
                 while not self._ready and not self._left:
@@ -344,7 +344,7 @@ class BlockingBody(Iterator[bytes]):
             error, self._error = self._error, None
             raise error
         if isinstance(self._request.body, ThreadedBody) and self._request.body.blocked:
-            # The answer is out. Whoever reads on from this connection would share it with the read that never came back.
+            # The answer is out. Reading on from this connection would compete with the read that never returned.
             raise ClientDisconnected("the rest of the request's body never came; the connection cannot be used again")
         raise StopIteration
 
@@ -352,6 +352,6 @@ class BlockingBody(Iterator[bytes]):
         self._owner.cancel()
 
     def wait_left(self, limit_s: float) -> bool:
-        """Wait until the owner has left the exchange, which is then settled; say whether it has."""
+        """Wait until the owner has left the exchange, which is then settled; return whether it has."""
         with self._changed:
             return self._changed.wait_for(lambda: self._left, max(0.0, limit_s))

@@ -1,7 +1,7 @@
-"""A host's own events as an SSE stream: frames, heartbeats, and an end of the source when the client has left.
+"""A host's own events as an SSE stream: frames, heartbeats, and closing the source when the client has left.
 
 `framed` is what the adapters' responses are made of. Events are `ServerSentEvent` values, or strings, which are the data
-of unnamed ones. A source is any iterable or async iterable; a plain one is read in worker threads, for it may block.
+of unnamed ones. A source is any iterable or async iterable; a plain one is read in worker threads because it may block.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -27,13 +27,13 @@ Source: TypeAlias = Events | Callable[[str], Events]
 
 
 def last_event_id(headers: Iterable[tuple[str, str]]) -> str:
-    """Give the id of the last event that a client which comes back has seen; empty where it says none."""
+    """Return the `Last-Event-ID` of a client that reconnects, or an empty string."""
     found = [value for name, value in headers if name.lower() == "last-event-id"]
     return found[-1] if found else ""
 
 
 def source_of(source: Source, headers: Iterable[tuple[str, str]]) -> Events:
-    """Give the events; a source that is a function is called with the request's `Last-Event-ID`."""
+    """Return the events; if the source is a function, call it with the request's `Last-Event-ID`."""
     return source(last_event_id(headers)) if callable(source) else source
 
 

@@ -1,4 +1,4 @@
-"""Where a host mounts an application: one place for the default and for what belongs below it."""
+"""Where a host mounts an application: the default prefix, and the paths that belong to a prefix."""
 
 __all__ = ["PREFIX", "below", "checked_prefix"]
 
@@ -13,7 +13,7 @@ def checked_prefix(prefix: str) -> str:
 
 
 def below(path: str, prefix: str) -> bool:
-    """Return whether a path belongs to the prefix, by whole segments.
+    """Return whether a path is below the prefix, by whole segments.
 
     >>> below("/ai/chat", "/ai"), below("/ai", "/ai"), below("/aix", "/ai")
     (True, True, False)

@@ -2,7 +2,7 @@
 
     body.read()  ── hands ──▶ a thread: input.read(n)
 
-A read that blocks holds up neither the event loop nor the host. It may be given up on; the next one takes up the same.
+A read that blocks blocks neither the event loop nor the host. It may be cancelled; the next call continues the same read.
 """
 
 import threading
@@ -23,7 +23,7 @@ POLL_INTERVAL_S = 5.0
 
 
 class Input(Protocol):
-    """As much of a binary file as a body needs; `wsgi.input` is one. `read` may block."""
+    """The part of a binary file's interface that a body needs; `wsgi.input` has it. `read` may block."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -31,8 +31,8 @@ class Input(Protocol):
 class ThreadedBody:
     """A `BodyReader` over a blocking file. `length` is what was announced; None reads to the end of the file.
 
-    A caller may give up on a read; the next one takes up the same. Its thread is none of those that stores work in: clients
-    that stall keep nobody else waiting, until there are `MAX_READS` of them.
+    A caller may cancel a read; the next call continues it. Reads have their own threads, so up to `MAX_READS` clients that
+    stall do not delay other requests.
     """
 
     def __init__(self, source: Input, length: int | None) -> None:
@@ -43,11 +43,11 @@ class ThreadedBody:
 
     @property
     def blocked(self) -> bool:
-        """Whether a read is under way that has not come back."""
+        """Return whether a read is in progress."""
         return self._reading is not None and not self._reading.came.is_set()
 
     async def read(self) -> bytes:
-        """Give the next bytes, `b""` at the end; raise `ClientDisconnected`, also for a body that ends too soon."""
+        """Return the next bytes, or `b""` at the end; raise `ClientDisconnected`, also if the body ends too soon."""
         if self._ended or self._missing == 0:
             return b""
         reading = self._reading
@@ -57,7 +57,7 @@ class ThreadedBody:
             try:
                 await _in_thread(reading.run)
             except BaseException:
-                if reading.claim():  # it had not begun, and now never will
+                if reading.claim():  # it had not begun and will not
                     self._reading = None
                 raise
         while not reading.came.is_set():
@@ -68,7 +68,7 @@ class ThreadedBody:
     def _take(self, result: bytes | Exception) -> bytes:
         self._ended = not isinstance(result, bytes) or not result
         if isinstance(result, Exception) and self._missing is None and not _lost_connection(result):
-            raise MalformedBody from result  # servers raise what they like for a chunk that they cannot read
+            raise MalformedBody from result  # servers raise various exceptions for a malformed chunk
         if isinstance(result, OSError) or (result == b"" and self._missing is not None):
             raise ClientDisconnected
         if isinstance(result, Exception):
@@ -85,7 +85,7 @@ def _lost_connection(error: Exception) -> bool:
 
 
 class _Read:
-    """One read, which belongs to whoever claims it first: its thread, or a caller that gives up before that has begun."""
+    """One read, owned by the first to claim it: its thread, or a caller that gives up before the thread has begun."""
 
     _under_way = threading.BoundedSemaphore(MAX_READS)
 
@@ -119,7 +119,7 @@ _limiter: RunVar[anyio.CapacityLimiter] = RunVar("floop_gateway_body_threads")
 
 
 async def _in_thread(function: Callable[..., object], *args: object) -> None:
-    """Run in a thread of our own; cancelled, leave it to come back when it does."""
+    """Run in one of our own threads; if cancelled, let the thread finish by itself."""
     limiter = _limiter.get(None)
     if limiter is None:
         limiter = anyio.CapacityLimiter(2 * MAX_READS)

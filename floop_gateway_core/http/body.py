@@ -1,6 +1,6 @@
-"""Pulling a request's body: up to a cap, within a time; and dropping what a refused client still sends.
+"""Reads a request's body, within a size and a time; and drops what a refused client still sends.
 
-The body is asked for only after key and rate are settled, so a stranger's megabytes are never kept.
+The body is read only after key and rate are settled, so the body of an unknown caller is never kept.
 """
 
 import anyio
@@ -15,7 +15,7 @@ DRAIN_TIMEOUT_S = 5.0
 
 
 async def read_body(request: GatewayRequest, *, cap_bytes: int, limit_s: float) -> bytes | Refusal:
-    """Give the whole body, or the refusal of one that is too long or too slow. Raises `ClientDisconnected`."""
+    """Return the whole body, or the refusal of one that is too long or too slow. Raises `ClientDisconnected`."""
     if any(coding not in ("", "identity") for coding in _codings(request)):
         return Refusal(
             ErrorCode.INVALID_BODY, "The body must not be compressed. Send it without a Content-Encoding header."
@@ -51,12 +51,12 @@ def _too_long(cap_bytes: int) -> Refusal:
 
 
 def may_have_body(request: GatewayRequest) -> bool:
-    """Whether a client may still be sending; HTTP/1 says so in a header, HTTP/2 need not."""
+    """Return whether a client may still be sending. HTTP/1 says so in a header, HTTP/2 need not."""
     return not isinstance(request.body, bytes) and request.header("content-length") != ["0"]
 
 
 async def drain(body: bytes | BodyReader) -> None:
-    """Read and drop what is still coming, so that the client sees the answer and not a reset connection."""
+    """Read and drop the rest, so that the client sees the answer and not a reset connection."""
     if isinstance(body, bytes):
         return
     left = DRAIN_BYTES

@@ -37,20 +37,20 @@ __all__ = ["Exchange"]
 log = logging.getLogger("floop_gateway")
 
 SLOW_CLIENT_GRACE_S = 1.0
-"""What a client that reads too slowly gets beyond the request's own limit, so that the engine's own end comes first."""
+"""Extra time for a client that reads too slowly, so that the engine's own end comes first."""
 CLIENT_GONE_STATUS = 499
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Nothing has come for a while; the client should see that the connection is alive."""
+    """A heartbeat: nothing has come for a while, and the client should see that the connection is alive."""
 
 
 Event: TypeAlias = AnswerEvent | Heartbeat
 
 
 class Exchange:
-    """`async with` it: the value is the reply. Its body must be read in the same task, inside the block."""
+    """Use as `async with`, which yields the reply. Its body must be read in the same task, inside the block."""
 
     def __init__(self, gate: Gate, router: Router, request: GatewayRequest) -> None:
         self._routing = gate.runtime.routing
@@ -60,7 +60,7 @@ class Exchange:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Reply:
-        # The engine ends the call at `total_s`; this is for a client that is too slow to take what there is.
+        # The engine ends the call at `total_s`; this is for a client that reads too slowly.
         limit_s = self._routing.limits.total_s + SLOW_CLIENT_GRACE_S
         scope = self._scope = self._stack.enter_context(anyio.CancelScope(deadline=anyio.current_time() + limit_s))
         try:
@@ -76,7 +76,7 @@ class Exchange:
         return await self._stack.__aexit__(kind, error, traceback)
 
     async def _reply(self) -> Reply:
-        """Answer, and turn whatever goes wrong unexpectedly into an answer too."""
+        """Answer, and turn unexpected failures into an answer too."""
         try:
             return await self._answer()
         except ClientDisconnected:
@@ -105,7 +105,7 @@ class Exchange:
                 ErrorCode.METHOD_NOT_ALLOWED, f"This path takes {allow} only.", extra_headers=(("Allow", allow),)
             )
             return self._error(refusal)
-        # From here on there may be a record, and leaving the exchange settles whatever is unsettled.
+        # From here on there may be a record, which is settled when the exchange is left.
         self._stack.push_async_callback(session.close)
         if refused := await session.open(self._dialect.key(request), operation.endpoint):
             return self._error(refused)
@@ -141,11 +141,11 @@ class Exchange:
         return await self._first_event(call)
 
     def _error(self, refusal: Refusal) -> Reply:
-        """Return the dialect's envelope, and read off what the client still sends after it."""
+        """Return the dialect's envelope, and drain what the client still sends after it."""
         headers, body = self._dialect.error(refusal, self._session.request_id)
         if not may_have_body(self._request):
             return Reply(refusal.status, self._headers(*headers), body)
-        # What is still coming has a time of its own, whatever the request has left.
+        # The rest of the body has its own time limit, independent of the request's.
         self._scope.deadline = max(self._scope.deadline, anyio.current_time() + DRAIN_TIMEOUT_S + SLOW_CLIENT_GRACE_S)
         return Reply(refusal.status, self._headers(*headers), _reply_then_drain(body, self._request))
 
@@ -213,12 +213,12 @@ class Exchange:
                     return
                 case _:
                     assert_never(event)
-            # An upstream that is buffered never waits; without this a client's disconnect would not be seen.
+            # An upstream whose data is buffered never suspends; without this a disconnect would not be seen.
             await checkpoint()
             event = await self._next(events)
 
     async def _next(self, events: AsyncIterator[Event]) -> Event:
-        """Return the next event. What breaks after the head was sent can only be reported in a frame."""
+        """Return the next event. A failure after the head was sent can only be reported in a frame."""
         try:
             return await anext(events)
         except Exception as error:

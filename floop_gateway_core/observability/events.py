@@ -1,4 +1,4 @@
-"""What happens to a request, as one closed set of events. Logging, health, hooks and metrics only listen.
+"""What happens to a request, as a closed set of events. Logging, health, hooks and metrics only listen.
 
     RequestStarted → Refused
                    → Admitted → (AttemptStarted → [FirstText] → AttemptEnded)* → Settled

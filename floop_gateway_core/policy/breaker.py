@@ -56,7 +56,7 @@ class CircuitBreaker:
 
     @property
     def generation(self) -> int:
-        """The number of transitions so far: whoever compares it before and after sees one."""
+        """The number of transitions so far; comparing it before and after a call shows one."""
         return self._era
 
     def state(self, now: float) -> BreakerState:
@@ -65,11 +65,11 @@ class CircuitBreaker:
         return "open" if self.cool_down_left_s(now) > 0 else "half_open"
 
     def cool_down_left_s(self, now: float) -> float:
-        """Seconds until a probe may pass; 0 where one may, or where the breaker is closed."""
+        """Return the seconds until a probe may pass; 0 if one may, or if the breaker is closed."""
         return 0.0 if self._opened_at is None else max(0.0, self._opened_at + self.cool_down_s - now)
 
     def admit(self, now: float) -> Permit | None:
-        """Let one call pass, or none. Every permit must come back by `success`, `failure` or `cancel`."""
+        """Return a permit for one call, or None. Return every permit by `success`, `failure` or `cancel`."""
         match self.state(now):
             case "closed":
                 return Permit(self._era, probe=False)

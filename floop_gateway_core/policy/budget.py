@@ -1,6 +1,6 @@
 """The daily token budget: input + output of a UTC day, held before the work and captured after it.
 
-The same two phases as the ledger's, but the truth is always written down: where an upstream reports more than was held,
+The same two phases as the ledger's, but the true amount is always recorded: if an upstream reports more than was held,
 `used` may pass the limit, and the next request is refused. A hold belongs to the day of its admission, whenever it ends.
 """
 
@@ -12,7 +12,7 @@ DAY_S = 86_400
 
 
 def utc_day(now: float) -> int:
-    """Give the UTC day key: whole days since the epoch.
+    """Return the UTC day key: whole days since the epoch.
 
     >>> utc_day(86_399.9), utc_day(86_400.0)
     (0, 1)
@@ -21,7 +21,7 @@ def utc_day(now: float) -> int:
 
 
 def seconds_to_midnight(now: float) -> int:
-    """Give whole seconds, at least 1, after which a new UTC day has begun.
+    """Return the whole seconds, at least 1, until the next UTC day.
 
     >>> seconds_to_midnight(86_399.5), seconds_to_midnight(0.0)
     (1, 86400)
@@ -46,7 +46,7 @@ class DayBudget:
         return max(0, self.limit - self.used - self.held)
 
     def hold(self, tokens: int) -> "DayBudget":
-        """Set tokens aside; the caller has asked `available`. Raises ValueError where they are not there."""
+        """Hold tokens; the caller has checked `available`. Raises ValueError if there are not enough."""
         if not 0 <= tokens <= self.available:
             raise ValueError(f"a hold of {tokens} tokens; {self.available} are available")
         return DayBudget(self.limit, self.used, self.held + tokens)

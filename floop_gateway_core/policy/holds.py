@@ -31,7 +31,7 @@ class RequestHold:
 
 @dataclass(frozen=True, slots=True)
 class RequestHolds:
-    """What a request touches; `hold` is None where its id is new."""
+    """What a request touches; `hold` is None if its id is new."""
 
     account: Account
     budget: DayBudget
@@ -55,7 +55,7 @@ def place(before: RequestHolds, estimate: HoldEstimate) -> tuple[RequestHolds, H
 
 
 def settle(before: RequestHolds, charge: Microcredits | None, tokens: int) -> RequestHolds:
-    """Capture both holds, or void them where `charge` is None; a hold that is resolved already stays as it is."""
+    """Capture both holds, or void them if `charge` is None. A hold that is already resolved stays as it is."""
     return _resolve(before, ledger.Void() if charge is None else ledger.Capture(charge), tokens)
 
 

@@ -2,12 +2,12 @@
 
 An account has `posted` (what was granted and not yet spent) and `held` (set aside for requests in flight); `available`
 is their difference and never below zero. A hold is made by an id of the client's and resolves exactly once; every
-command may be repeated, and the repeat changes nothing and tells what the first one did.
+command may be repeated; a repeat changes nothing and returns what the first one did.
 
 Invariants: `0 <= held <= posted`; posted = granted - captured - overruns; the sum of open holds is `held`.
 
 A capture above its hold takes the rest from what is available, as an *overrun*, never out of others' holds; what the
-account cannot pay is *written off*: an entry of its own, never a negative balance. A hold whose id was resolved before
+account cannot pay is *written off*: a separate entry, never a negative balance. A hold whose id was resolved before
 it came (the caller gave up while it was on its way) is refused, or it would stay for good.
 
 `apply` is the whole state machine. A store loads the account and the one hold, applies, and writes both back in the same
@@ -110,7 +110,7 @@ class Credited:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The hold as it stands after the command, placed or resolved, now or by an earlier command of the same id."""
+    """The hold after the command, placed or resolved, now or by an earlier command of the same id."""
 
     hold: Hold
 
@@ -125,14 +125,14 @@ class Insufficient:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """There is no such hold to capture or expire. Nothing changed."""
+    """The hold to capture or expire does not exist. Nothing changed."""
 
 
 Outcome: TypeAlias = Credited | Resolved | Insufficient | Unknown
 
 
 def apply(account: Account, hold: Hold | None, command: Command) -> tuple[Account, Hold | None, Outcome]:
-    """Apply one command to an account and the hold of the command's id (None where the id is new).
+    """Apply one command to an account and the hold of the command's id (None if the id is new).
 
     >>> account, _, _ = apply(Account(), None, Grant(Microcredits(100)))
     >>> account, hold, _ = apply(account, None, Place(Microcredits(60)))

@@ -45,7 +45,7 @@ class Prices:
         return Microcredits(-(-total // RATE_SCALE))
 
     def cost_line(self, input_tokens: int, thinking_tokens: int) -> "CostLine":
-        """Give the dearest that an answer can cost, as a line over its granted output tokens."""
+        """Return the most that an answer can cost, as a line over its granted output tokens."""
         dearest_output = max(self.output, self.reasoning)
         return CostLine(
             input_tokens * max(self.input, self.cached_input) + thinking_tokens * dearest_output, dearest_output
@@ -63,7 +63,7 @@ class CostLine:
         return Microcredits(-(-(self.fixed + self.per_output * output_tokens) // RATE_SCALE))
 
     def affordable(self, available: Microcredits, wanted: int) -> int:
-        """Give the most output tokens, up to `wanted`, whose cost is at most `available`; below 0 where none are.
+        """Return the most output tokens, up to `wanted`, that cost at most `available`; negative if 0 cost more.
 
         >>> CostLine(parse_rate(10), parse_rate(2)).affordable(Microcredits(15), wanted=100)
         2
@@ -75,5 +75,5 @@ class CostLine:
 
 
 def max_cost(lines: Iterable[CostLine], output_tokens: int) -> Microcredits:
-    """Give the cost of the dearest line at this output: what a hold sets aside for a whole route."""
+    """Return the cost on the highest line at this output: what a hold sets aside for a whole route."""
     return max((line.cost(output_tokens) for line in lines), default=Microcredits(0))

@@ -1,4 +1,4 @@
-"""What an answer's headers say of the windows that its request was counted in.
+"""The rate headers of an answer, for the windows that its request was counted in.
 
 `X-RateLimit-*` are of the window that matters most: the one that refuses longest, else the one with the least left. The
 structured fields (`RateLimit-Policy` and `RateLimit`, as the IETF's draft has them) name every window.
@@ -15,12 +15,12 @@ Header: TypeAlias = tuple[str, str]
 
 
 def most_restrictive(decisions: Sequence[RateDecision]) -> RateDecision:
-    """Give the decision that a client should go by."""
+    """Return the decision that is closest to refusing, which the headers report."""
     return max(decisions, key=lambda one: (not one.allowed, one.retry_after_s, -one.remaining))
 
 
 def rate_headers(windows: Sequence[tuple[str, RateDecision]]) -> tuple[Header, ...]:
-    """Give the headers for one or more named windows; `reset` is seconds until the oldest counted request leaves.
+    """Return the headers for one or more named windows; `reset` is seconds until the oldest counted request leaves.
 
     >>> rate_headers([("rpm", RateDecision(True, limit=10, remaining=7, retry_after_s=0, reset_s=30))])[-2:]
     (('RateLimit-Policy', '"rpm";q=10;w=60'), ('RateLimit', '"rpm";r=7;t=30'))

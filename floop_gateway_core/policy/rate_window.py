@@ -5,7 +5,7 @@ exact. An instant leaves when it is exactly `window_s` old (contract: Limits). A
 that hammers is not locked out for longer than the window says.
 
 `decide` is the policy over what any store can count; `Window` keeps the instants of one key and `RateLimiter` those of
-many, in memory. Where the clock is set back by more than a window, the instants that are now far ahead are forgotten.
+many, in memory. If the clock is set back by more than a window, instants that are now far ahead are forgotten.
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ def microseconds(seconds: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RateDecision:
-    """`retry_after_s` is 0 where allowed, else at least 1 and enough: alone, a client that waits so long gets in.
+    """`retry_after_s` is 0 if allowed, else at least 1, and sufficient: a client that waits that long alone gets in.
 
     `reset_s` counts to the instant at which the oldest counted admission leaves; it is at least 1.
     """
@@ -118,7 +118,7 @@ class RateLimiter:
     def acquire(self, key: str, now: float, *, limit: int | None = None, spends: bool = True) -> RateDecision:
         """Admit or refuse one call of `key` at `now`; `limit` overrides the limiter's own for this call.
 
-        Where it `spends` nothing it only says what a call would meet; `remaining` is then what is left before that.
+        With `spends=False` it only reports what a call would get; `remaining` is then what is left before it.
         """
         now_us, window_us = microseconds(now), microseconds(self.window_s)
         if self._sweep_us is None or abs(now_us - self._sweep_us) >= window_us:

@@ -21,14 +21,14 @@ TRIES_BEFORE_FAILOVER = 2
 
 
 class FaultKind(Enum):
-    """How an attempt failed, as the contract's table tells them apart."""
+    """How an attempt failed, as the contract's table distinguishes them."""
 
     TRANSIENT = "transient"  # connect, read, time-out, 408, 5xx, 529, broken or truncated: again, next, counts
     RATE_LIMITED = "rate_limited"  # 429: again, next, does not count
-    UNUSABLE = "unusable"  # exhausted quota, 401, 403, 404: next at once, counts
+    UNUSABLE = "unusable"  # exhausted quota, 401, 403, 404: next deployment immediately, counts
     REJECTED = "rejected"  # 400, 413, 422: no other deployment would do better
     CONTEXT_LENGTH = "context_length"  # a 400 that says the input is too long for the model
-    OUT_OF_TIME = "out_of_time"  # the request's own time was over first: nobody's failure, and no time for another
+    OUT_OF_TIME = "out_of_time"  # the request's own time ran out first
 
     @property
     def counts(self) -> bool:
@@ -50,7 +50,7 @@ class RetrySame:
 
 @dataclass(frozen=True, slots=True)
 class Failover:
-    """The next deployment, at once."""
+    """Go to the next deployment immediately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ Step: TypeAlias = RetrySame | Failover | GiveUp
 
 
 def backoff_s(tries: int, jitter: float) -> float:
-    """Give full-jitter back-off after `tries` failed attempts on one deployment; `jitter` is uniform in [0, 1).
+    """Return the seconds to wait after `tries` failed attempts on one deployment; `jitter` is uniform in [0, 1).
 
     >>> backoff_s(1, 0.5), backoff_s(2, 0.5), backoff_s(10, 1.0)
     (0.25, 0.5, 8.0)
@@ -81,7 +81,7 @@ def next_step(
     retry_after_s: float | None = None,
     again: bool | None = None,
 ) -> Step:
-    """Decide after a failure. `deployments_left` counts those behind this one; `again` is the upstream's own word.
+    """Decide after a failure. `deployments_left` counts those after this one; `again` is what the upstream said.
 
     >>> next_step(FaultKind.TRANSIENT, attempts_left=2, tries_here=1, deployments_left=0, time_left_s=9.0, jitter=0.5)
     RetrySame(delay_s=0.25)

@@ -1,6 +1,6 @@
 """Aliases to deployments: `fast`, `smart`, `reason` and a host's own aliases each name an ordered route.
 
-A deployment's id may be asked for directly, and is then the whole route. `auto` is no route: the classifier turns it
+A deployment's id may be asked for directly, and is then the whole route. `auto` is not a route: the classifier turns it
 into one of the three before anything is looked up here.
 """
 
@@ -19,7 +19,7 @@ JUDGED: tuple[RoutedAlias, ...] = ("fast", "smart", "reason")
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """Raises ValueError for a table that could not serve: a missing route, an unknown or repeated deployment.
+    """Raises ValueError for a missing route and for an unknown or repeated deployment.
 
     >>> routes = Routes({"fast": ["mini"], "smart": ["big", "mini"], "reason": ["big"]}, ["mini", "big"])
     >>> routes.resolve("smart"), routes.resolve("mini")
@@ -46,18 +46,18 @@ class Routes:
                 if deployment not in self.deployments:
                     known = ", ".join(self.deployments)
                     raise ValueError(
-                        f"route {alias!r} names {deployment!r}, which is no deployment; there are: {known}"
+                        f"route {alias!r} names {deployment!r}, which is not a deployment; deployments are: {known}"
                     )
 
     def knows(self, alias: str) -> bool:
         return alias == AUTO or alias in self.table or alias in self.deployments
 
     def resolve(self, alias: str) -> tuple[str, ...]:
-        """Give the deployments in order of preference; KeyError for what `knows` denies."""
+        """Return the deployments in order of preference; raise KeyError if `knows` is false."""
         return tuple(self.table[alias]) if alias in self.table else (self.deployments[self.deployments.index(alias)],)
 
     def alias_refusal(self, alias: str) -> Refusal | None:
-        """Refuse an alias that leads nowhere. The client's word is not echoed: it may be long, or anything."""
+        """Refuse an unknown alias. The client's text is not echoed: it may be long, or anything."""
         if self.knows(alias):
             return None
         known = ", ".join((AUTO, *self.table, *self.deployments))

@@ -1,11 +1,11 @@
 """Anthropic's Messages API, and the servers that speak it: bytes ↔ values, no I/O.
 
-The terminal event is `message_stop` behind a `message_delta` with a `stop_reason`. Usage comes twice: `message_start`
+The terminal event is `message_stop` after a `message_delta` with a `stop_reason`. Usage comes twice: `message_start`
 knows the input, `message_delta` the output so far (cumulative); servers that are only compatible may say the input as
 0 first and right at the end. Input is what was sent, read from a cache or written to one.
 
-The `type` inside an event names it (the `event:` line repeats it). Types that are not known here are skipped whatever
-they hold, for the vendor adds some without a new version; a known type that cannot be read is a broken reply.
+The `type` inside an event names it (the `event:` line repeats it). Unknown types are skipped
+whatever they hold, because the vendor adds some without a new version; a known type that cannot be read is a broken reply.
 """
 
 import msgspec
@@ -85,10 +85,10 @@ _NAMED = msgspec.json.Decoder(_Named)
 
 
 def _thinking(options: Options, most: int) -> dict[str, object]:
-    """Give the members that turn thinking on, or none.
+    """Return the members that turn thinking on, or none.
 
-    The budget is part of `max_tokens`, so raising it to the vendor's minimum costs nothing that was not held; where
-    the two do not fit, the vendor would refuse the request, and the answer comes without thinking.
+    The budget is part of `max_tokens`, so raising it to the vendor's minimum costs nothing that was not held. If
+    the two do not fit, the vendor would refuse the request, so the answer comes without thinking.
     """
     if options.thinking is not None:
         return {"thinking": {"type": "adaptive"}, "output_config": {"effort": options.thinking}}
@@ -136,7 +136,7 @@ class _Reader:
             delta.finish = self._finish
 
     def _count(self, usage: _Usage | None, delta: Delta) -> None:
-        """Take a cumulative report. A count that is absent is as it was; an input of 0 in all is none."""
+        """Update the counts. A count that is absent stays as it was; an input of 0 overall is no report."""
         if usage is None:
             return
         fresh, written, cached = (

@@ -1,6 +1,6 @@
-"""What the engine knows of an upstream: one request value out, deltas in, faults with one defined meaning.
+"""The engine's view of an upstream: one request out, deltas in, and faults with a defined meaning.
 
-A *codec* is pure (bytes ↔ values, no I/O) and knows one vendor's wire format; `providers.driver` carries its bytes over
+A *codec* is pure (bytes ↔ values, no I/O) and knows one vendor's wire format; `providers.http` sends its bytes over
 HTTP. A *provider* is what the engine opens: the driver with a codec, or `echo`, which needs no wire.
 
 Preamble (role chunks, pings, empty deltas, thinking) is an event of the upstream but no text: it resets the time-outs
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class UpstreamFault(Exception):
-    """An attempt failed. `reason` is ours, short, and safe to log: never the upstream's words, a key or a prompt."""
+    """An attempt failed. `reason` is short and safe to log: never the upstream's words, a key or a prompt."""
 
     def __init__(
         self, fault: FaultKind, reason: str, *, retry_after_s: float | None = None, again: bool | None = None
@@ -38,14 +38,14 @@ class UpstreamFault(Exception):
         self.fault = fault
         self.reason = reason
         self.retry_after_s = retry_after_s
-        self.again = again  # the upstream's own word on whether to come back, where it gave one
+        self.again = again  # whether the upstream asked for a retry; None if it did not say
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamCall:
-    """One attempt's request in the gateway's words; the codec turns it into the vendor's.
+    """One attempt's request in the gateway's terms; the codec translates it into the vendor's format.
 
-    `max_tokens` is the granted output for the client; what a deployment may think comes on top of it.
+    `max_tokens` is the output granted to the client; a deployment's thinking allowance comes on top.
     """
 
     model: str
@@ -59,7 +59,7 @@ class UpstreamCall:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """An HTTP request, complete but for the connection. `repr` hides what may hold a key or a prompt."""
+    """A complete HTTP request. `repr` hides everything that may hold a key or a prompt."""
 
     url: str
     headers: tuple[tuple[str, str], ...] = field(repr=False)
@@ -90,7 +90,7 @@ class Decoder(Protocol):
         """Take the next bytes; raise `UpstreamFault` for a malformed event or an error that came in band."""
 
     def end(self) -> Delta:
-        """The body has ended; raise `UpstreamFault` where the terminal event is still missing."""
+        """Handle the end of the body; raise `UpstreamFault` if the terminal event is still missing."""
 
 
 class Codec(Protocol):
@@ -110,7 +110,7 @@ class Codec(Protocol):
 
 
 class Stream(Protocol):
-    """An open answer: call `next` until a delta has `finish`; it raises `UpstreamFault`, and never ends without."""
+    """An open answer. Call `next` until a delta has `finish`; it raises `UpstreamFault` if the answer fails."""
 
     async def next(self) -> Delta: ...
 

@@ -1,4 +1,4 @@
-"""What the codecs share when they write a request: where it goes, whose turn it is, what the host may add.
+"""What the codecs share for requests: the URL, the order of turns, and what `extra_body` may add.
 
 It decides that a deployment's `extra_body` never wins over a field that the gateway sets, at any depth, for those
 fields carry what was held and will be billed.
@@ -14,7 +14,7 @@ from floop_gateway_core.providers.options import Options
 __all__ = ["FILLER", "auth_header", "ceiling", "clamped", "endpoint", "request", "system_text", "turns"]
 
 FILLER = "."
-"""What stands for the user where a vendor wants a user's turn and the client sent none with words in it."""
+"""The text of a user turn that a vendor requires and the client did not send."""
 
 _HEADERS = (
     ("Accept", "text/event-stream"),
@@ -24,7 +24,7 @@ _HEADERS = (
 
 
 def endpoint(base_url: str, path: str, query: str = "") -> str:
-    """Join a base and a path, keeping the base's query (Azure's `?api-version=…`) behind the path.
+    """Join a base and a path, keeping the base's query (Azure's `?api-version=…`) after the path.
 
     >>> endpoint("https://llm.example/v1/?api-version=1", "/chat/completions")
     'https://llm.example/v1/chat/completions?api-version=1'
@@ -41,7 +41,7 @@ def request(
     extra: Mapping[str, object],
     withheld: Collection[str] = (),
 ) -> UpstreamRequest:
-    """Complete a request; `withheld` names members of `extra` that must not be sent even where `body` lacks them."""
+    """Return the complete request. `withheld` names members of `extra` that are never sent."""
     allowed = {name: value for name, value in extra.items() if name not in withheld}
     for _, value in auth:
         # An HTTP library would refuse it too, and quote it in its exception.
@@ -77,13 +77,13 @@ def clamped(temperature: float, most: float) -> float:
 
 
 def system_text(call: UpstreamCall) -> str:
-    """Give all that stands outside of the turns, joined by a blank line; empty where there is nothing."""
+    """Return the system prompt and all system messages, joined by blank lines; empty if there are none."""
     parts = [call.system or "", *(message.text for message in call.messages if message.role == "system")]
     return "\n\n".join(part for part in parts if part.strip())
 
 
 def turns(call: UpstreamCall) -> list[tuple[str, str]]:
-    """Give `(role, text)` in strict alternation, a user's turn first, none without words.
+    """Return `(role, text)` in strict alternation, starting with the user; turns without words are left out.
 
     Neighbours of one role are joined by a blank line. A conversation that opens with the assistant gets `FILLER` for
     the user. White space at the end of a last assistant turn is cut: Anthropic refuses it.

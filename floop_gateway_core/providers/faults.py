@@ -1,11 +1,11 @@
-"""What an upstream's error means: which `FaultKind`, how long to wait, whether to come again.
+"""What an upstream's error means: its `FaultKind`, how long to wait, and whether to retry.
 
-It decides by the contract's table (Providers) from the status, and reads the body only where the table asks for it: an
+It decides by the contract's table (Providers) from the status, and reads the body only if the table asks for it: an
 exhausted quota among the 429s, an input beyond the model's context among the 400s. An error that comes in band (an
-event of a stream, or the body of a 200) has no status of its own: its code, status or type names the status that the
+event of a stream, or the body of a 200) has no HTTP status: its code, status or type names the status that the
 vendor would have sent, and the same table holds.
 
-Two 400s are no fault of the request, so another deployment may do better; they are read as the 401 and 402 that other
+Two 400s are not the request's fault, so another deployment may succeed; they are read as the 401 and 402 that other
 vendors send: an exhausted prepaid balance (Anthropic) and a key that is not valid (Gemini).
 
 It must never pass the upstream's words on: a reason is a status and our own words.
@@ -41,7 +41,7 @@ _EXHAUSTED_WORDS = re.compile(
     r"|credits are depleted|spending (?:cap|limit)|usage limits?\b.*\bregain access",
     re.IGNORECASE | re.DOTALL,
 )
-# Google says "exceeded your current quota" for the minute's and the day's alike: only the quota's name tells them apart.
+# Google says "exceeded your current quota" for the minute's and the day's alike: only the quota's name distinguishes them.
 _GOOGLE_EXHAUSTED_WORDS = re.compile(r"credits are depleted|spending cap", re.IGNORECASE)
 _GOOGLE_DAILY = re.compile(r"per_?day", re.IGNORECASE)
 
@@ -113,7 +113,7 @@ _STATUS_UNKNOWN = 500
 
 @dataclass(frozen=True, slots=True)
 class _Error:
-    """An error body's facts, lower case but for the message: OpenAI's and Anthropic's type and code, Google's status."""
+    """The facts of an error body, in lower case except for the message: type and code, or Google's status."""
 
     names: frozenset[str] = frozenset()
     number: int | None = None
@@ -124,7 +124,7 @@ class _Error:
 
 
 def http_fault(status: int, headers: Mapping[str, str], body: bytes, now: float) -> UpstreamFault:
-    """Say what an answer means that is no stream. `now` in epoch seconds; header names in any case."""
+    """Return what a non-200 answer means. `now` is in epoch seconds; header names may have any case."""
     fields = {name.lower(): value for name, value in headers.items()}
     parsed = loads(body) if len(body) <= _BODY_MAX else None
     error = _read_error(error_of(parsed), parsed)
@@ -138,14 +138,14 @@ def http_fault(status: int, headers: Mapping[str, str], body: bytes, now: float)
 
 
 def stream_error_fault(error: object) -> UpstreamFault:
-    """Say what the `error` member of an event means: an object, or the message alone."""
+    """Return what the `error` member of an event means. It may be an object or just the message."""
     facts = _read_error(error, None)
     status = _implied_status(facts)
     return _fault(status, facts, f"an error came in band, as of status {status}", facts.retry_delay_s, None)
 
 
 def retry_after_s(fields: Mapping[str, str], now: float) -> float | None:
-    """Read `retry-after-ms`, else `retry-after` (seconds, fractions, an HTTP date); None where neither makes sense.
+    """Read `retry-after-ms`, else `retry-after` (seconds, fractions, an HTTP date); None if neither makes sense.
 
     >>> retry_after_s({"retry-after": "1.5"}, now=0.0), retry_after_s({"retry-after-ms": "250"}, now=0.0)
     (1.5, 0.25)

@@ -1,4 +1,4 @@
-"""Why an answer finished: one union of all vendors' words, read without regard to case and up to a colon."""
+"""Finish reasons: one union of all vendors' words, compared without case and up to a colon."""
 
 from collections.abc import Mapping
 
@@ -31,7 +31,7 @@ _FAILED = frozenset(
         "insufficient_system_resource", "overloaded",
     }
 )  # fmt: skip
-"""Words with which servers end an answer that failed: a broken reply, not a finish."""
+"""Finish reasons of answers that failed: a broken reply, not a finish."""
 
 
 def _word(reason: str) -> str:
@@ -44,7 +44,7 @@ def is_failure(reason: str) -> bool:
 
 
 def finish_reason(reason: str, unknown: FinishReason = "end_turn") -> FinishReason:
-    """Return our word for a vendor's; `unknown` for one that is not known.
+    """Return our word for a vendor's, or `unknown`.
 
     >>> finish_reason("content_filter: RECITATION"), finish_reason("MAX_TOKENS"), finish_reason("tool_calls")
     ('content_filter', 'max_tokens', 'end_turn')

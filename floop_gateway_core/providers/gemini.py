@@ -1,11 +1,11 @@
 """Google's Gemini, `streamGenerateContent?alt=sse`: bytes ↔ values, no I/O.
 
-There is no terminal event but the end of the body behind a `finishReason` (or behind a `promptFeedback` that blocked
+The only terminal event is the end of the body after a `finishReason` (or after a `promptFeedback` that blocked
 the prompt): usage may come with that chunk or after it, and early models said `STOP` with every chunk. A body that
 ends without either is a broken reply.
 
 Usage comes with every chunk and is cumulative: the last one counts. Output is candidates and thoughts. A counter that
-is 0 is left out of the JSON (protobuf), so an absent one is 0, but for the prompt's.
+is 0 is left out of the JSON (protobuf), so an absent one is 0, except for the prompt's.
 """
 
 from urllib.parse import quote
@@ -92,7 +92,7 @@ class _Reader:
     def _candidate(self, candidate: _Candidate, delta: Delta) -> None:
         reason = candidate.finish_reason
         if reason and reason != "FINISH_REASON_UNSPECIFIED":
-            self._finish = finish_reason(reason, unknown="error")  # OTHER, LANGUAGE and what comes next name a failure
+            self._finish = finish_reason(reason, unknown="error")  # OTHER, LANGUAGE and unknown reasons are failures
         if candidate.content is None or not candidate.content.parts:
             return
         for part in candidate.content.parts:
@@ -105,7 +105,7 @@ class _Reader:
                 delta.usage_is_complete = False
 
     def _usage(self, usage: _Usage, delta: Delta) -> None:
-        """Take a report. One that counts no candidates although a text has come covers it not (seen in mid-stream)."""
+        """Update the usage. Some reports in mid-stream count no candidates although text has come: they are incomplete."""
         made = _report(usage)
         if made is not None:
             delta.usage = made
@@ -142,7 +142,7 @@ class GeminiCodec(JsonEventCodec):
     reader = _Reader
 
     def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
-        """Write the request. The key goes into a header, never into the URL, which gets logged."""
+        """Return the request. The key goes into a header, never into the URL, which gets logged."""
         generation: dict[str, object] = {"maxOutputTokens": ceiling(call, self.options)}
         if call.temperature is not None and self.options.send_temperature:
             generation["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)

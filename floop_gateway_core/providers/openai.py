@@ -61,7 +61,7 @@ class _OutputDetails(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    """A report, with the names that servers use for one count."""
+    """A usage report, with all the names that servers use for a count."""
 
     prompt_tokens: object = None
     input_tokens: object = None
@@ -232,7 +232,7 @@ def _parts(parts: "list[_Part] | str", delta: Delta) -> None:
 
 
 def _usage(usage: _Usage) -> Usage | None:
-    """Read a report, each count by itself. One that is missing follows from the total, else it is 0, which is estimated.
+    """Read a usage report, each count by itself. A missing count follows from the total, else it is 0.
 
     Reasoning counts as output: a total that is larger than the sum holds reasoning that was counted beside it.
     """
@@ -277,7 +277,7 @@ class OpenAICodec(JsonEventCodec):
     reader = _Reader
 
     def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
-        """Write the request. `thinking_tokens` has no field here: it only raises the ceiling."""
+        """Return the request."""
         messages = _messages(call, self.options)
         body: dict[str, object] = {
             "model": call.model,

@@ -1,4 +1,4 @@
-"""What a deployment says about how its provider is to be asked: the keys of `gateway.toml`, read by the codecs."""
+"""How a deployment's provider is to be called: keys of `gateway.toml` that the codecs read."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""What the codecs share when they read an answer: the loop over events, tolerant JSON, and token counts.
+"""What the codecs share for answers: the loop over events, tolerant JSON, and token counts.
 
 It decides in which order a chunk's events and its fault reach the engine. Theory: a decoder is the same for every split
 of the bytes. An event that is malformed, or an error that came in band, ends the answer; what stood before it in the
@@ -6,7 +6,7 @@ same chunk is still delivered, and the fault is raised by the next call (`feed` 
 nothing is read. So the texts, the usage and the ending depend on the bytes alone, never on how they were cut.
 
 JSON is read with msgspec structs that name only the needed fields. msgspec refuses half a surrogate pair, which some
-servers send where a character falls between two deltas; the standard library keeps it, and the engine joins the halves.
+servers send when a character is split between two deltas; the standard library keeps it, and the engine joins the halves.
 
 It must never let an upstream's words into an exception, not even as its `__context__`.
 """
@@ -27,18 +27,18 @@ T = TypeVar("T")
 
 _JSON_BEGINS = (b"{", b"[")
 WHOLE_MAX_BYTES = 16 * 1024 * 1024
-"""An answer that comes as one object is held whole."""
+"""The most bytes of an answer that comes as one JSON object, which is buffered."""
 COUNT_MAX = 10**9
 """No answer has more tokens than this: a counter beyond it is garbage, and so is one below zero."""
 
 
 def malformed_reply(reason: str) -> UpstreamFault:
-    """Give the fault of a reply that cannot be read to its end (contract: Providers, "broken or truncated replies")."""
+    """Return the fault for a reply that cannot be read to its end (contract: Providers, "broken or truncated replies")."""
     return UpstreamFault(FaultKind.TRANSIENT, reason)
 
 
 def loads(data: str | bytes) -> object:
-    """Read any JSON into plain values; None where it is none. Never raises."""
+    """Parse JSON into plain values; return None if it is not JSON. Never raises."""
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -50,14 +50,14 @@ def loads(data: str | bytes) -> object:
 
 
 def read(decoder: "msgspec.json.Decoder[T]", data: bytes) -> T | None:
-    """Read one event; None where it is malformed, so that the caller raises outside of any `except`."""
+    """Parse one event; return None if it is malformed, so that the caller raises outside of any `except`."""
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         pass
     text = data.decode("utf-8", "replace")  # as the format's own decoder has it
     if "\ufffd" not in text and "\\u" not in text and "\\U" not in text:
-        return None  # only an escape can be a lone surrogate: whatever else msgspec refuses is malformed
+        return None  # only an escape can be a lone surrogate: anything else that msgspec refuses is malformed
     try:
         return msgspec.convert(json.loads(text), decoder.type)
     except (ValueError, RecursionError):
@@ -65,7 +65,7 @@ def read(decoder: "msgspec.json.Decoder[T]", data: bytes) -> T | None:
 
 
 def count(value: object) -> int | None:
-    """Give a token count, or None for one that is absent or makes no sense. Never raises.
+    """Return a token count, or None if it is absent or makes no sense. Never raises.
 
     >>> count(7), count(0), count(None), count(-1), count(1.5), count(True), count("7")
     (7, 0, None, None, None, None, None)
@@ -76,7 +76,7 @@ def count(value: object) -> int | None:
 
 
 def report(input_tokens: int, output_tokens: int, cached: int | None, reasoning: int | None) -> Usage | None:
-    """Give a report, or None for one of nothing at all: servers that do not count say 0 and 0.
+    """Return the usage, or None if all counts are 0, as servers that do not count report.
 
     Cached tokens are never more than the input, reasoning tokens never more than the output.
     """
@@ -101,7 +101,7 @@ class Reader(Protocol):
 class StreamDecoder:
     """A `Decoder` over server-sent events; the vendor's `Reader` says what an event means.
 
-    What the bytes are decides how they are read, whatever the headers say: a body that begins as JSON is one whole answer.
+    The bytes decide how they are read, not the headers: a body that begins as JSON is one whole answer.
     """
 
     def __init__(self, reader: Reader) -> None:

@@ -1,6 +1,6 @@
-"""What the gateway asks of a store: commands, each one transaction or one round trip, never CRUD.
+"""The protocols of a store: commands, each one transaction or one round trip, never CRUD.
 
-Protocols, which a host may hand in separately or as one `Store`:
+A host may pass them separately or as one `Store`:
 
     ProjectStore   projects, their settings, their keys' digests
     RateStore      the moving window of each project
@@ -62,7 +62,7 @@ class HoldRequest:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The end of one request: what both holds come to, and its finished record.
+    """The end of one request: what both holds are resolved with, and its finished record.
 
     `charge` is None to void. `tokens` is what the day's budget captures. The store saves the record with
     the amount that was really charged as its `microcredits`.
@@ -78,7 +78,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """How the hold stands, by this settlement or by an earlier one of the same id, and the account after it."""
+    """The state of the hold, by this settlement or by an earlier one of the same id, and the account after it."""
 
     hold: Hold
     account: Account
@@ -121,16 +121,16 @@ class ProjectStore(Protocol):
     async def project(self, name: str) -> Project | None: ...
 
     async def projects(self) -> list[Project]:
-        """Give all projects, by name."""
+        """Return all projects, ordered by name."""
 
     async def set_project(self, name: str, settings: ProjectSettings) -> Project:
         """Replace the settings; raise `NoSuchProject`."""
 
     async def rotate_key(self, name: str, *, digest: str, key_prefix: str, now: float) -> Project:
-        """Put a new key in place of the active one, in one transaction; raise `NoSuchProject`."""
+        """Replace the active key by a new one, in one transaction; raise `NoSuchProject`."""
 
     async def authenticate(self, digest: str) -> Project | None:
-        """Give the project whose active key has this digest; every change shows within one second."""
+        """Return the project whose active key has this digest; a change is seen within one second."""
 
 
 class RateStore(Protocol):
@@ -151,7 +151,7 @@ class WindowStore(Protocol):
     """Any moving windows of a host's own, apart from those of projects."""
 
     async def acquire_windows(self, windows: Sequence[WindowLimit], now: float) -> Sequence[RateDecision]:
-        """Spend one request of every window, or, where one of them refuses, of none; atomic as `acquire` is."""
+        """Spend one request of every window, or of none if one of them refuses; atomic like `acquire`."""
 
 
 class LedgerStore(Protocol):
@@ -169,7 +169,7 @@ class LedgerStore(Protocol):
         """
 
     async def expire(self, now: float) -> int:
-        """Void the holds whose time is over, end their records as `lost`, and say how many there were."""
+        """Void the holds that have expired, end their records as `lost`, and return how many there were."""
 
     async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account: ...
 
@@ -179,11 +179,11 @@ class LedgerStore(Protocol):
         """Return the tokens used and held of a project's UTC day."""
 
     def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
-        """Give the finished records, oldest first."""
+        """Return the finished records, oldest first."""
 
 
 class NamedHoldStore(Protocol):
-    """Holds that belong to no request: whatever else a host meters on the same accounts (`toolkit.credits`)."""
+    """Holds that do not belong to a request: other things that a host meters on the same accounts (`toolkit.credits`)."""
 
     async def apply_named_hold(
         self, id: str, owner: str | None, command: Command, *, now: float, expires_at: float
@@ -194,7 +194,7 @@ class NamedHoldStore(Protocol):
         """
 
     async def expire_named_holds(self, now: float) -> int:
-        """Void the named holds whose time is over, and return how many there were."""
+        """Void the named holds that have expired, and return how many there were."""
 
 
 class Store(ProjectStore, RateStore, WindowStore, LedgerStore, NamedHoldStore, Protocol):

@@ -2,7 +2,7 @@
 
 `limits` keeps an instant through the moment at which it is exactly as old as the window: the wait that is promised is
 therefore rounded up past that moment. Right after a limit was lowered, the wait is the oldest instant's only. On trio,
-where its asynchronous storages do not run, give the URI of a synchronous one (`memory://`, `redis://…`): it is called in a
+where its asynchronous storages do not run, pass the URI of a synchronous one (`memory://`, `redis://…`): it is called in a
 worker thread.
 """
 
@@ -28,7 +28,7 @@ __all__ = ["LimitsRate", "LimitsStorage"]
 
 NAMESPACE = "floop-gateway"
 TIMEOUT_S = 2.0
-"""What a storage may take: a server that is silent, behind a firewall for example, counts as down."""
+"""How long a storage may take; a server that does not answer, as behind a firewall, counts as down."""
 MAX_THREADS = 16
 """Threads of our own for synchronous storages, so that a slow one does not use up the host's."""
 
@@ -36,7 +36,7 @@ MAX_THREADS = 16
 class LimitsStorage:
     """`uri` as `limits` writes it: `async+redis://localhost:6379`, `memory://`, …
 
-    Raises ValueError for a strategy that there is not, or that the storage does not have.
+    Raises ValueError for an unknown strategy, or one that the storage does not have.
     """
 
     def __init__(self, uri: str, strategy: str = "moving-window") -> None:
@@ -44,7 +44,7 @@ class LimitsStorage:
         if strategy not in known:
             raise ValueError(f"strategy is {strategy!r}; allowed are {', '.join(sorted(known))}")
         try:
-            # Every storage raises errors of its own library, which only `limits` knows.
+            # Every storage raises its own library's errors, which only `limits` knows.
             storage = storage_from_string(uri, wrap_exceptions=True, **_timeouts(uri))
             self._limiter = known[strategy](storage)  # type: ignore[abstract]
             # Counters know their time to live in whole seconds, rounded down; a moving window knows its instants.
@@ -52,7 +52,7 @@ class LimitsStorage:
         except NotImplementedError as error:
             raise ValueError(f"the storage has no {strategy}: {error}") from None
         except ConfigurationError as error:
-            raise ValueError(f"there is no such storage: {error}") from None
+            raise ValueError(f"storage must be one that limits knows: {error}") from None
 
     _threads: RunVar[anyio.CapacityLimiter] = RunVar("floop_gateway_limits_threads")
 
@@ -71,7 +71,7 @@ class LimitsStorage:
 
     async def _acquire(self, items: Sequence[RateLimitItem], key: str) -> list[RateDecision]:
         order = sorted(range(len(items)), key=lambda index: items[index].get_expiry())
-        # One limit is hit at once, which is atomic; several are asked first, or those before a refusal would be spent.
+        # One limit is hit directly, which is atomic. Several are tested first, or those before a refusal would be spent.
         allowed = [len(items) == 1 or bool(await self._call("test", item, key)) for item in items]
         if all(allowed):
             for index in order:
@@ -99,7 +99,7 @@ class LimitsStorage:
 
 
 def _timeouts(uri: str) -> dict[str, float]:
-    """Return the client's own time-outs, so that a thread that waits for a silent server comes back."""
+    """Return time-outs for the storage's client, so that a thread waiting for a silent server returns."""
     scheme = uri.removeprefix("async+").partition(":")[0]
     if scheme not in ("redis", "rediss", "redis+unix", "valkey", "valkeys", "valkey+unix"):
         return {}
@@ -107,7 +107,7 @@ def _timeouts(uri: str) -> dict[str, float]:
 
 
 class _Requests(RateLimitItemPerSecond):
-    """One counter for a project whatever its limit: `limits` itself would begin anew where the limit changes."""
+    """One counter per project, independent of its limit: `limits` itself would start over when the limit changes."""
 
     def key_for(self, *identifiers: bytes | str | int | float) -> str:
         return "/".join((self.namespace, *map(str, identifiers)))

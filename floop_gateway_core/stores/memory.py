@@ -1,7 +1,7 @@
-"""Everything in this process's memory: for tests and single-process toys. It forgets at exit, and bounds its log.
+"""Everything in this process's memory, for tests and single-process use. It is lost at exit; the log is bounded.
 
 It is safe on any number of event loops and threads of one process. Several processes would each count for themselves, which
-a limit's owner should know: where a process finds that it is one of several workers, it says so in the log.
+operators should know: a process that finds out that it is one of several workers logs it.
 """
 
 import logging
@@ -124,7 +124,7 @@ class MemoryStore:
             return None if name is None else self._projects[name]
 
     def _look_for_siblings(self) -> None:
-        """Once a process, and so once more in each child of a fork."""
+        """Once per process, so again in each child of a fork."""
         if self._looked_pid != (pid := os.getpid()):
             self._looked_pid = pid
             if is_one_of_several_workers():

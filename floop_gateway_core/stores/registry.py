@@ -1,4 +1,4 @@
-"""From the URI of a configuration to a store."""
+"""Opens the store that a configuration's URI names."""
 
 from floop_gateway_core.stores.base import Store
 
@@ -6,7 +6,7 @@ __all__ = ["open_store"]
 
 
 def open_store(uri: str) -> Store:
-    """Make the store that `memory://` or `sqlite:///path` names; it is opened at its first use."""
+    """Return the store that `memory://` or `sqlite:///path` names; it is opened at its first use."""
     if uri == "memory://":
         from floop_gateway_core.stores.memory import MemoryStore
 

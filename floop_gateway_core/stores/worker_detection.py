@@ -1,8 +1,8 @@
 """Whether this process is one of several workers of one server, as far as can be seen from inside.
 
 Workers have the same parent and the same command line. The first of them takes a name after those two, in Linux's abstract
-namespace of sockets, where nothing is left behind at its death; whoever finds it taken has a sibling. Elsewhere nothing
-can be seen, and nothing is said.
+namespace of sockets, which is cleaned up when a process dies; a process that finds the name taken has a sibling. Other
+systems have no such namespace, so nothing is detected there.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _held: tuple[int, socket.socket] | None = None
 
 
 def is_one_of_several_workers() -> bool:
-    """Take the name, once a process, and say whether another process had it first."""
+    """Take the name, once per process, and return whether another process has it already."""
     with _lock:
         return _take_name()
 

@@ -1,6 +1,6 @@
-"""One scripted answer on its way out: its events, the framing and compression around them, and where it breaks.
+"""Sends one scripted answer: its events, their framing and compression, and the point at which it breaks.
 
-It closes nothing itself: it says how the connection is to end (`Ending`), for somebody still listens on it.
+It closes nothing itself but returns how the connection is to end (`Ending`), because its caller still reads from it.
 """
 
 import zlib
@@ -29,7 +29,7 @@ class _Broken(Exception):
 
 
 class Answering:
-    """Give one answer to one request."""
+    """Send one answer to one request."""
 
     def __init__(self, connection: Connection, request: Received) -> None:
         self._connection = connection
@@ -42,7 +42,7 @@ class Answering:
         self._unsent: list[bytes] = []
 
     async def give(self, answer: Reply | Status) -> Ending:
-        """Send the answer as far as the script lets it go. Raises `Gone` where the client has left."""
+        """Send the answer as far as the script says. Raises `Gone` if the client has left."""
         if isinstance(answer, Status):
             return await self._status(answer)
         self._reply = answer

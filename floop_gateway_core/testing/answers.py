@@ -1,7 +1,7 @@
-"""What a scripted upstream is told to do: one value for each answer.
+"""The script of an upstream: one value for each answer.
 
 `Reply` is an answer as the vendor streams it, whole or `broken` somewhere; `Break` alone is the default reply broken
-there; `Status` is an answer that is no stream. The moments (`Moment`) are the same for every vendor:
+there; `Status` is an answer other than a stream. The moments (`Moment`) are the same for every vendor:
 
     head      nothing has been sent, not even a status line
     body      the head is out, no event yet
@@ -27,13 +27,13 @@ Kind: TypeAlias = Literal["invalid", "context_length", "auth", "rate_limit", "qu
 """What a vendor-shaped error says it is about."""
 
 How: TypeAlias = Literal[
-    "refuse",  # the connection is closed as soon as it is accepted (where it is reused: before the head)
+    "refuse",  # the connection is closed as soon as it is accepted (if it is reused: before the head)
     "reset",  # RST
     "eof",  # the body ends cleanly, and the terminal event is missing
     "truncate",  # FIN in the middle of an event, a chunk, or the announced length
     "stall",  # nothing more comes, and the connection stays open
-    "malformed",  # an event that is no JSON, then the rest of the answer as if nothing were wrong
-    "bad_chunk",  # a chunk whose size is no number
+    "malformed",  # an event that is not JSON, then the rest of the answer
+    "bad_chunk",  # a chunk whose size is not a number
     "gzip",  # a compressed body that turns into noise
     "error",  # the vendor's error event, then a clean end
 ]
@@ -87,9 +87,9 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """An answer that is no stream: an error shaped as the vendor shapes it, or any `body` of any `content_type`.
+    """An answer other than a stream: an error in the vendor's shape, or any `body` of any `content_type`.
 
-    `kind` follows from the status where it is None. The shaped error quotes the request's key and prompt, as bad
+    `kind` of None follows from the status. The shaped error quotes the request's key and prompt, as bad
     upstreams do, so that a test can see that an app does not pass them on. `Status(200)` is the error that comes with
     status 200.
     """
@@ -103,7 +103,7 @@ class Status:
 
     @classmethod
     def html(cls, status: int = 200) -> "Status":
-        """A proxy's page where the model's answer should be."""
+        """A proxy's page in place of the model's answer."""
         return cls(status, body=b"<!doctype html><title>Welcome</title>", content_type="text/html")
 
 

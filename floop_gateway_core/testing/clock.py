@@ -1,10 +1,10 @@
-"""A clock that stands still until it is told otherwise."""
+"""A clock that moves only when a test moves it."""
 
 __all__ = ["FakeClock"]
 
 
 class FakeClock:
-    """Give it wherever a `Clock` is taken.
+    """Pass it wherever a `Clock` is taken.
 
     >>> clock = FakeClock(1_700_000_000.0)
     >>> clock.advance(60)
@@ -19,5 +19,5 @@ class FakeClock:
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Go on by `seconds`, or back where they are below 0."""
+        """Move by `seconds`, backwards if they are negative."""
         self.now += seconds

@@ -28,9 +28,9 @@ class Gone(Exception):
 class Received:
     """One request as it came, and what became of its answer.
 
-    Header names are lower case. `json` is None where the body is none. `at` is `anyio.current_time()` when the request
+    Header names are lower case. `json` is None if the body is not JSON. `at` is `anyio.current_time()` when the request
     was complete. `cut` says that the client left before its answer was; `answered`, that all of it was sent (also
-    where the script broke it off).
+    if the script broke it off).
     """
 
     method: str
@@ -62,7 +62,7 @@ class Connection:
         self.closed = False
 
     async def request(self) -> Received | None:
-        """Read the next request; None where the client has no more, or none that can be read."""
+        """Read the next request; return None if the client sends no more, or none that can be read."""
         try:
             head = await self._until(b"\r\n\r\n")
             request_line, *lines = head.decode("latin-1").split("\r\n")
@@ -70,7 +70,7 @@ class Connection:
             pairs = (line.partition(":") for line in lines)
             headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
             body = await self._body(headers)
-        except (Gone, ValueError):  # what is no HTTP gets no answer
+        except (Gone, ValueError):  # what is not HTTP gets no answer
             return None
         try:
             parsed = json.loads(body)
@@ -100,13 +100,13 @@ class Connection:
                 raise Gone from None
 
     def close(self) -> None:
-        """Say goodbye: FIN."""
+        """Close the connection with a FIN."""
         if not self.closed:
             self.closed = True
             self._sock.close()
 
     def reset(self) -> None:
-        """Vanish: RST, whatever is still on its way."""
+        """Reset the connection (RST), even if data is still on its way."""
         if not self.closed:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close()

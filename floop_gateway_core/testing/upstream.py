@@ -1,8 +1,8 @@
-"""A model provider for tests: a real HTTP/1.1 server on a loopback socket that is told, answer by answer, what to do.
+"""A model provider for tests: a real HTTP/1.1 server on a loopback socket, scripted answer by answer.
 
-It speaks OpenAI's, Anthropic's and Gemini's streaming formats at once, each under the vendor's own path, and fails in
+It speaks OpenAI's, Anthropic's and Gemini's streaming formats, each under the vendor's own path, and fails in
 every way that real ones fail. Answers are taken in order: a script made for the request's model first, then the common
-one; where neither has one left, `default` is given, again and again.
+one; if neither has one left, `default` is sent every time.
 
     async with ScriptedUpstream() as upstream:
         upstream.script(Status(429, headers={"retry-after": "1"}), Break("reset", at="text"), Reply(["Hello"]))
@@ -50,7 +50,7 @@ class ScriptedUpstream:
         return f"http://127.0.0.1:{self._port}"
 
     def base_url(self, vendor: Vendor) -> str:
-        """Give what goes into a deployment's `base_url`, written as for the vendor's own SDK."""
+        """Return the `base_url` for a deployment, as for the vendor's own SDK."""
         return f"{self.url}/v1" if vendor == "openai" else self.url
 
     @property
@@ -79,7 +79,7 @@ class ScriptedUpstream:
     ) -> None:
         self._tasks.cancel_scope.cancel()
         try:
-            # Not told of the body's exception, the task group lets it out as it is, and not in an exception group.
+            # The task group does not see the body's exception, so it raises it as it is and not in an exception group.
             await self._tasks.__aexit__(None, None, None)
         finally:
             self._listener.close()
@@ -118,7 +118,7 @@ class ScriptedUpstream:
             self._count(connections=-1)
 
     async def _answer(self, connection: Connection, request: Received) -> Ending:
-        """Give one answer, and stop at once where the client leaves meanwhile."""
+        """Send one answer; stop immediately if the client leaves."""
         ending: Ending = "close"
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_watch, connection, request, tasks.cancel_scope)

@@ -79,14 +79,14 @@ class Frame:
 
 
 def vendor_of(path: str) -> Vendor:
-    """Tell the vendor by the path; OpenAI where it is nobody's."""
+    """Return the vendor whose path it is, or OpenAI for an unknown path."""
     if path.endswith("/messages"):
         return "anthropic"
     return "gemini" if "enerateContent" in path else "openai"
 
 
 def kind_of(status: int) -> Kind:
-    """Say what an error of a status is about where the script leaves it open."""
+    """Return the kind of an error by its status, for scripts that do not set one."""
     match status:
         case 401 | 403:
             return "auth"
@@ -99,7 +99,7 @@ def kind_of(status: int) -> Kind:
 
 
 def frames(vendor: Vendor, reply: Reply, model: str) -> Iterator[Frame]:
-    """Give the events of an answer, each complete, without end where the reply is `endless`."""
+    """Yield the events of an answer, each complete; forever if the reply is `endless`."""
     match vendor:
         case "openai":
             yield from _openai(reply, model)
@@ -110,7 +110,7 @@ def frames(vendor: Vendor, reply: Reply, model: str) -> Iterator[Frame]:
 
 
 def error_body(vendor: Vendor, kind: Kind, *, quoting: str = "", status: int | None = None) -> bytes:
-    """Give an error as the vendor shapes it; `quoting` ends up in its message."""
+    """Return an error in the vendor's shape; `quoting` becomes part of its message."""
     type_, code, anthropic_type, number, name, words = _ERRORS[kind]
     message = f"{words} {quoting}".strip()
     match vendor:
@@ -126,7 +126,7 @@ def error_body(vendor: Vendor, kind: Kind, *, quoting: str = "", status: int | N
 
 
 def error_frame(vendor: Vendor, kind: Kind) -> Frame:
-    """Give the event by which the vendor says in mid-stream that it failed."""
+    """Return the event by which the vendor reports a failure in mid-stream."""
     body = error_body(vendor, kind)
     return Frame("end", (b"event: error\n" if vendor == "anthropic" else b"") + b"data: " + body + b"\n\n")
 
@@ -233,7 +233,7 @@ def _gemini(reply: Reply, model: str) -> Iterator[Frame]:
 
 
 def _gemini_usage(usage: Usage, share: float, *, thoughts: bool) -> dict[str, object]:
-    """Give the counts so far, leaving out what is 0 as protobuf does."""
+    """Return the counts so far, without those that are 0, as protobuf does."""
     written = int((usage.output_tokens - usage.reasoning_tokens) * share)
     counts = {
         "promptTokenCount": usage.input_tokens,

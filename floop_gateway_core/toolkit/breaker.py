@@ -80,7 +80,7 @@ class Breaker:
             return self._policy.state(self._clock())
 
     def call(self) -> "_Guarded":
-        """Give a context manager for one call, sync or async."""
+        """Return a context manager for one call, sync or async."""
         return _Guarded(self)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:

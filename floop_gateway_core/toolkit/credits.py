@@ -6,7 +6,7 @@
     if isinstance(held, Insufficient): ...
     await credits.capture("job-1", Microcredits(650_000))       # or: await credits.void("job-1")
 
-Each id resolves exactly once, and every command may be repeated. A hold that nobody resolves expires after `ttl_s`. The
+Each id resolves exactly once, and every command may be repeated. A hold that is not resolved expires after `ttl_s`. The
 accounts are those of a gateway on the same file: images or searches may be paid from the balance that pays for tokens.
 """
 
@@ -29,16 +29,16 @@ class Credits:
         self._clock = clock
 
     async def grant(self, owner: str, amount: Microcredits) -> Account:
-        """Add to an account, which is made where it is missing."""
+        """Add to an account, which is created if it is missing."""
         return await self._store.grant_credits(owner, amount, self._clock())
 
     async def account(self, owner: str) -> Account:
-        """Give what is posted and what is held; what has expired is freed first."""
+        """Return the posted and held amounts, after voiding holds that have expired."""
         await self._store.expire_named_holds(self._clock())
         return await self._store.account(owner) or Account()
 
     async def hold(self, id: str, owner: str, amount: Microcredits, *, ttl_s: float) -> Hold | Insufficient:
-        """Set an amount aside; repeated, give the hold as it stands: look at its `state`, for it may be resolved already.
+        """Hold an amount and return the hold. If the id exists, return that hold, whose `state` may be resolved already.
 
         Raises ValueError for an id that is another account's, or was held for another amount.
         """

@@ -53,7 +53,7 @@ class RequestLimiter:
     """`limits` as the package of that name writes them. `when_down` says what happens while the storage does not answer.
 
     Limiters of one `name` on one store count the same callers together; give those apart that are for different routes.
-    Raises ValueError for what is no limit, and for a storage or strategy that there is not.
+    Raises ValueError for a malformed limit and for an unknown storage or strategy.
 
     >>> import anyio
     >>> limiter = RequestLimiter("2/minute;100/hour", clock=lambda: 1_000_000.0)
@@ -87,7 +87,7 @@ class RequestLimiter:
             raise ValueError(f"strategy is {strategy!r}; our stores have a moving window, others need a storage")
 
     async def hit(self, key: str) -> LimitResult:
-        """Spend one request of a caller's limits, or of none where one of them refuses."""
+        """Spend one request of each of a caller's limits, or of none if one of them refuses."""
         try:
             decisions = await self._acquire(_storable(key))
         except StoreUnavailable:

@@ -16,7 +16,7 @@ Ending = Literal["complete", "upstream_error", "client_gone", "refused", "intern
 
 @dataclass(frozen=True, slots=True)
 class ProjectSettings:
-    """None where the plan decides."""
+    """A project's own settings; None means that the plan decides."""
 
     plan: str = "default"
     requests_per_minute: int | None = None

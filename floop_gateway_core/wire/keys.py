@@ -18,7 +18,7 @@ _KEY = re.compile(rf"{KEY_PREFIX}[0-9A-Za-z]{{{KEY_LENGTH}}}")
 
 
 def from_header(values: Sequence[str]) -> str | None:
-    """Give the key of an `Authorization: Bearer` header, or None for every other form (and for several headers).
+    """Return the key of an `Authorization: Bearer` header, or None for every other form (and for several headers).
 
     >>> from_header(["bearer flp_sk_" + "a" * 33]) == "flp_sk_" + "a" * 33
     True
@@ -38,12 +38,12 @@ def well_formed(key: str) -> bool:
 
 
 def digest(key: str) -> str:
-    """Give the SHA-256 of a key, in hex: what a store keeps."""
+    """Return the SHA-256 of a key in hex, which is what a store keeps."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def short(key: str) -> str:
-    """Give the form for people and logs.
+    """Return a short form of the key for people and logs.
 
     >>> short("flp_sk_ab12" + "x" * 29)
     'flp_sk_ab12…'

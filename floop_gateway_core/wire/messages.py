@@ -25,7 +25,7 @@ class BodyReader(Protocol):
     """The rest of a request's body, pulled by the gateway after key and rate are settled."""
 
     async def read(self) -> bytes:
-        """Give the next bytes, `b""` at the end and ever after; raise `ClientDisconnected` or `MalformedBody`."""
+        """Return the next bytes, or `b""` at the end and from then on; raise `ClientDisconnected` or `MalformedBody`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class GatewayRequest:
     host: object | None = field(default=None, repr=False)
 
     def header(self, name: str) -> list[str]:
-        """Give all values of a header; `name` is in lower case."""
+        """Return all values of a header; `name` is in lower case."""
         return [value for key, value in self.headers if key.lower() == name]
 
 

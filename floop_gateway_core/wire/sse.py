@@ -25,12 +25,12 @@ _NEWLINE_BYTES = re.compile(rb"\r\n|\n|\r")
 
 
 class SSEOverflow(ValueError):
-    """The peer sent an event longer than the decoder was told to hold."""
+    """The peer sent an event that is longer than the decoder's limit."""
 
 
 @dataclass(slots=True)
 class ServerSentEvent:
-    """One event: `event` is `message` where unnamed, `id` the last id seen so far, `retry` in milliseconds."""
+    """One event. `event` is `message` if unnamed, `id` is the last id seen so far, `retry` is in milliseconds."""
 
     data: str
     event: str = "message"
@@ -48,7 +48,7 @@ class SSEEncoder:
     """
 
     def encode(self, data: str, *, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
-        """Give one frame. `event` and `id` may hold no line break, `id` no NUL; a lone surrogate becomes U+FFFD.
+        """Return one frame. `event` and `id` must not contain line breaks, nor `id` a NUL; a lone surrogate becomes U+FFFD.
 
         Line breaks of `data` of any kind arrive as LF: the format cannot tell them apart.
         """
@@ -67,7 +67,7 @@ class SSEEncoder:
         return _utf8("\n".join(lines) + "\n\n")
 
     def frame(self, event: ServerSentEvent | str) -> bytes:
-        """Give the frame of a value: an event, or a string, which is the data of an unnamed one.
+        """Return the frame of a value: an event, or a string, which becomes the data of an unnamed event.
 
         >>> SSEEncoder().frame(ServerSentEvent("one", id="7"))
         b'id: 7\\ndata: one\\n\\n'
@@ -78,7 +78,7 @@ class SSEEncoder:
         return self.encode(event.data, event=name, id=event.id or None, retry=event.retry)
 
     def comment(self, text: str = "") -> bytes:
-        """Give a comment, which every parser ignores: a heartbeat."""
+        """Return a comment, which parsers ignore; it serves as a heartbeat."""
         return _utf8("".join(f": {line}\n" for line in _NEWLINE.split(text)) + "\n")
 
 
@@ -121,7 +121,7 @@ class SSEDecoder:
         return self._id
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
-        """Take the next bytes and give the events that they complete. Raises `SSEOverflow`."""
+        """Feed the next bytes and return the events that they complete. Raises `SSEOverflow`."""
         if not self._started or self._cr:
             chunk = self._open(chunk)
         # An unfinished line is looked at again with the bytes that follow; a long one would cost the square of its
@@ -150,10 +150,10 @@ class SSEDecoder:
         return events
 
     def feed_data(self, chunk: bytes) -> list[bytes]:
-        """Take the next bytes and give only the data, in UTF-8, of the events that they complete. Raises `SSEOverflow`.
+        """Feed the next bytes and return only the data, in UTF-8, of the events that they complete. Raises `SSEOverflow`.
 
-        The same events as `feed` gives, for readers that decode the data themselves: bytes that are not UTF-8 may stand in
-        it as they came.
+        The same events as those of `feed`, for readers that decode the data themselves: bytes that are not UTF-8
+        are kept as they came.
 
         >>> SSEDecoder().feed_data(b'data: {"a": 1}\\n\\ndata: [DONE]\\n\\n')
         [b'{"a": 1}', b'[DONE]']
@@ -184,11 +184,11 @@ class SSEDecoder:
 
     @property
     def _fresh(self) -> bool:
-        """Whether no event has begun but for the line in the tail."""
+        """Return whether no event has begun, apart from the line in the tail."""
         return not (self._data or self._event or self._retry is not None)
 
     def _plain_events(self, block: bytes, events: list[ServerSentEvent]) -> bytes:
-        """Take the run of events that are one `data` line each, all that most providers ever send; give the rest."""
+        """Consume a run of events of one `data` line each, which is all that most providers send; return the rest."""
         start, id = 0, self._id
         while (end := block.find(b"\n\n", start)) >= 0:
             if not block.startswith(b"data: ", start) or block.find(b"\n", start, end) >= 0:
@@ -239,7 +239,7 @@ class SSEDecoder:
                 if value.isdigit() and len(value) <= 18:
                     self._retry = int(value)
             case _:
-                pass  # a comment (its name is empty) or a field that the spec tells us to ignore
+                pass  # a comment (its name is empty), or a field that the spec says to ignore
 
     def _dispatch(self) -> ServerSentEvent:
         data = self._data[0] if len(self._data) == 1 else "\n".join(self._data)

@@ -22,7 +22,7 @@ def _join(match: re.Match[str]) -> str:
 
 
 def mend(text: str) -> str:
-    """Join surrogate pairs and replace halves that stand alone.
+    """Join surrogate pairs and replace lone halves.
 
     >>> mend("\\ud83d\\ude00 \\ud83d")
     '😀 \ufffd'
@@ -41,7 +41,7 @@ class SurrogateJoiner:
         self._half = ""
 
     def feed(self, text: str) -> str:
-        """Give what is whole so far; it may be empty."""
+        """Return the text that is complete so far; it may be empty."""
         if not text:
             return text
         if self._half:
@@ -51,7 +51,7 @@ class SurrogateJoiner:
         return mend(text)
 
     def feed_all(self, texts: Sequence[str]) -> list[str]:
-        """Give what is whole of several texts in a row, the empty ones left out."""
+        """Return the complete parts of several texts in a row, without the empty ones."""
         if not self._half and "".join(texts).isascii():
             return [*filter(None, texts)]
         return [whole for text in texts if (whole := self.feed(text))]

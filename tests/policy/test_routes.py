@@ -21,7 +21,7 @@ def test_aliases_and_deployments_resolve_and_others_are_refused() -> None:
         ({"fast": []}, "empty"),
         ({"auto": ["a"]}, "auto"),
         ({"a": ["a"]}, "name of a deployment"),
-        ({"fast": ["c"]}, "no deployment"),
+        ({"fast": ["c"]}, "is not a deployment"),
         ({"fast": ["a", "a"]}, "twice"),
     ],
 )

@@ -8,9 +8,9 @@ The stream table says which frame may follow which:
     closed   -      -         -       -       -
 
 so there is exactly one usage frame or one error frame, right before exactly one `[DONE]`, which is last. A step that is
-not in the table is a bug of ours and raises; nothing is written.
+not in the table is a bug in the gateway and raises; nothing is written.
 
-Numbers of credits are exact decimals, so usage is written by hand: a float would say `1e-06`.
+Credits are exact decimals, so usage is formatted by hand: a float would print `1e-06`.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ DONE = "data: [DONE]\n\n"
 
 
 class FrameError(RuntimeError):
-    """A frame where the table has none."""
+    """A frame that the table does not allow in this state."""
 
 
 class StreamFrames:
@@ -61,7 +61,7 @@ class StreamFrames:
             raise FrameError(f"no {frame} frame may come when the stream is {self.state}") from None
 
     def texts(self, texts: Sequence[str]) -> bytes:
-        """Give one frame for each text, in one piece; a text is never empty and holds no lone surrogate."""
+        """Return one frame for each text, joined. A text must not be empty and holds no lone surrogate."""
         self._step("text")
         if not texts:
             return b""
@@ -72,13 +72,13 @@ class StreamFrames:
         return b": keep-alive\n\n"
 
     def completed(self, bill: Bill, finish_reason: FinishReason) -> bytes:
-        """Give the usage frame and `[DONE]`."""
+        """Return the usage frame and `[DONE]`."""
         self._step("usage")
         self._step("done")
         return f'data: {{"usage": {_usage(bill)}, "finishReason": "{finish_reason}"}}\n\n{DONE}'.encode()
 
     def failed(self, code: ErrorCode, message: str, bill: Bill) -> bytes:
-        """Give the error frame and `[DONE]`."""
+        """Return the error frame and `[DONE]`."""
         self._step("error")
         self._step("done")
         error = f'"error": {encode_basestring(message)}, "code": "{code}"'
@@ -86,7 +86,7 @@ class StreamFrames:
 
 
 def render_json(content: str, model: str, bill: Bill, finish_reason: FinishReason) -> bytes:
-    """Give the body of a plain answer."""
+    """Return the body of a plain answer."""
     return (
         f'{{"content": {encode_basestring(content)}, "model": {encode_basestring(model)}, '
         f'"usage": {_usage(bill)}, "finishReason": "{finish_reason}"}}'

@@ -1,7 +1,7 @@
-"""A request's bytes to a `Call`, or the refusal that says what is wrong with them (contract: Request bodies).
+"""Parses a request's bytes into a `Call`, or the refusal that says what is wrong (contract: Request bodies).
 
-Two stages, two codes. `INVALID_BODY`: the bytes are no JSON object in UTF-8. `VALIDATION_ERROR`: a field is missing, of
-the wrong type or out of range; every fault is listed, with its path. JSON types are strict, unknown fields are ignored,
+Two stages, two codes. `INVALID_BODY`: the bytes are not a JSON object in UTF-8. `VALIDATION_ERROR`: a field is missing, of
+the wrong type or out of range; every error is listed, with its path. JSON types are strict, unknown fields are ignored,
 and an optional field that is null counts as absent. Whether the alias exists is not decided here.
 """
 
@@ -21,7 +21,7 @@ MAX_PROMPT_CHARACTERS = 500_000
 MAX_FIELD_ERRORS = 20
 MAX_MESSAGES = 4_096
 MAX_PARTS = 16_384
-"""In all messages together: reading and estimating costs by the piece, not only by the character."""
+"""The most parts in all messages together, because parsing and estimating also cost per part."""
 MAX_DIGITS = 1000
 HALF_A_PAIR = "The body holds half a surrogate pair. Escape such characters as a whole pair, or send UTF-8."
 _ROLES = ("system", "user", "assistant")
@@ -29,7 +29,7 @@ _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def parse(endpoint: Endpoint, body: bytes) -> Call | Refusal:
-    """Give the call, or the first stage's refusal.
+    """Return the call, or the first stage's refusal.
 
     >>> parse("generate", b'{"prompt": "Hi", "temperature": 1}').temperature
     1.0
@@ -41,7 +41,7 @@ def parse(endpoint: Endpoint, body: bytes) -> Call | Refusal:
 
 
 def parse_object(endpoint: Endpoint, value: Mapping[str, object]) -> Call | Refusal:
-    """Give the call that an object of Python's own values asks for; the same rules, and the same faults.
+    """Return the call that a dict of Python values asks for: the same rules, and the same errors.
 
     >>> parse_object("generate", {"prompt": "Hi", "max_tokens": "3"}).message
     'max_tokens must be an integer of 1 or more.'
@@ -72,14 +72,14 @@ def _load(body: bytes) -> dict[str, object] | Refusal:
     except RecursionError:
         return _invalid("The body is nested too deeply. Send a flat JSON object.")
     except ValueError:
-        return _invalid("The body is not valid JSON. Send a JSON object in UTF-8; NaN and Infinity are no JSON.")
+        return _invalid("The body is not valid JSON. Send a JSON object in UTF-8; NaN and Infinity are not JSON.")
     if not isinstance(value, dict):
         return _invalid("The body is JSON but no object. Send a JSON object.")
     return value
 
 
 def _integer(digits: str) -> int:
-    """Read an integer of any length: JSON bounds none, and Python refuses to read very long ones."""
+    """Read an integer of any length: JSON has no limit, and Python refuses to parse very long ones."""
     return int(digits[:MAX_DIGITS])
 
 
@@ -92,7 +92,7 @@ def _has_parts(message: Mapping[str, object]) -> bool:
 
 
 class _Fields:
-    """Reads one object's fields and notes every fault; a faulty field reads as absent."""
+    """Reads the fields of an object and collects every error; an invalid field counts as absent."""
 
     def __init__(self, value: Mapping[str, object]) -> None:
         self._value = value
@@ -213,7 +213,7 @@ class _Fields:
         return None
 
     def _typed(self, path: str, message: Message) -> Message | None:
-        """Return a message of the host's own code as it is; only its types are checked."""
+        """Return a message that the host built; only its types are checked."""
         if message.role not in _ROLES:
             self._fault(f"{path}.role", f"must be one of {', '.join(_ROLES)}")
             return None

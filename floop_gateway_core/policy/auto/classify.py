@@ -1,6 +1,6 @@
 """Decides which of `fast`, `smart` and `reason` a request gets when the client asks for `auto`, and says why.
 
-It judges the task that is asked for, not the topic of the text it is asked about. It must never raise, never keep or
+It classifies the task that is asked for, not the topic of its text. It must never raise, never keep or
 return any of the text, and never take longer for a longer text (it reads a bounded window).
 
 Theory. Two questions, two tables. *Which kind of task*: every feature has three fitted weights, and the kind with the
@@ -26,7 +26,7 @@ Alias: TypeAlias = Literal["fast", "smart", "reason"]
 KINDS: tuple[Alias, Alias, Alias] = ("fast", "smart", "reason")
 
 REASONS = 5
-"""At most so many features are named as reasons."""
+"""The most features that are named as reasons."""
 
 DIFFICULTY = {
     "length": 1.3,
@@ -52,16 +52,16 @@ DIFFICULTY = {
     "in.short_answer": -0.2,
     "in.chitchat": -0.4,
 }
-"""What pulls a request up within its kind, and how much. Set by hand, with an eye on outcomes of weak and strong models."""
+"""What raises a request within its kind, and how much. Set by hand, with an eye on outcomes of weak and strong models."""
 
 _EVEN = 2.5
-"""The difficulty that stands in the middle of a band: about fifty words with a number or two."""
+"""The difficulty in the middle of a band: about fifty words with a number or two."""
 
 _LEAN = 0.1
-"""How much it counts, beside difficulty, which neighbouring kind came close."""
+"""The weight of how close the neighbouring kind came, next to difficulty."""
 
 _CLEAR = 3.0
-"""The margin of a clear decision: a `fast` or `reason` request decided by less stands nearer to `smart`."""
+"""The margin of a clear decision: a `fast` or `reason` request decided by less is placed nearer to `smart`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def _weights() -> dict[str, tuple[float, float, float]]:
 def classify(
     messages: Sequence[Message], system: str | None = None, *, thresholds: Thresholds = DEFAULT
 ) -> Classification:
-    """Judge a conversation by its last user turn; its system prompt and the turn before count where that says little.
+    """Classify a conversation by its last user turn; its system prompt and the turn before count if that says little.
 
     >>> proof = Message.of("user", "Translate into French: Prove that there are infinitely many primes.")
     >>> classify([proof]).alias
@@ -129,7 +129,7 @@ def classify(
 
 
 def _place(kind: int, sums: tuple[float, float, float], seen: dict[str, float]) -> float:
-    """Where in its band a request stands, above 0 and below 1."""
+    """Return the position of a request in its band, above 0 and below 1."""
     fast, smart, reason = sums
     lean = (max(smart, reason) - fast + _CLEAR, reason - fast, reason - max(fast, smart) - _CLEAR)[kind]
     pull = _LEAN * lean - _EVEN
@@ -141,7 +141,7 @@ def _place(kind: int, sums: tuple[float, float, float], seen: dict[str, float]) 
 
 
 def _reasons(kind: int, known: list[tuple[str, float, tuple[float, float, float]]]) -> tuple[tuple[str, float], ...]:
-    """Name what spoke most for the kind and against it, each weight beside the mean of the three kinds'."""
+    """Name the features that spoke most for and against the kind, each weight relative to the mean of the three kinds."""
     found: list[tuple[float, str, float]] = []
     for name, value, row in known:
         weight = (row[kind] - (row[0] + row[1] + row[2]) / 3) * value

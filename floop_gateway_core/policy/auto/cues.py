@@ -1,10 +1,10 @@
-"""Cuts a text into segments, and names the concepts that the words of each stand for.
+"""Cuts a text into segments, and names the concepts that the words of each mean.
 
 Decides nothing. It must never backtrack without bound: the expression that cuts has no ambiguous repetition, and each
 token costs a few look-ups in dictionaries.
 
 Theory. The table `tables/cues.json` lists, for each concept, its cues in many languages: whole words, `stems*`, phrases,
-and, for scripts that put no spaces between words or glue particles to them, pieces that may stand anywhere in a run.
+and, for scripts that put no spaces between words or glue particles to them, pieces that may occur anywhere in a run.
 The cues of all languages meet in the same concepts, so that a weight fitted on one language serves the others.
 """
 
@@ -124,7 +124,7 @@ class Segment:
         self.start, self.end = span
         self.concepts = concepts
         self.words, self.numbers, self.marks, self.before = counts
-        # `before` is the number of the word that named the first concept, from 1; 0 where none did
+        # `before` is the number of the word that named the first concept, from 1; 0 if none did
         self.sign = sign  # what ended it
         self.quoted = self.fenced = False
         self.task: str | None = None  # the first task named
@@ -207,7 +207,7 @@ def segments(text: str) -> list[Segment]:
 
 
 def _unquote(found: list[Segment], opened: int) -> None:
-    """Take back a quotation that was never closed: an apostrophe, an inch, or a cut. `opened` is -1 if there is none."""
+    """Undo a quotation that was never closed: an apostrophe, an inch sign or a cut. `opened` is -1 if there is none."""
     for segment in found[opened:] if opened >= 0 else ():
         segment.quoted = segment.fenced
 

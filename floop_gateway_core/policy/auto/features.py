@@ -34,11 +34,11 @@ _SOURCE = re.compile(
 
 _OUTER = frozenset({('"', '"'), ("'", "'"), ("“", "”"), ("«", "»"), ("„", "“"), ("「", "」"), ("『", "』")})
 _MANY = (0.0, 1.0, 1.5, 1.8, 2.0)
-"""What n mentions of a concept count: the second says less than the first, the fifth nothing."""
+"""What n mentions of a concept count: the second adds less than the first, the fifth nothing."""
 
 
 def _unwrapped(text: str) -> str:
-    """Take off quotation marks that stand around the whole of a text."""
+    """Remove quotation marks around a whole text."""
     if text[:3] in ('"""', "'''", "```") and len(text) > 6 and text.endswith(text[:3]):
         return text[3:-3].strip()
     if len(text) < 2 or (text[0], text[-1]) not in _OUTER:
@@ -62,7 +62,7 @@ def _window(text: str) -> str:
 
 
 def _weigh(part: list[Segment]) -> dict[str, float]:
-    """How much of a part each concept is: its first mention counts 1, many in a long part no more than in a short."""
+    """The weight of each concept in a part: its first mention counts 1, many in a long part no more than in a short one."""
     counts: dict[str, int] = {}
     words = 0
     if not part:
@@ -77,7 +77,7 @@ def _weigh(part: list[Segment]) -> dict[str, float]:
 
 
 def _turns(messages: Sequence[Message]) -> tuple[str, str]:
-    """Return the last user turn that says something, and the one before it; an empty text where there is none."""
+    """Return the last user turn that says something and the one before it, or empty texts."""
     found: list[str] = []
     for message in reversed(messages):
         if message.role == "user" and message.content:
@@ -90,7 +90,7 @@ def _turns(messages: Sequence[Message]) -> tuple[str, str]:
 
 
 def features(messages: Sequence[Message], system: str | None) -> dict[str, float]:
-    """Name what is to be seen in a request: concepts by where they stand, and the shape of the text."""
+    """Name the features of a request: concepts by their position, and the shape of the text."""
     full, before = _turns(messages)
     text = _window(full)
     found = segments(text)
@@ -152,7 +152,7 @@ def _tasks(first: str | None, second: str | None, last: str | None, later: str |
 
 
 def _on_source(text: str, body: list[Segment]) -> dict[str, float]:
-    """Say whether the material looks like source code, and whether the request begins with it."""
+    """Return whether the material looks like source code, and whether the request begins with it."""
     seen: dict[str, float] = {}
     signs = sum(segment.marks for segment in body)
     if signs >= 6 and signs * 3 >= sum(segment.words for segment in body):
@@ -163,7 +163,7 @@ def _on_source(text: str, body: list[Segment]) -> dict[str, float]:
 
 
 def _background(background: list[Segment]) -> dict[str, float]:
-    """Describe a system prompt beside which the turn has a task of its own."""
+    """Describe a system prompt when the turn names a task itself."""
     own, second = lead(background)
     seen = {"sys.lead." + own: 1.0} if own else {}
     if second:
@@ -231,7 +231,7 @@ _PAIRS: Mapping[str, frozenset[str]] = {
 
 
 def _sums(every: set[str], numbers: int, others: int, size: int) -> dict[str, float]:
-    """Tell a word problem and a calculation from a question for one count."""
+    """Distinguish a word problem or a calculation from a question about one number."""
     shape: dict[str, float] = {}
     if numbers >= 2:
         if "how_many" in every:

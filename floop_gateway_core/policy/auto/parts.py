@@ -1,7 +1,7 @@
 """Parts the segments of a request into its instruction and the material that the instruction is about.
 
 Decides nothing else. Theory. People say what they want at the head of a text or at its tail, and the rest is what they
-want it done to. The head ends where it announces material (a colon, a blank line, a quotation); the tail is the last
+want it done to. The head ends when it announces material (a colon, a blank line, a quotation); the tail is the last
 line, choices and the slot for an answer left out. Where the turn commands nothing, the system prompt does, and all of
 the turn is material.
 """
@@ -23,10 +23,10 @@ CHOICES, CHOICE = 14, 8
 """At most so many segments, each of so many words, at the end of a text are choices and a slot for the answer."""
 
 APART = 20
-"""At most so many words of a line that stands apart from a text are an instruction about it."""
+"""A separate line of at most this many words is an instruction about the text beside it."""
 
 MATERIAL = 25
-"""At least so many words behind a line that stands apart are what it is about."""
+"""At least this many words after a separate line are what it is about."""
 
 _COLONS, _ASKS, _QUOTES = ":：", "?？؟", '"“„«「『`'
 
@@ -66,7 +66,7 @@ def part(found: list[Segment], size: int) -> Parts:
 
 
 def commanded(parts: Parts, background: list[Segment], size: int) -> Parts | None:
-    """Part a turn anew where the system prompt commands and the turn is what it commands about, else None."""
+    """Return new parts if the system prompt gives the command and the turn is its material, else None."""
     task, _ = lead(background)
     if task is None:
         return None
@@ -90,7 +90,7 @@ def _without_politeness(found: list[Segment]) -> list[Segment]:
 
 
 def _lines_apart(kept: list[Segment], total: int) -> tuple[list[Segment], list[Segment]] | None:
-    """Return the short lines before and after a text where they are all of its instruction, which is an easy one.
+    """Return the short lines before and after a text if they are its whole instruction, and an easy one.
 
     "Which dates come up in this?", a blank line, and an exam sheet.
     """
@@ -132,7 +132,7 @@ def _first_line(kept: list[Segment]) -> list[Segment]:
 
 
 def _last_line(kept: list[Segment]) -> list[Segment]:
-    """Return the segments behind the last blank line; none where there is no blank line."""
+    """Return the segments after the last blank line, or none if there is no blank line."""
     at = len(kept) - 1
     while at and "\n\n" not in kept[at - 1].sign:
         at -= 1
@@ -147,7 +147,7 @@ def _head_and_tail(kept: list[Segment], total: int, size: int) -> tuple[list[Seg
     head, rest, parted = _head(kept, total)
     tail = _tail(rest, size)
     if parted and tail and (tail[0] is rest[0] or "\n" not in rest[rest.index(tail[0]) - 1].sign):
-        tail = []  # the end of the material, and not a line of its own
+        tail = []  # the end of the material, and not a separate line
     task, _ = lead(tail)
     if rest and lead(head)[0] in EASY and any(segment.before <= 9 and segment.task in EASY for segment in head):
         tail = []  # "translate this: prove that ..."
@@ -178,7 +178,7 @@ def _head(kept: list[Segment], total: int) -> tuple[list[Segment], list[Segment]
 
 
 def _tail(rest: list[Segment], size: int) -> list[Segment]:
-    """Return the last line of what follows the head, choices behind a question left out."""
+    """Return the last line of what follows the head, without choices after a question."""
     last = len(rest)
     while last and last > len(rest) - CHOICES and rest[last - 1].words <= CHOICE and not rest[last - 1].task:
         last -= 1

@@ -1,4 +1,4 @@
-"""Decides how many tokens a text is likely to have, and a number that it hardly exceeds.
+"""Estimates how many tokens a text is likely to have, and a number that it hardly ever exceeds.
 
 `expected` stands in for usage that a provider does not report, and for the input cap; `upper` sizes holds. It must
 never raise on a string, depend on a clock, on chance or on an earlier call, take time that grows faster than the text,
@@ -7,7 +7,7 @@ NFKC first: there it is that form's length, by a sample beyond `EXACT_CHARACTERS
 
 Theory. Texts up to `EXACT_CHARACTERS` are summed whole (`_tokens`); `upper` is the sum with a margin, so appending
 never lowers it. Of a longer text the beginning is summed whole and the rest by windows spread evenly over it. Windows
-can miss a dense place, so a thin comb of characters of the whole rest is classed too: where it looks dearer or cheaper
+can miss a dense place, so a thin sample of characters of the whole rest is classed too: if it looks more or less expensive
 than the windows do, the windows' sum is scaled. `upper` is at least that of the beginning.
 """
 
@@ -41,7 +41,7 @@ _GOLDEN = 0.618034
 _SAMPLING_MARGIN = 1.08
 # No vocabulary has a token of more characters than this that a text could be made of.
 _LONGEST_TOKEN = 1024
-# Two signs that take turns for long are no language: each may be a token, and is held so much dearer than it is expected.
+# Two characters that alternate for long are not language: each may be a token, so the hold is much larger than expected.
 _COST_OF_ALTERNATION = 0.85
 # What joins at the edges of a sample's windows is counted apart there.
 _NORMAL_FORM_SLACK = 0.998
@@ -123,16 +123,16 @@ def estimate_messages(
 
 
 def fits(text: str, limit_tokens: int, vocabulary: str = "o200k") -> bool:
-    """Tell whether `text` is expected to have at most `limit_tokens` tokens.
+    """Return whether `text` is expected to have at most `limit_tokens` tokens.
 
-    Answers without estimating where the length alone decides.
+    Answers without estimating if the length alone decides.
 
     >>> fits("short", 8000), fits("x" * 10_000_000, 8000)
     (True, False)
     """
     _costs(vocabulary)
     length = len(text)
-    # Four bytes are the most, but for NFKC.
+    # A character has at most four bytes, but NFKC can lengthen it.
     if length * (_LONGEST_FORM if vocabulary == "claude" and not text.isascii() else 4) <= limit_tokens:
         return True
     if length > limit_tokens * _LONGEST_TOKEN:
@@ -156,19 +156,19 @@ def _rest(text: str, costs: Costs) -> tuple[float, float]:
     sums = add_up(sampled, costs)
     density = rough_cost(classes_of(_comb(text, EXACT_CHARACTERS))) / rough_cost(sampled)
     factor = rest / len(sampled)
-    # A sample may be dearer than the whole by chance; that is no reason to hold less.
+    # A sample may by chance cost more than the whole, which must not lower the hold.
     return sums.total * factor * density, _held(sums) * factor * max(1.0, density) * _SAMPLING_MARGIN
 
 
 def _windows(text: str, start: int) -> list[str]:
-    """Cut windows out of a text from `start` to its end, one at a place of its own in each stride."""
+    """Return windows of a text from `start` to its end, one at a different place in each stride."""
     stride = (len(text) - start) / _WINDOWS
     places = (start + int(i * stride + (i * _GOLDEN % 1.0) * (stride - _WINDOW)) for i in range(_WINDOWS))
     return [text[at : at + _WINDOW] for at in places]
 
 
 def _comb(text: str, start: int) -> str:
-    """Take a character here and there of the whole of a text from `start`; each block begins at a column of its own."""
+    """Return a thin sample of characters of a text from `start`; each block begins at a different column."""
     rest = len(text) - start
     step = rest // _COMB | 1
     edges = [start + i * rest // _BLOCKS for i in range(_BLOCKS + 1)]
@@ -178,12 +178,12 @@ def _comb(text: str, start: int) -> str:
 
 
 def _held(sums: Sums) -> float:
-    """Give the sum that `upper` rests on. It looks back only, like every cost: appending never lowers it."""
+    """Return the sum that `upper` is based on. Like every cost it only looks back, so appending never lowers it."""
     return sums.total + sums.alternating * _COST_OF_ALTERNATION
 
 
 def _bounded(upper: int, text: str, vocabulary: str) -> int:
-    """Return `upper`, or the text's length in bytes where that is less: no token count exceeds it."""
+    """Return `upper`, or the text's length in bytes if that is less: no token count exceeds it."""
     if text.isascii():
         return min(upper, len(text))
     plain = len(text.encode("utf-8", "surrogatepass"))
@@ -201,7 +201,7 @@ def _bounded(upper: int, text: str, vocabulary: str) -> int:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Cut a text where NFKC joins nothing: a run of combining marks, which it sorts slowly, is cut anywhere."""
+    """Split a text where NFKC joins nothing. A run of combining marks, which NFKC sorts slowly, is split anywhere."""
     at = 0
     while at < len(text):
         end = at + _PIECE
@@ -214,7 +214,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _normal_bytes(parts: Iterable[str], enough: int) -> int:
-    """Add up the bytes of the parts' NFKC forms, and stop where they are more than `enough`."""
+    """Return the total bytes of the parts' NFKC forms, counting no further than `enough`."""
     total = 0
     for part in parts:
         total += len(unicodedata.normalize("NFKC", part).encode("utf-8", "surrogatepass"))

@@ -1,8 +1,8 @@
-"""The sum behind the token estimate: what each character of a text costs in one vocabulary, added up.
+"""The sum that the token estimate is based on: what each character of a text costs in one vocabulary, added up.
 
 Theory. A text has as many tokens as characters at which a token starts. Whether one starts at a character follows well
 from little: its class and its neighbour's (`pairs`), the letters of the last three (`triples`), its place in a run of
-its kind (`places`), and, where it is not Latin, a hash of three classes (`hashes`). Each is a table of costs of 64 k
+its kind (`places`), and, if it is not Latin, a hash of three classes (`hashes`). Each is a table of costs of 64 k
 entries at most, fitted on texts with true counts; a character costs the sum of its four.
 
 Two properties hold by construction, and `upper` rests on them. Every cost is at least zero, and a character's costs
@@ -60,7 +60,7 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """A text's cost in tokens; `alternating` counts the characters behind at least sixteen at which two signs took
+    """A text's cost in tokens; `alternating` counts the characters after at least sixteen at which two characters took
     turns (`._._._`).
     """
 
@@ -87,7 +87,7 @@ class _Table:
         return found
 
     def costs(self, name: str, column: int) -> list[int]:
-        """Give a file's figures for one vocabulary: each row has one for each of them, in their order."""
+        """Return a file's figures for one vocabulary; each row has one figure per vocabulary, in their order."""
         return self.figures(name)[column :: len(self.about["vocabularies"])].tolist()
 
 
@@ -133,7 +133,7 @@ def load_costs(vocabulary: str) -> Costs:
 
 
 def _cells_of(name: str, column: int, default: list[int]) -> list[int]:
-    """Give each cell its codeword times the scale of its class, which the book's first 256 rows hold, or the default."""
+    """Return each cell's cost: its codeword times the scale of its class (the book's first 256 rows), or the default."""
     book = _table().costs(f"{name}.book", column)
     scale, words = book[:256], book[256:]
     # Rounded half up and in whole numbers, so the same on every machine.
@@ -221,7 +221,7 @@ def _alternating(codes: bytes, before: bytes, before_that: bytes) -> int:
 
 
 def _equal(codes: bytes, others: bytes) -> int:
-    """Give a number with a 1 in the byte of each character that is of the same class in both."""
+    """Return a number with a 1 in the byte of each character that has the same class in both."""
     return _number((_number(codes) ^ _number(others)).to_bytes(len(codes), "little").translate(_ZERO_TO_ONE))
 
 

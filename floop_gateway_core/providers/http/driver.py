@@ -1,9 +1,9 @@
-"""The thin HTTP driver: carries a codec's bytes over the httpx API and translates every foreign failure, once, here.
+"""The HTTP driver: sends a codec's bytes over the httpx API and translates every library's exceptions.
 
 An injected `httpx.AsyncClient` is always used as it is. Otherwise each event loop gets a sender of its own, opened at the
 first request: see `senders`.
 
-What leaves here in an `UpstreamFault` is a status number and our own words: never a URL's query, a header or a body.
+An `UpstreamFault` raised here has a status and our own words: never a URL's query, a header or a body.
 """
 
 import zlib
@@ -30,32 +30,32 @@ ERROR_BODY_S = 5.0
 REUSE_READ_TIMEOUT_S = 0.05
 CLOSE_S = 1.0
 MAX_CHANGES = 2
-"""How often a request is changed and sent again because the server refuses a part that it can do without."""
+"""How often a request is changed and sent again because the server refuses an optional part of it."""
 
 
 class _ChangedRequest(Exception):
-    """The request was refused for something that it can do without, and is to be sent again without it."""
+    """The request was refused for an optional part and is to be sent again without it."""
 
 
 class HttpSenders:
-    """How requests are sent: by the client that the host handed in (which the host closes), or by a sender of ours."""
+    """How requests are sent: by the client that the host passed (and closes), or by our own sender."""
 
     def __init__(self, injected: httpx.AsyncClient | None = None, *, connect_s: float = 5.0) -> None:
-        # Waiting for events is the engine's to limit, so only connecting has a limit here. No pool time-out: the number
+        # The engine limits the wait for events, so only connecting has a limit here. No pool time-out: the number
         # of streams is the host's concurrency, and a queue inside the client would be invisible.
         self._injected = injected
         self._connect_s = connect_s
         self._own: RunVar[Sender | None] = RunVar(f"floop_gateway_sender_{id(self)}", None)
 
     async def send(self, request: UpstreamRequest, on_sent: Callable[[], None]) -> Response:
-        """Send a request; the answer's body is still to be read, and the answer to be closed."""
+        """Send a request and return the answer, whose body is still to be read and which must be closed."""
         if self._injected is not None:
             headers, body = httpx_body(request, on_sent)
             built = self._injected.build_request("POST", request.url, headers=headers, content=body)
             return await self._injected.send(built, stream=True)
         sender = self._own.get()
         if sender is None:
-            from floop_gateway_core.providers.http.senders import make_sender  # whoever injects pays for none
+            from floop_gateway_core.providers.http.senders import make_sender  # not needed with an injected client
 
             sender = make_sender(self._connect_s)
             self._own.set(sender)
@@ -70,7 +70,7 @@ class HttpSenders:
 
 
 class HttpProvider:
-    """One vendor's wire format at one place, for any number of deployments."""
+    """One vendor's wire format at one base URL."""
 
     def __init__(
         self, codec: Codec, clients: HttpSenders, *, base_url: str | None = None, api_key: str | None = None
@@ -81,7 +81,7 @@ class HttpProvider:
         self._api_key = api_key
 
     def open(self, call: UpstreamCall, on_sent: Callable[[], None]) -> "_Answer":
-        """Return the answer to enter; what this server has refused before is left out of the request."""
+        """Return the answer to enter; optional parts that this server has refused before are left out."""
         return _Answer(self, call, on_sent)
 
     def request(self, call: UpstreamCall) -> UpstreamRequest:
@@ -90,7 +90,7 @@ class HttpProvider:
         return replace(request, headers=(*request.headers, *call.headers)) if call.headers else request
 
     def learn(self, body: bytes) -> bool:
-        """Return whether a refusal names something that requests can do without; from now on they do."""
+        """Return whether a refusal names an optional part, which later requests leave out."""
         codec = self.codec.without_refused(body)
         if codec is not None:
             self.codec = codec
@@ -98,7 +98,7 @@ class HttpProvider:
 
 
 class _Answer:
-    """One open answer. A connection goes back to the pool where the body was read to its end, else it is closed."""
+    """One open answer. Its connection returns to the pool if the body was read to its end; otherwise it is closed."""
 
     def __init__(self, provider: HttpProvider, call: UpstreamCall, on_sent: Callable[[], None]) -> None:
         self._provider = provider
@@ -115,7 +115,7 @@ class _Answer:
             try:
                 return await self._open()
             except _ChangedRequest:
-                pass  # the server has refused what the request can do without
+                pass  # the server has refused an optional part of the request
         return await self._open()
 
     async def _open(self) -> "_Answer":
@@ -132,14 +132,14 @@ class _Answer:
         return self
 
     async def _check(self) -> None:
-        """Raise what an error's status means, or a page of HTML. What else an answer is, its bytes say."""
+        """Raise a fault for an error status or a page of HTML. Anything else is recognised by its bytes."""
         response = self._response
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if 200 <= response.status_code < 300 and kind != "text/html":
             self._inflate = _inflater(encoding)
             return
-        with suppress(UpstreamFault):  # the status counts, whatever the body is packed in
+        with suppress(UpstreamFault):  # the status counts, even if the body cannot be decoded
             self._inflate = _inflater(encoding)
         body = bytearray()
         try:
@@ -147,13 +147,13 @@ class _Answer:
                 while len(body) <= MAX_ERROR_BYTES and (chunk := await self._chunk()) is not None:
                     body += chunk
         except Exception:
-            body.clear()  # an error body that breaks tells nothing more than its status
+            body.clear()  # of an error body that breaks, only the status counts
         if response.status_code in (400, 422) and self._provider.learn(bytes(body)):
             raise _ChangedRequest
         raise self._codec.fault(response.status_code, dict(response.headers), bytes(body[:MAX_ERROR_BYTES]), time())
 
     async def _chunk(self) -> bytes | None:
-        """Give the next bytes of the body, None at its end. Some servers compress though we ask for no compression."""
+        """Return the next bytes of the body, or None at its end. Some servers compress although we ask them not to."""
         chunk = None if self._chunks is None else await anext(self._chunks, None)
         if chunk is None or self._inflate is None:
             return chunk
@@ -163,7 +163,7 @@ class _Answer:
             self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
             plain += self._inflate.decompress(rest, MAX_INFLATED_BYTES)
         if self._inflate.unconsumed_tail or len(plain) > MAX_INFLATED_BYTES:
-            raise UpstreamFault(FaultKind.TRANSIENT, "a compressed body that grows beyond measure")
+            raise UpstreamFault(FaultKind.TRANSIENT, "a compressed body that inflates to too many bytes")
         return plain
 
     async def next(self) -> Delta:
@@ -186,14 +186,14 @@ class _Answer:
                 with (
                     suppress(Exception),
                     anyio.move_on_after(REUSE_READ_TIMEOUT_S),
-                ):  # what breaks after the end is nobody's loss
+                ):  # a failure after the end loses nothing
                     async for _ in self._chunks:
                         pass
         finally:
             await self._close()
 
     async def _close(self) -> None:
-        """Close the answer, and unwind the generators under it: a reader that is left suspended would be a leak."""
+        """Close the answer and unwind the generators under it: a suspended reader would be a leak."""
         with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_S):
             with suppress(Exception):  # a connection that cannot even be closed is gone
                 await self._response.aclose()

@@ -1,9 +1,9 @@
-"""How requests are sent where the host handed in no client: straight over aiohttp on asyncio, over httpx on trio.
+"""How requests are sent unless the host passed a client: directly over aiohttp on asyncio, over httpx on trio.
 
 Chosen by measurement: httpx's connection pool is slow under concurrency, and its request and response objects around
 aiohttp's cost as much as the gateway's own policy. There is no limit on connections: the number of streams is the host's
 concurrency, and a queue inside the client would be invisible. Environment variables for proxies are not read; a host behind
-one hands in its own client.
+one passes its own client.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ __all__ = ["make_sender"]
 
 KEEP_ALIVE_S = 30.0
 MAX_HEADER_BYTES = 64 * 1024
-"""What a response's header may measure: some servers put whole policies into one."""
+"""The maximum size of a response header: some servers send whole policies in one."""
 
 _url = lru_cache(maxsize=256)(URL)
 
 
 def make_sender(connect_s: float) -> Sender:
-    """Make what sends on the event loop that is running."""
+    """Return the sender for the running event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -72,7 +72,7 @@ class _Aiohttp:
         except aiohttp.ClientConnectionError:
             if not reused:
                 raise
-        # The server had closed the idle connection: that says nothing about this request.
+        # The server had closed the idle connection, which says nothing about this request.
         return await self._post(self._fresh, request, on_sent, [])
 
     async def _post(
@@ -107,7 +107,7 @@ class _Body(aiohttp.BytesPayload):
 
 
 class _Answer:
-    """aiohttp's answer under the names that httpx's has."""
+    """An aiohttp response with httpx's names."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
@@ -124,10 +124,9 @@ class _Answer:
 
 
 class _Response(aiohttp.ClientResponse):
-    """Tells whoever reads the body when its framing breaks.
+    """A response whose body raises when its framing breaks.
 
-    aiohttp's compiled parser gives a malformed chunk size to the connection only, so a read that is under way would wait
-    for ever.
+    aiohttp's compiled parser gives a malformed chunk size to the connection only, so a read in progress would wait forever.
     """
 
     async def start(self, connection: Connection) -> "_Response":
@@ -145,7 +144,7 @@ class _Response(aiohttp.ClientResponse):
 
 
 class _Httpx:
-    """httpx's transport, asked directly: a client around it would look for cookies, redirects and authentication."""
+    """httpx's transport without a client, which would look for cookies, redirects and authentication."""
 
     def __init__(self, connect_s: float) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_ALIVE_S)

@@ -1,6 +1,6 @@
 """Rows of accounts, days, holds and usage. Each function runs inside a transaction that its caller opened.
 
-`policy.books` decides; here its values are loaded and saved. Every movement of money leaves an entry.
+`policy.holds` decides; here its values are loaded and saved. Every movement of money leaves an entry.
 """
 
 import json
@@ -28,7 +28,7 @@ PAGE_RECORDS = 1000
 
 
 def hold(connection: Connection, request: HoldRequest) -> Held | HoldRefused:
-    """Chores run inside requests: whatever has expired is voided first, so that it can be granted again."""
+    """Chores run inside requests: expired holds are voided first, so that their amounts are available again."""
     if has_expired(request.now, connection):
         expire(connection, request.now)
     record = request.record
@@ -64,7 +64,7 @@ def _resolve(
 
 
 def has_expired(now: float, connection: Connection) -> object:
-    """Give None where no hold has expired."""
+    """Return None if no hold has expired."""
     return connection.execute("SELECT 1 FROM holds WHERE state = 'open' AND expires_at <= ? LIMIT 1", (now,)).fetchone()
 
 
@@ -99,7 +99,7 @@ def day(connection: Connection, project: str, day: int) -> DayUsage:
 
 
 def usage(project: str | None, after: tuple[float, str], connection: Connection) -> list[UsageRecord]:
-    """Give the next page of finished records behind a place in the order of the log."""
+    """Return the next page of finished records after a position in the log."""
     where = "WHERE (started_at, request_id) > (?, ?) AND ending IS NOT NULL"
     values: Sequence[object] = after
     if project is not None:
@@ -155,7 +155,7 @@ def _save_hold(
 
 
 def insert_capture_entries(connection: Connection, owner: str, hold: Hold, id: str, now: float) -> None:
-    """Enter what a resolved hold has moved."""
+    """Insert the entries of a resolved hold."""
     for kind, amount in (
         ("capture", -hold.captured),
         ("overrun", -hold.overrun),

@@ -1,4 +1,4 @@
-"""Rows of holds that are no request's: of whatever else a host meters, on the same accounts.
+"""Rows of holds that do not belong to requests: of other things that a host meters, on the same accounts.
 
 Each function runs inside a transaction that its caller opened. `policy.ledger` decides; every movement leaves an entry.
 """
@@ -44,14 +44,14 @@ def apply(
 
 
 def has_expired(now: float, connection: Connection) -> object:
-    """Give None where no hold has expired."""
+    """Return None if no hold has expired."""
     return connection.execute(
         "SELECT 1 FROM meters WHERE state = 'open' AND expires_at <= ? LIMIT 1", (now,)
     ).fetchone()
 
 
 def expire(connection: Connection, now: float) -> int:
-    """Void the holds that nobody has resolved in time."""
+    """Void the holds that were not resolved in time."""
     over = connection.execute(
         "SELECT id, owner, amount FROM meters WHERE state = 'open' AND expires_at <= ? LIMIT ?",
         (now, MAX_EXPIRED_AT_ONCE),

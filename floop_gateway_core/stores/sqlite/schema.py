@@ -81,7 +81,7 @@ def check_ours(connection: sqlite3.Connection) -> None:
     if found == 0 and ((not tables and version == 0) or (0 < version <= len(STEPS) and tables == _tables_of(version))):
         return
     if found == 0 and version > len(STEPS) and tables >= _tables_of(len(STEPS)):
-        return  # one of ours from a later release, which `migrate` refuses in better words
+        return  # one of ours from a later release, which `migrate` refuses with a better message
     raise sqlite3.DatabaseError("the file belongs to another application; it was not changed")
 
 

@@ -47,7 +47,7 @@ Connection = sqlite3.Connection
 
 
 class SQLiteStore:
-    """`path` is a file, made where it is missing. `busy_s` is how long a call waits for other processes' writes."""
+    """`path` is a file, which is created if missing. `busy_s` is how long a call waits for other processes' writes."""
 
     def __init__(self, path: str | Path, *, busy_s: float = 5.0) -> None:
         self.path = Path(path)
@@ -64,7 +64,7 @@ class SQLiteStore:
         return cast(T, await self._worker.run(Job(None, lambda connection, _: work(connection))))
 
     def _file_identity(self) -> object:
-        """Return what tells this file apart from another one at the same path; None if there is none."""
+        """Return what distinguishes this file from another one at the same path; None if there is no file."""
         try:
             found = os.stat(self.path)
         except OSError:
@@ -158,11 +158,11 @@ class SQLiteStore:
         return await self._write(lambda connection: ledger_rows.settle(connection, settlement))
 
     async def expire(self, now: float) -> int:
-        # The look is a read; only where there is something to void is the write lock taken.
+        # Looking is a read; the write lock is taken only if there is something to void.
         over = Job(partial(ledger_rows.has_expired, now), lambda connection, _: ledger_rows.expire(connection, now))
         return await self._worker.run(over) or 0
 
-    # -- holds that are no request's -------------------------------------------------------------------------------
+    # -- named holds -----------------------------------------------------------------------------------------------
 
     async def apply_named_hold(
         self, id: str, owner: str | None, command: Command, *, now: float, expires_at: float
@@ -205,7 +205,7 @@ def _create_private(path: Path) -> None:
 
 
 def _turn_to_wal(connection: Connection, busy_s: float) -> None:
-    """Turn a file to WAL; where several processes do so to a new file at once, SQLite itself does not wait its turn."""
+    """Switch a file to WAL. When several processes do so to a new file at the same time, SQLite does not wait."""
     deadline = time.monotonic() + busy_s
     while True:
         try:

@@ -30,7 +30,7 @@ def acquire_windows(connection: Connection, windows: Sequence[WindowLimit], now:
 def sweep(connection: Connection, window_s: float, now: float) -> None:
     """Forget the host's keys of which nothing counts any more."""
     window_us, now_us = microseconds(window_s), microseconds(now)
-    names = f"limit {window_us} ", f"limit {window_us}!"  # "!" comes right behind the space
+    names = f"limit {window_us} ", f"limit {window_us}!"  # "!" is the character after the space
     connection.execute(
         "DELETE FROM windows WHERE project > ? AND project < ? AND NOT EXISTS "
         "(SELECT 1 FROM instants WHERE instants.project = windows.project AND at_us > ?)",

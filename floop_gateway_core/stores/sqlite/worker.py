@@ -34,7 +34,7 @@ MAX_BATCH = 128
 
 @dataclass(slots=True, eq=False)
 class Job(Generic[T]):
-    """`look` runs outside any transaction; where it gives None, that is the answer. `work` runs inside one.
+    """`look` runs outside any transaction; if it returns None, that is the result. `work` runs inside one.
 
     A job without `work` only reads.
     """
@@ -167,7 +167,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _closed(connection: Connection) -> None:
-    """Close a connection, whatever state its file is in."""
+    """Close a connection, even if its file is gone or broken."""
     with suppress(sqlite3.Error):  # what is left of a damaged file need not close well
         connection.close()
 
@@ -242,7 +242,7 @@ def _wake(batch: list[Job[Any]]) -> None:
             by_loop.setdefault(job.loop, []).append(job)
     for loop, jobs in by_loop.items():
         soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio's name, and trio's
-        with suppress(RuntimeError):  # that event loop is gone, and whoever waited with it
+        with suppress(RuntimeError):  # that event loop is closed, and nothing waits any more
             soon(_set_all, jobs)
 
 

@@ -14,8 +14,8 @@
             await store.aclose()
 
 `StoreSuite` is for a whole `Store`; `ProjectSuite`, `RateSuite` and `LedgerSuite` for a store of one protocol. Time is an
-argument of every call, so nothing here sleeps, and a store may not read a clock of its own. A store for several processes
-needs tests of its own with several processes: these know one.
+argument of every call, so nothing here sleeps, and a store must not read a clock itself. A store for several processes
+needs more tests with several processes: these use one.
 """
 
 from collections.abc import Awaitable, Sequence
@@ -78,7 +78,7 @@ def hold_request(
 
 
 def settlement(request: HoldRequest, charge: int | None = None, *, tokens: int = 0) -> Settlement:
-    """End a request as `complete`, or as `refused` where nothing is charged."""
+    """End a request as `complete`, or as `refused` if nothing is charged."""
     record = replace(request.record, ending="refused" if charge is None else "complete", status=200)
     return Settlement(
         record, request.owner, request.day, request.now, None if charge is None else Microcredits(charge), tokens
@@ -86,7 +86,7 @@ def settlement(request: HoldRequest, charge: int | None = None, *, tokens: int =
 
 
 async def _together(calls: Sequence[Awaitable[T]]) -> list[T]:
-    """Run all at once; give their answers in the order in which they came."""
+    """Run all concurrently; return their results in the order in which they finished."""
     answers: list[T] = []
 
     async def run(call: Awaitable[T]) -> None:
