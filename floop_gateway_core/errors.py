@@ -108,6 +108,7 @@ class Refusal:
 
     @property
     def status(self) -> int:
+        """Return the HTTP status of the code."""
         return CATALOGUE[self.code].status
 
     @property
@@ -121,6 +122,7 @@ class Refusal:
 
     @property
     def body(self) -> bytes:
+        """Return the catalogue's JSON envelope."""
         error: dict[str, object] = {"code": self.code.value, "message": self.message}
         if self.fields:
             error["fields"] = [{"path": field.path, "message": field.message} for field in self.fields]

@@ -30,6 +30,7 @@ class FloopGateway:
         self.gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
         match scope["type"]:
             case "http":
                 await self._http(scope, receive, send)
@@ -154,6 +155,7 @@ class FloopGatewayMiddleware:
         self._prefix = checked_prefix(prefix)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request below the prefix, or pass it on."""
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         elif scope["type"] == "http" and below(relative_path(scope), self._prefix):

@@ -42,6 +42,7 @@ class RateLimitMiddleware:
         self._refused = refused or _envelope
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a caller that is over its limit; otherwise pass the request on and add headers to its answer."""
         caller = self._key(scope) if scope["type"] == "http" else None
         if caller is None:
             await self._app(scope, receive, send)

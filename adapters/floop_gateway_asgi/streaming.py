@@ -44,6 +44,7 @@ class EventStreamResponse(Response):
         self.init_headers(merged_headers(headers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream until it ends or the client leaves."""
         asked = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         source = source_of(self._events, asked)
         async with BackgroundTask(partial(_cancel_on_disconnect, receive)), framed(source, self._heartbeat_s) as frames:

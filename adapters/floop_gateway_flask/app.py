@@ -85,6 +85,7 @@ class FloopGatewayMiddleware:
         self._prefix = checked_prefix(prefix)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer a request below the prefix, or pass it on."""
         path: str = environ.get("PATH_INFO", "")
         if not below(path, self._prefix):
             return self._app(environ, start_response)

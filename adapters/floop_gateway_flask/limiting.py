@@ -46,12 +46,15 @@ class RateLimit:
         self._refused = refused or _envelope
 
     def init_app(self, app: Flask) -> None:
+        """Limit every route of an app."""
         app.before_request(self._before)
         app.after_request(_with_headers)
 
     def __call__(
         self, view: Callable[P, ResponseReturnValue | Awaitable[ResponseReturnValue]]
     ) -> Callable[P, Response]:
+        """Limit one view, as its decorator."""
+
         @wraps(view)
         def limited(*args: P.args, **kwargs: P.kwargs) -> Response:
             refused = self._before()

@@ -68,6 +68,7 @@ class ProjectStatus:
 
     @property
     def tokens_left_today(self) -> int:
+        """Return the tokens of today's budget that are neither used nor held."""
         return max(0, self.daily_tokens - self.tokens_used_today - self.tokens_held_today)
 
 
@@ -146,9 +147,11 @@ class Admin:
         return await self._store.set_project(name, settings)
 
     async def projects(self) -> list[Project]:
+        """Return all projects, ordered by name."""
         return await self._store.projects()
 
     async def status(self, name: str) -> ProjectStatus:
+        """Return a project's status; raise `NoSuchProject`."""
         project = await self._existing(name)
         await self.expire()
         plan = self._settings.plan(project.settings.plan)
@@ -167,6 +170,7 @@ class Admin:
         return await self._ledger.expire(self._clock())
 
     async def account(self, owner: str) -> Account:
+        """Return an owner's account; raise `NoSuchAccount`."""
         await self.expire()
         account = await self._ledger.account(owner)
         if account is None:

@@ -36,6 +36,7 @@ async def _opened(args: Args) -> AsyncIterator[tuple[Admin, Store]]:
 
 
 async def create_project(args: Args) -> int:
+    """`project create`."""
     async with _opened(args) as (admin, _):
         own = ProjectSettings(args.plan or "default", args.rpm, args.daily_tokens)
         new = await admin.create_project(args.name, owner=args.owner, settings=own, credits=args.credits)
@@ -44,6 +45,7 @@ async def create_project(args: Args) -> int:
 
 
 async def rotate_key(args: Args) -> int:
+    """`project rotate-key`."""
     async with _opened(args) as (admin, _):
         new = await admin.rotate_key(args.name)
         _print_key(args, new)
@@ -62,6 +64,7 @@ def _print_key(args: Args, new: NewKey) -> None:
 
 
 async def list_projects(args: Args) -> int:
+    """`project list`."""
     async with _opened(args) as (admin, _):
         projects = await admin.projects()
     if args.json:
@@ -89,6 +92,7 @@ def _project(project: Project) -> dict[str, object]:
 
 
 async def show_project(args: Args) -> int:
+    """`project show`."""
     async with _opened(args) as (admin, _):
         status = await admin.status(args.name)
     document = _project(status.project) | {
@@ -103,6 +107,7 @@ async def show_project(args: Args) -> int:
 
 
 async def change_settings(args: Args) -> int:
+    """`project set`."""
     changes = {"plan": args.plan, "requests_per_minute": args.rpm, "daily_tokens": args.daily_tokens}
     given = {name: value for name, value in changes.items() if value is not None}
     async with _opened(args) as (admin, _):
@@ -114,6 +119,7 @@ async def change_settings(args: Args) -> int:
 
 
 async def grant(args: Args) -> int:
+    """`credits grant`."""
     async with _opened(args) as (admin, _):
         account = await admin.grant(args.owner, args.credits)
     _print(args, {"owner": args.owner, **_balance(account)})
@@ -121,6 +127,7 @@ async def grant(args: Args) -> int:
 
 
 async def show_account(args: Args) -> int:
+    """`credits show`."""
     async with _opened(args) as (admin, _):
         account = await admin.account(args.owner)
     _print(args, {"owner": args.owner, **_balance(account)})
@@ -139,6 +146,7 @@ def _print(args: Args, document: Mapping[str, object]) -> None:
 
 
 async def usage(args: Args) -> int:
+    """`usage`."""
     async with _opened(args) as (admin, store):
         if args.project is not None:
             await admin.status(args.project)  # an unknown project is a mistake, not an empty log

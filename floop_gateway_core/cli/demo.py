@@ -38,6 +38,7 @@ OPENAI: dict[str, Any] = {
 
 
 def run(args: argparse.Namespace) -> int:
+    """`demo`; return the exit code."""
     with ExitStack() as stack:
         listener = stack.enter_context(bound("127.0.0.1", args.port))
         gateway = _gateway(args, stack)

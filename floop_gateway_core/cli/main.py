@@ -16,6 +16,7 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
     parser, words = build_parser(), sys.argv[1:] if argv is None else argv
     if any("\ud800" <= character <= "\udfff" for word in words for character in word):
         parser.error("an argument is not UTF-8")

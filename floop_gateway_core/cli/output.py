@@ -17,6 +17,7 @@ class Exact(str):
 
 
 def credits(amount: Microcredits) -> Exact:
+    """Return an amount as an exact JSON number of credits."""
     return Exact(format_credits(amount))
 
 

@@ -16,6 +16,7 @@ __all__ = ["build_parser"]
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="floop-gateway", description="Run and administer an LLM gateway.", allow_abbrev=False
     )

@@ -19,6 +19,7 @@ __all__ = ["bound", "host_app", "run", "run_server"]
 
 
 def run(args: argparse.Namespace) -> int:
+    """`serve`; return the exit code."""
     gateway = Gateway.from_config(args.config)
     anyio.run(_try_store, gateway)
     with bound(args.host, args.port) as listener:

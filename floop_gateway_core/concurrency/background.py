@@ -22,6 +22,7 @@ class BackgroundTask:
 
     @property
     def scope(self) -> anyio.CancelScope:
+        """Return the scope whose cancellation ends the block."""
         return self._tasks.cancel_scope
 
     async def __aenter__(self) -> "BackgroundTask":

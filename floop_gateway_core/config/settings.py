@@ -226,6 +226,7 @@ class Settings(_Model):
 
     @property
     def plan_names(self) -> list[str]:
+        """Return the names of all plans, `default` among them."""
         return sorted({"default", *self.plans})
 
     @classmethod
@@ -243,6 +244,7 @@ class Settings(_Model):
 
     @classmethod
     def read(cls, value: Mapping[str, Any], *, source: str) -> Self:
+        """Validate a parsed file; raise `ConfigError` with one line for each mistake, starting with `source`."""
         try:
             return cls.model_validate(value)
         except ValidationError as error:

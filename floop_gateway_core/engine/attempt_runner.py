@@ -75,6 +75,7 @@ class AttemptRunner:
 
     @property
     def current(self) -> Attempt:
+        """Return the current attempt, which must exist."""
         if self._current is None:
             raise RuntimeError("no attempt is under way")
         return self._current

@@ -39,6 +39,7 @@ class Meter:
 
     @property
     def characters(self) -> int:
+        """Return the characters of text and thinking so far."""
         return sum(map(len, self._produced))
 
     @property
@@ -53,6 +54,7 @@ class Meter:
         )
 
     def add(self, delta: Delta) -> None:
+        """Count a delta."""
         if delta.texts or delta.thinking:
             text, thinking = "".join(delta.texts), "".join(delta.thinking)
             self._produced += text, thinking

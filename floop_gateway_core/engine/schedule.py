@@ -61,6 +61,7 @@ class AttemptSchedule:
         return None
 
     def succeeded(self, stop: PlannedAttempt, now: float) -> None:
+        """Count the success and stop looking for further attempts."""
         with self._given_back(stop, now) as breaker:
             breaker.success(stop.permit)
 

@@ -349,6 +349,7 @@ class BlockingBody(Iterator[bytes]):
         raise StopIteration
 
     def close(self) -> None:
+        """Leave the exchange, which settles the call. Idempotent; waits for nothing."""
         self._owner.cancel()
 
     def wait_left(self, limit_s: float) -> bool:

@@ -25,7 +25,8 @@ POLL_INTERVAL_S = 5.0
 class Input(Protocol):
     """The part of a binary file's interface that a body needs; `wsgi.input` has it. `read` may block."""
 
-    def read(self, size: int, /) -> bytes: ...
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, and `b""` only at the end."""
 
 
 class ThreadedBody:

@@ -60,6 +60,7 @@ class CircuitBreaker:
         return self._era
 
     def state(self, now: float) -> BreakerState:
+        """Return the state at `now`."""
         if self._opened_at is None:
             return "closed"
         return "open" if self.cool_down_left_s(now) > 0 else "half_open"
@@ -80,6 +81,7 @@ class CircuitBreaker:
                 return None
 
     def success(self, permit: Permit | None) -> None:
+        """Return a permit after a success, which closes a half-open breaker."""
         if permit is None or permit.generation != self._era:
             return
         self._recent.clear()
@@ -87,6 +89,7 @@ class CircuitBreaker:
             self._turn(opened_at=None)
 
     def failure(self, permit: Permit | None, now: float) -> None:
+        """Return a permit after a failure, which may open the breaker."""
         if permit is None or permit.generation != self._era:
             return
         self._recent.append(now)
@@ -94,6 +97,7 @@ class CircuitBreaker:
             self._turn(opened_at=now)
 
     def cancel(self, permit: Permit | None) -> None:
+        """Return a permit that says nothing about the deployment."""
         if permit is not None and permit.generation == self._era and permit.probe:
             self._probing = False
 

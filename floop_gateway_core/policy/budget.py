@@ -43,6 +43,7 @@ class DayBudget:
 
     @property
     def available(self) -> int:
+        """Return the tokens that are neither used nor held, at least 0."""
         return max(0, self.limit - self.used - self.held)
 
     def hold(self, tokens: int) -> "DayBudget":

@@ -26,6 +26,7 @@ class RequestHold:
 
     @property
     def open(self) -> bool:
+        """Return whether the hold is not yet resolved."""
         return self.credits.state == "open"
 
 

@@ -46,11 +46,14 @@ HoldState = Literal["open", "captured", "voided", "expired"]
 
 @dataclass(frozen=True, slots=True)
 class Account:
+    """An owner's balance in micro-credits: `posted` is granted and unspent, of which `held` is set aside."""
+
     posted: Microcredits = ZERO
     held: Microcredits = ZERO
 
     @property
     def available(self) -> Microcredits:
+        """Return what may still be held or spent."""
         return Microcredits(self.posted - self.held)
 
 
@@ -66,6 +69,7 @@ class Hold:
 
     @property
     def charged(self) -> Microcredits:
+        """Return what the account paid: captured and overrun."""
         return Microcredits(self.captured + self.overrun)
 
 
@@ -105,6 +109,8 @@ Command: TypeAlias = Grant | Place | Capture | Void | Expire
 
 @dataclass(frozen=True, slots=True)
 class Credited:
+    """The account after a credit."""
+
     amount: Microcredits
 
 

@@ -26,6 +26,7 @@ class Prices:
 
     @classmethod
     def flat(cls, rate: int) -> "Prices":
+        """Return prices with one rate for every kind of token."""
         return cls(rate, rate, rate, rate)
 
     def charge(self, usage: Usage) -> Microcredits:
@@ -60,6 +61,7 @@ class CostLine:
     per_output: int
 
     def cost(self, output_tokens: int) -> Microcredits:
+        """Return the cost of this much output, rounded up to a whole micro-credit."""
         return Microcredits(-(-(self.fixed + self.per_output * output_tokens) // RATE_SCALE))
 
     def affordable(self, available: Microcredits, wanted: int) -> int:

@@ -18,6 +18,7 @@ SECOND_US = 1_000_000
 
 
 def microseconds(seconds: float) -> int:
+    """Return seconds as whole microseconds."""
     return round(seconds * SECOND_US)
 
 
@@ -71,6 +72,7 @@ class Window:
         self._instants: deque[int] = deque()
 
     def acquire(self, limit: int, now_us: int, *, spends: bool = True) -> RateDecision:
+        """Admit or refuse one call."""
         instants = self._instants
         while instants and instants[0] <= now_us - self.window_us:
             instants.popleft()
@@ -92,6 +94,7 @@ class Window:
         return decision
 
     def idle(self, now_us: int) -> bool:
+        """Return whether no admission counts any more."""
         return not self._instants or self._instants[-1] <= now_us - self.window_us
 
 

@@ -50,6 +50,7 @@ class Routes:
                     )
 
     def knows(self, alias: str) -> bool:
+        """Return whether this is an alias or a deployment."""
         return alias == AUTO or alias in self.table or alias in self.deployments
 
     def resolve(self, alias: str) -> tuple[str, ...]:

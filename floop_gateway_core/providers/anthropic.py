@@ -188,6 +188,7 @@ class AnthropicCodec(JsonEventCodec):
     reader = _Reader
 
     def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
+        """Return the request. A thinking budget is raised to the vendor's minimum."""
         most = ceiling(call, self.options)
         body: dict[str, object] = {
             "model": call.model,

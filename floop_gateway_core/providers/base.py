@@ -112,10 +112,13 @@ class Codec(Protocol):
 class Stream(Protocol):
     """An open answer. Call `next` until a delta has `finish`; it raises `UpstreamFault` if the answer fails."""
 
-    async def next(self) -> Delta: ...
+    async def next(self) -> Delta:
+        """Return the next delta; raise `UpstreamFault`."""
 
 
 class Provider(Protocol):
+    """An upstream as the engine opens it."""
+
     def open(self, call: UpstreamCall, on_sent: Callable[[], None]) -> AbstractAsyncContextManager[Stream]:
         """Send the request and hold the answer open; leaving the context closes or releases the connection.
 

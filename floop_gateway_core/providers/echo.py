@@ -28,6 +28,7 @@ class EchoProvider:
         self._words_per_second = words_per_second
 
     def open(self, call: UpstreamCall, on_sent: Callable[[], None]) -> "_Echo":
+        """Return the answer to a call."""
         on_sent()
         return _Echo(call, self._words_per_second)
 

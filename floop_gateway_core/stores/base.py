@@ -105,6 +105,8 @@ def rate_limit(project: Project, limits: Mapping[str, int]) -> int:
 
 
 class ProjectStore(Protocol):
+    """Projects, their settings, and the digests of their keys."""
+
     async def create_project(
         self,
         name: str,
@@ -118,7 +120,8 @@ class ProjectStore(Protocol):
     ) -> Project:
         """Create a project with its one active key, and add `credits` to its owner's account; raise `ProjectExists`."""
 
-    async def project(self, name: str) -> Project | None: ...
+    async def project(self, name: str) -> Project | None:
+        """Return a project, or None."""
 
     async def projects(self) -> list[Project]:
         """Return all projects, ordered by name."""
@@ -134,6 +137,8 @@ class ProjectStore(Protocol):
 
 
 class RateStore(Protocol):
+    """The moving minute of each project."""
+
     async def acquire(self, project: str, limit: int, now: float) -> RateDecision:
         """Spend one request of the project's moving minute, or refuse; atomic over all processes on the store."""
 
@@ -155,6 +160,8 @@ class WindowStore(Protocol):
 
 
 class LedgerStore(Protocol):
+    """Budgets, accounts, holds and the usage log."""
+
     async def hold(self, request: HoldRequest) -> Held | HoldRefused:
         """Place both holds and write the record, or neither. Repeated, return the first answer.
 
@@ -171,9 +178,11 @@ class LedgerStore(Protocol):
     async def expire(self, now: float) -> int:
         """Void the holds that have expired, end their records as `lost`, and return how many there were."""
 
-    async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account: ...
+    async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account:
+        """Add to an owner's account, creating it if needed."""
 
-    async def account(self, owner: str) -> Account | None: ...
+    async def account(self, owner: str) -> Account | None:
+        """Return an owner's account, or None."""
 
     async def day(self, project: str, day: int) -> DayUsage:
         """Return the tokens used and held of a project's UTC day."""
@@ -209,4 +218,5 @@ class Store(ProjectStore, RateStore, WindowStore, LedgerStore, NamedHoldStore, P
     async def setup(self) -> None:
         """Open the store and bring its schema up to date; repeated, do nothing."""
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Close the store; it may be opened again."""

@@ -47,6 +47,7 @@ class ScriptedUpstream:
 
     @property
     def url(self) -> str:
+        """Return the server's URL, without a path."""
         return f"http://127.0.0.1:{self._port}"
 
     def base_url(self, vendor: Vendor) -> str:

@@ -74,6 +74,8 @@ _ERRORS: dict[Kind, tuple[str, str | None, str, int, str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Frame:
+    """The bytes of one event, and what kind of event it is."""
+
     kind: FrameKind
     data: bytes
 

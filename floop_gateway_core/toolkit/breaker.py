@@ -76,6 +76,7 @@ class Breaker:
 
     @property
     def state(self) -> BreakerState:
+        """Return the state now."""
         with self._lock:
             return self._policy.state(self._clock())
 
@@ -84,6 +85,7 @@ class Breaker:
         return _Guarded(self)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Return the function guarded by this breaker, as a decorator."""
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
             raise TypeError("a generator works after its call has returned; guard what it does with `call()`")
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):

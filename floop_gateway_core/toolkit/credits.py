@@ -58,6 +58,7 @@ class Credits:
         return self._resolved(await self._apply(id, None, ledger.Void()))
 
     async def aclose(self) -> None:
+        """Close the store if this object opened it."""
         await self._store.aclose()
 
     @staticmethod

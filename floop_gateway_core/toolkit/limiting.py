@@ -42,10 +42,12 @@ class LimitResult:
 
     @property
     def headers(self) -> tuple[Header, ...]:
+        """Return the rate headers of the answer."""
         return rate_headers(self.windows) if self.windows else ()
 
     @property
     def allowed(self) -> bool:
+        """Return whether the request may pass."""
         return self.refusal is None
 
 

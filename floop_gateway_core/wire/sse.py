@@ -118,6 +118,7 @@ class SSEDecoder:
 
     @property
     def last_event_id(self) -> str:
+        """Return the last `id` seen so far."""
         return self._id
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:

@@ -68,6 +68,7 @@ class StreamFrames:
         return f'data: {{"text": {BETWEEN_TEXTS.join(map(encode_basestring, texts))}}}\n\n'.encode()
 
     def heartbeat(self) -> bytes:
+        """Return a comment."""
         self._step("comment")
         return b": keep-alive\n\n"
 

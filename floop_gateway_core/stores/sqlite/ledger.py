@@ -42,6 +42,7 @@ def hold(connection: Connection, request: HoldRequest) -> Held | HoldRefused:
 
 
 def settle(connection: Connection, settlement: Settlement) -> Settled:
+    """See `LedgerStore.settle`."""
     return _resolve(connection, settlement, lambda before: holds.settle(before, settlement.charge, settlement.tokens))
 
 
@@ -69,6 +70,7 @@ def has_expired(now: float, connection: Connection) -> object:
 
 
 def expire(connection: Connection, now: float) -> int:
+    """See `LedgerStore.expire`."""
     over = connection.execute(
         "SELECT request_id, owner, day FROM holds WHERE state = 'open' AND expires_at <= ? LIMIT ?",
         (now, MAX_EXPIRED_AT_ONCE),
@@ -81,6 +83,7 @@ def expire(connection: Connection, now: float) -> int:
 
 
 def grant_credits(connection: Connection, owner: str, amount: Microcredits, now: float) -> Account:
+    """See `LedgerStore.grant_credits`."""
     after, _, _ = ledger.apply(account(connection, owner) or Account(), None, ledger.Grant(amount))
     save_account(connection, owner, after)
     if amount:
@@ -89,11 +92,13 @@ def grant_credits(connection: Connection, owner: str, amount: Microcredits, now:
 
 
 def account(connection: Connection, owner: str) -> Account | None:
+    """See `LedgerStore.account`."""
     row = connection.execute("SELECT posted, held FROM accounts WHERE owner = ?", (owner,)).fetchone()
     return None if row is None else Account(Microcredits(row[0]), Microcredits(row[1]))
 
 
 def day(connection: Connection, project: str, day: int) -> DayUsage:
+    """See `LedgerStore.day`."""
     row = connection.execute("SELECT used, held FROM days WHERE project = ? AND day = ?", (project, day)).fetchone()
     return DayUsage(0, 0) if row is None else DayUsage(*row)
 
@@ -135,6 +140,7 @@ def _save(connection: Connection, record: UsageRecord, owner: str, day_key: int,
 
 
 def save_account(connection: Connection, owner: str, after: Account) -> None:
+    """Insert or update an account."""
     connection.execute(
         "INSERT INTO accounts VALUES (?1, ?2, ?3) ON CONFLICT (owner) DO UPDATE SET posted = ?2, held = ?3",
         (owner, after.posted, after.held),

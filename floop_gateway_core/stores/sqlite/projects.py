@@ -22,19 +22,23 @@ def _project(row: Row | None) -> Project | None:
 
 
 def by_name(connection: Connection, name: str) -> Project | None:
+    """Return a project, or None."""
     return _project(connection.execute(_PROJECT + "WHERE name = ?", (name,)).fetchone())
 
 
 def by_digest(digest: str, connection: Connection) -> Project | None:
+    """Return the project of an active key, or None."""
     return _project(connection.execute(_PROJECT + "WHERE digest = ?", (digest,)).fetchone())
 
 
 def every(connection: Connection) -> list[Project]:
+    """Return all projects, ordered by name."""
     rows = connection.execute(_PROJECT + "ORDER BY name").fetchall()
     return [project for row in rows if (project := _project(row))]
 
 
 def create(connection: Connection, project: Project, digest: str) -> None:
+    """Insert a project and its key; raise `ProjectExists`."""
     if by_name(connection, project.name) is not None:
         raise ProjectExists(project.name)
     settings = project.settings
@@ -57,6 +61,7 @@ def _add_key(connection: Connection, name: str, digest: str, prefix: str, now: f
 
 
 def change(connection: Connection, name: str, settings: ProjectSettings) -> Project:
+    """Replace a project's settings; raise `NoSuchProject`."""
     connection.execute(
         "UPDATE projects SET plan = ?, requests_per_minute = ?, daily_tokens = ? WHERE name = ?",
         (settings.plan, settings.requests_per_minute, settings.daily_tokens, name),
@@ -65,6 +70,7 @@ def change(connection: Connection, name: str, settings: ProjectSettings) -> Proj
 
 
 def rotate(connection: Connection, name: str, digest: str, prefix: str, now: float) -> Project:
+    """Revoke the active key and insert a new one; raise `NoSuchProject`."""
     _existing(connection, name)
     connection.execute("UPDATE keys SET revoked_at = ? WHERE project = ? AND revoked_at IS NULL", (now, name))
     _add_key(connection, name, digest, prefix, now)

@@ -20,6 +20,8 @@ def allowed(decisions: Sequence[RateDecision]) -> list[bool]:
 
 
 class WindowSuite:
+    """What `WindowStore` promises."""
+
     async def test_every_window_is_spent_and_says_what_is_left(self, store: WindowStore) -> None:
         first = await store.acquire_windows(windows(), NOW)
         assert [(1, 60), (2, 3600)] == [(one.remaining, one.reset_s) for one in first]
