@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 
-from floop_gateway_core.types import RequestId
+from floop_gateway_core.types import ProjectId, RequestId
 
 Clock = Callable[[], float]
 """Seconds since the epoch, UTC."""
@@ -26,5 +26,14 @@ def new_request_id(now_s: float) -> RequestId:
     >>> new_request_id(1.0) < new_request_id(2.0)
     True
     """
+    return RequestId("req_" + _sortable(now_s))
+
+
+def new_project_id(now_s: float) -> ProjectId:
+    """Return a new id: `prj_` and 26 characters, as for requests."""
+    return ProjectId("prj_" + _sortable(now_s))
+
+
+def _sortable(now_s: float) -> str:
     bits = (int(now_s * 1000) & (1 << 48) - 1) << 80 | int.from_bytes(os.urandom(10))
-    return RequestId("req_" + "".join(_BASE32[bits >> shift & 31] for shift in range(125, -5, -5)))
+    return "".join(_BASE32[bits >> shift & 31] for shift in range(125, -5, -5))

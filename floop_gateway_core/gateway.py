@@ -155,9 +155,14 @@ class Gateway:
         """
         return self._calls.stream(key, "chat", {"messages": messages, **options})
 
-    def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
-        """Return the finished records of the usage log, oldest first. `since` is epoch seconds."""
-        return self.stores.ledger.usage(project, since)
+    async def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
+        """Yield the finished records of the usage log, oldest first. `since` is epoch seconds.
+
+        Raises `NoSuchProject` if `project` is given and is not the name of a project.
+        """
+        id = None if project is None else (await self.admin.project(project)).id
+        async for record in self.stores.ledger.usage(id, since):
+            yield record
 
     def health(self, now: float | None = None) -> dict[str, BreakerState]:
         """Return each deployment's breaker state; `now` is on the clock of `time.monotonic`."""

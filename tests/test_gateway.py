@@ -165,7 +165,7 @@ async def test_the_parts_of_a_message_arrive_as_they_were() -> None:
 
         async def next(self) -> Delta:
             await anyio.lowlevel.checkpoint()
-            return Delta(events=1, texts=["yes"], finish="end_turn")
+            return Delta(events=1, items=["yes"], finish="end_turn")
 
     async with Gateway(memory(), providers={"echo": Notes()}) as gateway:
         new = await gateway.admin.create_project("shop", credits="1")

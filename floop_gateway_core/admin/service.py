@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from floop_gateway_core.clock import Clock, system_clock
+from floop_gateway_core.clock import Clock, new_project_id, system_clock
 from floop_gateway_core.config.settings import Settings
 from floop_gateway_core.errors import AdminError, NoSuchAccount, NoSuchProject
 from floop_gateway_core.money import Credits, format_credits, to_microcredits
@@ -112,12 +112,8 @@ class Admin:
         now = self._clock()
         one_store = self._ledger is self._store
         project = await self._store.create_project(
-            name,
-            owner,
-            settings,
+            Project(new_project_id(now), name, owner, settings, keys.short(key), now, now),
             digest=keys.digest(key),
-            key_prefix=keys.short(key),
-            now=now,
             credits=amount if one_store else ZERO_CREDITS,
         )
         if not one_store:
@@ -125,15 +121,16 @@ class Admin:
         return NewKey(project, key)
 
     async def rotate_key(self, name: str) -> NewKey:
-        """Mint a new key, revoke the old one, and call the host's hook.
+        """Generate a new key, revoke the old one, and call the host's hook.
 
         The hook is loaded first, so if it cannot be loaded (`ConfigError`) nothing changes. An exception that it raises
         does not undo the rotation: it is logged and returned as `hook_error`.
         """
         hook = self._hook or self._settings.hooks.load("key_rotated")
         key = _mint()
+        id = (await self.project(name)).id
         project = await self._store.rotate_key(
-            name, digest=keys.digest(key), key_prefix=keys.short(key), now=self._clock()
+            id, digest=keys.digest(key), key_prefix=keys.short(key), now=self._clock()
         )
         error = (
             None if hook is None else await _call_hook(hook, KeyRotated(name, project.owner, project.key_prefix, key))
@@ -142,9 +139,17 @@ class Admin:
 
     async def change_settings(self, name: str, **changes: object) -> Project:
         """Change the named settings of a project (`plan`, `requests_per_minute`, `daily_tokens`) and keep the others."""
-        settings = replace((await self._existing(name)).settings, **changes)  # type: ignore[arg-type]
+        project = await self.project(name)
+        settings = replace(project.settings, **changes)  # type: ignore[arg-type]
         self._check_settings(settings)
-        return await self._store.set_project(name, settings)
+        return await self._store.set_project(project.id, settings)
+
+    async def project(self, name: str) -> Project:
+        """Return a project; raise `NoSuchProject`."""
+        project = await self._store.project(name)
+        if project is None:
+            raise NoSuchProject(name)
+        return project
 
     async def projects(self) -> list[Project]:
         """Return all projects, ordered by name."""
@@ -152,10 +157,10 @@ class Admin:
 
     async def status(self, name: str) -> ProjectStatus:
         """Return a project's status; raise `NoSuchProject`."""
-        project = await self._existing(name)
+        project = await self.project(name)
         await self.expire()
         plan = self._settings.plan(project.settings.plan)
-        used, held = await self._ledger.day(name, utc_day(self._clock()))
+        used, held = await self._ledger.day(project.id, utc_day(self._clock()))
         return ProjectStatus(
             project,
             project.settings.requests_per_minute or plan.requests_per_minute,
@@ -182,12 +187,6 @@ class Admin:
         amount = to_microcredits(credits)
         _check_balance(await self.account(owner), amount)
         return await self._ledger.grant_credits(owner, amount, self._clock())
-
-    async def _existing(self, name: str) -> Project:
-        project = await self._store.project(name)
-        if project is None:
-            raise NoSuchProject(name)
-        return project
 
     def _check_settings(self, settings: ProjectSettings) -> None:
         if settings.plan not in self._settings.plan_names:

@@ -148,10 +148,10 @@ def _print(args: Args, document: Mapping[str, object]) -> None:
 async def usage(args: Args) -> int:
     """`usage`."""
     async with _opened(args) as (admin, store):
-        if args.project is not None:
-            await admin.status(args.project)  # an unknown project is a mistake, not an empty log
+        # an unknown project is a mistake, not an empty log
+        id = None if args.project is None else (await admin.project(args.project)).id
         await admin.expire()
-        records = store.usage(args.project, args.since)
+        records = store.usage(id, args.since)
         if args.json:
             async for record in records:
                 print_json(record.as_json())

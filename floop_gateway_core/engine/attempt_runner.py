@@ -26,7 +26,7 @@ from floop_gateway_core.observability.events import (
 from floop_gateway_core.policy.breaker import BreakerState
 from floop_gateway_core.policy.tokens.estimate import TokenEstimate
 from floop_gateway_core.providers.base import Delta, UpstreamFault
-from floop_gateway_core.types import Call, RequestId, Usage
+from floop_gateway_core.types import AttemptRecord, Call, RequestId, Usage
 
 __all__ = ["AttemptRunner"]
 
@@ -53,6 +53,7 @@ class AttemptRunner:
         deadline: float,
     ) -> None:
         self.made = 0
+        self.records: list[AttemptRecord] = []
         self.deployment: str | None = None
         self.first_text_ms: int | None = None
         self._limits = routing.limits
@@ -172,6 +173,7 @@ class AttemptRunner:
         attempt.ended = True
         duration_ms = round((anyio.current_time() - attempt.created) * 1000)
         kind, reason = (None, None) if fault is None else (fault.fault, fault.reason)
+        self.records.append(AttemptRecord(attempt.deployment.id, kind and kind.value, reason, duration_ms))
         self._notifier.notify(
             AttemptEnded(self._request_id, attempt.deployment.id, attempt.number, outcome, kind, reason, duration_ms)
         )

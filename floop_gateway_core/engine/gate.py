@@ -31,7 +31,7 @@ class Gate:
     runtime: Runtime
 
     async def admit_caller(
-        self, key: str | None, endpoint: Endpoint, request_id: RequestId, now: float
+        self, key: str | None, endpoint: Endpoint, request_id: RequestId, now: float, dialect: str
     ) -> CallerAdmitted | None:
         """Spend one request of the project's rate. Return None if the key is missing, malformed, unknown or revoked."""
         if key is None or not keys.well_formed(key):
@@ -41,6 +41,6 @@ class Gate:
         if admitted is None:
             return None
         project = admitted.project
-        record = UsageRecord(request_id, project.name, project.key_prefix, endpoint, now)
+        record = UsageRecord(request_id, project.id, project.name, project.key_prefix, endpoint, now, dialect=dialect)
         caller = Caller(project, runtime.routing.plan_of(project))
         return CallerAdmitted(Run(runtime, caller, record, started=anyio.current_time()), admitted.decision)

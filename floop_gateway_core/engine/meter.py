@@ -6,8 +6,10 @@ estimate; output is the greater of its last cumulative report and the estimate o
 that clearly exceeds its grant is stopped, so what is kept is bounded.
 """
 
+from typing import assert_never
+
 from floop_gateway_core.policy.tokens.estimate import estimate_tokens
-from floop_gateway_core.providers.base import Delta
+from floop_gateway_core.providers.base import Delta, Thinking
 from floop_gateway_core.types import Usage
 
 __all__ = ["BYTES_PER_TOKEN_BEYOND_DOUBT", "Meter"]
@@ -55,11 +57,16 @@ class Meter:
 
     def add(self, delta: Delta) -> None:
         """Count a delta."""
-        if delta.texts or delta.thinking:
-            text, thinking = "".join(delta.texts), "".join(delta.thinking)
-            self._produced += text, thinking
-            self._text_room -= _bytes(text)
-            self._thinking_room -= _bytes(thinking)
+        for item in delta.items:
+            match item:
+                case str():
+                    self._produced.append(item)
+                    self._text_room -= _bytes(item)
+                case Thinking(text):
+                    self._produced.append(text)
+                    self._thinking_room -= _bytes(text)
+                case _:
+                    assert_never(item)
             self._covers = False
         if delta.usage is not None:
             self._report, self._covers = delta.usage, delta.usage_is_complete

@@ -16,7 +16,7 @@ from floop_gateway_core.policy.routes import Routes
 from floop_gateway_core.providers.base import Provider, UpstreamCall
 from floop_gateway_core.stores.base import Settlement
 from floop_gateway_core.stores.stores import Stores
-from floop_gateway_core.types import Call, Message, Project
+from floop_gateway_core.types import Call, Message, Project, ProjectId
 
 __all__ = ["Caller", "Classifier", "Deployment", "Plan", "RoutingTable", "Runtime", "UpstreamLimits"]
 
@@ -146,7 +146,7 @@ class Runtime:
     pending_settlements: deque[Settlement] = field(default_factory=deque)
     runs: "set[Stoppable]" = field(default_factory=set)
     """The answers that are under way."""
-    open_requests: Counter[str] = field(default_factory=Counter)
+    open_requests: Counter[ProjectId] = field(default_factory=Counter)
     """How many requests of each project are open in this process."""
     stopping: bool = False
     """Whether new requests are refused, because the server stops."""

@@ -120,10 +120,10 @@ class Run:
 
     # -- admission -------------------------------------------------------------------------------------------------
 
-    async def begin(self, dialect: str) -> None:
+    async def begin(self) -> None:
         """Notify the listeners that the request has started."""
         record = self.record
-        self._notifier.notify(RequestStarted(record.request_id, record.project, dialect, record.endpoint))
+        self._notifier.notify(RequestStarted(record.request_id, record.project, record.dialect, record.endpoint))
         await self._notifier.flush()
 
     async def admit(self, call: Call) -> Refusal | None:
@@ -375,6 +375,8 @@ class Run:
             reasoning_tokens=usage.reasoning_tokens,
             estimated=estimated,
             total_ms=self._elapsed_ms(),
+            settled_at=self._runtime.clock(),
+            attempt_list=() if attempts is None else tuple(attempts.records),
             ending=ending,
         )
 

@@ -17,7 +17,7 @@ from floop_gateway_core.engine.run import INTERNAL_ERROR, STOPPING, STORE_UNAVAI
 from floop_gateway_core.errors import ErrorCode, Refusal, StoreUnavailable
 from floop_gateway_core.policy.admission import rate_refusal
 from floop_gateway_core.policy.rate_window import RateDecision
-from floop_gateway_core.types import AnswerEvent, Bill, Call, Ending, Endpoint
+from floop_gateway_core.types import AnswerEvent, Bill, Call, Ending, Endpoint, ProjectId
 
 __all__ = ["CallSession"]
 
@@ -34,17 +34,17 @@ class CallSession:
         self.request_id = new_request_id(self.now)
         self.run: Run | None = None
         self.decision: RateDecision | None = None
-        self._entered: str | None = None
+        self._entered: ProjectId | None = None
 
     async def open(self, key: str | None, endpoint: Endpoint) -> Refusal | None:
         """Authenticate the caller and spend one request of its rate."""
         if self._gate.runtime.stopping:
             return STOPPING
-        admitted = await self._gate.admit_caller(key, endpoint, self.request_id, self.now)
+        admitted = await self._gate.admit_caller(key, endpoint, self.request_id, self.now, self._dialect)
         if admitted is None:
             return UNAUTHORIZED
         self.run, self.decision = admitted.run, admitted.decision
-        await self.run.begin(self._dialect)
+        await self.run.begin()
         refusal = rate_refusal(admitted.decision) or self._enter(admitted.run)
         return None if refusal is None else await self.refuse(refusal)
 
@@ -52,11 +52,11 @@ class CallSession:
         """Count the request among its project's, or refuse it: one project must not fill the whole process."""
         most = run.plan.concurrency
         open_requests = self._gate.runtime.open_requests
-        if open_requests[run.record.project] >= most:
+        if open_requests[run.record.project_id] >= most:
             message = f"The project has {most} requests open at once, which is its limit. Retry when one has ended."
             return Refusal(ErrorCode.RATE_LIMITED, message, retry_after_s=1)
-        open_requests[run.record.project] += 1
-        self._entered = run.record.project
+        open_requests[run.record.project_id] += 1
+        self._entered = run.record.project_id
         return None
 
     async def admit(self, call: Call) -> Refusal | None:

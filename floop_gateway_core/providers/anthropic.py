@@ -10,7 +10,7 @@ whatever they hold, because the vendor adds some without a new version; a known 
 
 import msgspec
 
-from floop_gateway_core.providers.base import Delta, UpstreamCall, UpstreamRequest
+from floop_gateway_core.providers.base import Delta, Thinking, UpstreamCall, UpstreamRequest
 from floop_gateway_core.providers.codec import JsonEventCodec
 from floop_gateway_core.providers.encoding import auth_header, ceiling, clamped, endpoint, request, system_text, turns
 from floop_gateway_core.providers.faults import error_of, stream_error_fault
@@ -160,9 +160,9 @@ class _Reader:
         if block is None:
             return
         if block.text:
-            delta.texts.append(block.text)
+            delta.items.append(block.text)
         if block.thinking:
-            delta.thinking.append(block.thinking)
+            delta.items.append(Thinking(block.thinking))
         if block.text or block.thinking:
             self._uncounted = True
             delta.usage_is_complete = False

@@ -10,7 +10,7 @@ and commits nothing.
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias, assert_never
 
 from floop_gateway_core.policy.retry import FaultKind
 from floop_gateway_core.types import FinishReason, Message, Usage
@@ -19,9 +19,11 @@ __all__ = [
     "Codec",
     "Decoder",
     "Delta",
+    "DeltaItem",
     "FaultKind",
     "Provider",
     "Stream",
+    "Thinking",
     "UpstreamCall",
     "UpstreamFault",
     "UpstreamRequest",
@@ -66,21 +68,45 @@ class UpstreamRequest:
     body: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """A piece of the model's thinking: billed as output, not part of the answer's text."""
+
+    text: str
+
+
+DeltaItem: TypeAlias = str | Thinking
+
+
 @dataclass(slots=True)
 class Delta:
     """What one chunk of the upstream added. Mutable and one for each chunk, not each event: this is the hot path.
 
+    `items` is what came, in order: text as `str`, or `Thinking`. Whoever reads it matches and ends with `assert_never`.
     `events` counts the upstream's events, preamble included. `usage` is cumulative, the last report in the chunk.
     `usage_is_complete` says whether that report came after all text and thinking so far. `finish` is the reason of the
     terminal event: once it is set, nothing more is read.
     """
 
     events: int = 0
-    texts: list[str] = field(default_factory=list)
-    thinking: list[str] = field(default_factory=list)
+    items: list[DeltaItem] = field(default_factory=list)
     usage: Usage | None = None
     usage_is_complete: bool = False
     finish: FinishReason | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """Return the texts among the items."""
+        found: list[str] = []
+        for item in self.items:
+            match item:
+                case str():
+                    found.append(item)
+                case Thinking():
+                    pass
+                case _:
+                    assert_never(item)
+        return found
 
 
 class Decoder(Protocol):

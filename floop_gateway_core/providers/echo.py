@@ -13,6 +13,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from floop_gateway_core.providers.base import Delta, UpstreamCall
+from floop_gateway_core.providers.encoding import text_of
 from floop_gateway_core.types import FinishReason, Usage
 
 __all__ = ["EchoProvider"]
@@ -44,11 +45,13 @@ def words(text: str) -> list[str]:
 
 class _Echo:
     def __init__(self, call: UpstreamCall, words_per_second: float) -> None:
-        users = [message.text for message in call.messages if message.role == "user"]
+        users = [text_of(message) for message in call.messages if message.role == "user"]
         said = words(users[-1] if users else "")
         self._words = said[: call.max_tokens]
         self._cut: FinishReason = "max_tokens" if len(said) > call.max_tokens else "end_turn"
-        self._input_tokens = sum(len(words(message.text)) for message in call.messages) + len(words(call.system or ""))
+        self._input_tokens = sum(len(words(text_of(message))) for message in call.messages) + len(
+            words(call.system or "")
+        )
         self._pause_s = 1.0 / words_per_second if words_per_second > 0 else 0.0
         self._sent = 0
 
@@ -70,7 +73,7 @@ class _Echo:
             await checkpoint()
         texts = self._words[self._sent : self._sent + (1 if self._pause_s else WORDS_AT_ONCE)]
         self._sent += len(texts)
-        return Delta(events=len(texts), texts=texts, usage=self._usage(), usage_is_complete=True)
+        return Delta(events=len(texts), items=[*texts], usage=self._usage(), usage_is_complete=True)
 
     def _usage(self) -> Usage:
         return Usage(self._input_tokens, self._sent)

@@ -5,13 +5,15 @@ fields carry what was held and will be billed.
 """
 
 from collections.abc import Collection, Mapping
+from typing import assert_never
 
 import msgspec
 
 from floop_gateway_core.providers.base import FaultKind, UpstreamCall, UpstreamFault, UpstreamRequest
 from floop_gateway_core.providers.options import Options
+from floop_gateway_core.types import Message, TextPart
 
-__all__ = ["FILLER", "auth_header", "ceiling", "clamped", "endpoint", "request", "system_text", "turns"]
+__all__ = ["FILLER", "auth_header", "ceiling", "clamped", "endpoint", "request", "system_text", "text_of", "turns"]
 
 FILLER = "."
 """The text of a user turn that a vendor requires and the client did not send."""
@@ -78,8 +80,20 @@ def clamped(temperature: float, most: float) -> float:
 
 def system_text(call: UpstreamCall) -> str:
     """Return the system prompt and all system messages, joined by blank lines; empty if there are none."""
-    parts = [call.system or "", *(message.text for message in call.messages if message.role == "system")]
+    parts = [call.system or "", *(text_of(message) for message in call.messages if message.role == "system")]
     return "\n\n".join(part for part in parts if part.strip())
+
+
+def text_of(message: Message) -> str:
+    """Return a message as one text, its parts joined without a separator (contract: Request bodies)."""
+    texts: list[str] = []
+    for part in message.content:
+        match part:
+            case TextPart(text):
+                texts.append(text)
+            case _:
+                assert_never(part)
+    return "".join(texts)
 
 
 def turns(call: UpstreamCall) -> list[tuple[str, str]]:
@@ -90,7 +104,7 @@ def turns(call: UpstreamCall) -> list[tuple[str, str]]:
     """
     joined: list[tuple[str, list[str]]] = []
     for message in call.messages:
-        text = message.text
+        text = text_of(message)
         if message.role == "system" or not text.strip():
             continue
         if joined and joined[-1][0] == message.role:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from floop_gateway_core.providers.base import Delta, UpstreamCall, UpstreamRequest
+from floop_gateway_core.providers.base import Delta, Thinking, UpstreamCall, UpstreamRequest
 from floop_gateway_core.providers.codec import JsonEventCodec
 from floop_gateway_core.providers.encoding import auth_header, ceiling, clamped, endpoint, request, system_text, turns
 from floop_gateway_core.providers.faults import error_of, stream_error_fault
@@ -98,9 +98,9 @@ class _Reader:
         for part in candidate.content.parts:
             if part.text:
                 if part.thought:
-                    delta.thinking.append(part.text)
+                    delta.items.append(Thinking(part.text))
                 else:
-                    delta.texts.append(part.text)
+                    delta.items.append(part.text)
                     self._written = True
                 delta.usage_is_complete = False
 

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from floop_gateway_core.providers.base import Delta, UpstreamCall, UpstreamRequest
+from floop_gateway_core.providers.base import Delta, Thinking, UpstreamCall, UpstreamRequest
 from floop_gateway_core.providers.codec import JsonEventCodec
-from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, request, system_text, turns
+from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, request, system_text, text_of, turns
 from floop_gateway_core.providers.faults import error_of, stream_error_fault
 from floop_gateway_core.providers.finish import finish_reason, is_failure
 from floop_gateway_core.providers.options import Options
@@ -104,7 +104,7 @@ _CHUNK = msgspec.json.Decoder(_Chunk)
 def _messages(call: UpstreamCall, options: Options) -> list[dict[str, str]]:
     """Return the messages, with the system text in the role that the server knows."""
     system = system_text(call)
-    said = [(m.role, m.text) for m in call.messages if m.role != "system"]
+    said = [(m.role, text_of(m)) for m in call.messages if m.role != "system"]
     if options.merge_turns:
         said = turns(call)  # type: ignore[assignment]
     if not system:
@@ -189,20 +189,20 @@ class _Reader:
             return
         thought = added.reasoning_content or added.reasoning  # never both: some servers send one text under both names
         if thought:
-            delta.thinking.append(thought)
+            delta.items.append(Thinking(thought))
             delta.usage_is_complete = False
         content = added.content
         if content or added.refusal:
             self._written = True
         if content:
             if type(content) is str:
-                delta.texts.append(content)
+                delta.items.append(content)
             else:
                 _parts(content, delta)
             delta.usage_is_complete = False
         if added.refusal:
             self._refused = True
-            delta.texts.append(added.refusal)
+            delta.items.append(added.refusal)
             delta.usage_is_complete = False
 
     def whole(self, data: bytes, delta: Delta) -> None:
@@ -224,11 +224,11 @@ def _parts(parts: "list[_Part] | str", delta: Delta) -> None:
         if not isinstance(part, _Part):
             continue
         if part.text:
-            delta.texts.append(part.text)
+            delta.items.append(part.text)
         if isinstance(part.thinking, str):
-            delta.thinking.append(part.thinking)
+            delta.items.append(Thinking(part.thinking))
         elif part.thinking:
-            delta.thinking.extend(thought.text for thought in part.thinking if thought.text)
+            delta.items.extend(Thinking(thought.text) for thought in part.thinking if thought.text)
 
 
 def _usage(usage: _Usage) -> Usage | None:

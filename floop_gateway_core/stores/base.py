@@ -21,7 +21,8 @@ from floop_gateway_core.errors import NoSuchProject, ProjectExists, StoreUnavail
 from floop_gateway_core.policy.admission import Held, HoldEstimate, HoldRefused
 from floop_gateway_core.policy.ledger import Account, Command, Hold, Outcome
 from floop_gateway_core.policy.rate_window import RateDecision
-from floop_gateway_core.types import Microcredits, Project, ProjectSettings, UsageRecord
+from floop_gateway_core.types import Microcredits, Project, ProjectId, ProjectSettings, UsageRecord
+from floop_gateway_core.types.amounts import ZERO_CREDITS
 
 __all__ = [
     "DayUsage",
@@ -107,29 +108,22 @@ def rate_limit(project: Project, limits: Mapping[str, int]) -> int:
 class ProjectStore(Protocol):
     """Projects, their settings, and the digests of their keys."""
 
-    async def create_project(
-        self,
-        name: str,
-        owner: str,
-        settings: ProjectSettings,
-        *,
-        digest: str,
-        key_prefix: str,
-        now: float,
-        credits: Microcredits = Microcredits(0),  # noqa: B008 - a NewType of int
-    ) -> Project:
-        """Create a project with its one active key, and add `credits` to its owner's account; raise `ProjectExists`."""
+    async def create_project(self, project: Project, *, digest: str, credits: Microcredits = ZERO_CREDITS) -> Project:
+        """Keep a new project with its one active key, and add `credits` to its owner's account.
+
+        Raises `ProjectExists` if its name is taken.
+        """
 
     async def project(self, name: str) -> Project | None:
-        """Return a project, or None."""
+        """Return the project of this name, or None."""
 
     async def projects(self) -> list[Project]:
         """Return all projects, ordered by name."""
 
-    async def set_project(self, name: str, settings: ProjectSettings) -> Project:
+    async def set_project(self, id: ProjectId, settings: ProjectSettings) -> Project:
         """Replace the settings; raise `NoSuchProject`."""
 
-    async def rotate_key(self, name: str, *, digest: str, key_prefix: str, now: float) -> Project:
+    async def rotate_key(self, id: ProjectId, *, digest: str, key_prefix: str, now: float) -> Project:
         """Replace the active key by a new one, in one transaction; raise `NoSuchProject`."""
 
     async def authenticate(self, digest: str) -> Project | None:
@@ -139,7 +133,7 @@ class ProjectStore(Protocol):
 class RateStore(Protocol):
     """The moving minute of each project."""
 
-    async def acquire(self, project: str, limit: int, now: float) -> RateDecision:
+    async def acquire(self, project: ProjectId, limit: int, now: float) -> RateDecision:
         """Spend one request of the project's moving minute, or refuse; atomic over all processes on the store."""
 
 
@@ -184,11 +178,11 @@ class LedgerStore(Protocol):
     async def account(self, owner: str) -> Account | None:
         """Return an owner's account, or None."""
 
-    async def day(self, project: str, day: int) -> DayUsage:
+    async def day(self, project: ProjectId, day: int) -> DayUsage:
         """Return the tokens used and held of a project's UTC day."""
 
-    def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
-        """Return the finished records, oldest first."""
+    def usage(self, project: ProjectId | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
+        """Return the finished records, oldest first. `since` is epoch seconds."""
 
 
 class NamedHoldStore(Protocol):

@@ -23,6 +23,7 @@ from limits.strategies import STRATEGIES, RateLimiter
 
 from floop_gateway_core.policy.rate_window import WINDOW_S, RateDecision
 from floop_gateway_core.stores.base import StoreUnavailable
+from floop_gateway_core.types import ProjectId
 
 __all__ = ["LimitsRate", "LimitsStorage"]
 
@@ -119,7 +120,7 @@ class LimitsRate:
     def __init__(self, uri: str) -> None:
         self._storage = LimitsStorage(uri)
 
-    async def acquire(self, project: str, limit: int, now: float) -> RateDecision:
+    async def acquire(self, project: ProjectId, limit: int, now: float) -> RateDecision:
         """`now` is ignored: the storage has its own clock."""
         (decision,) = await self._storage.acquire_windows([_Requests(limit, int(WINDOW_S), NAMESPACE)], project)
         return decision

@@ -28,7 +28,8 @@ from floop_gateway_core.stores.base import (
     rate_limit,
 )
 from floop_gateway_core.stores.worker_detection import is_one_of_several_workers
-from floop_gateway_core.types import Microcredits, Project, ProjectSettings, RequestId, UsageRecord
+from floop_gateway_core.types import Microcredits, Project, ProjectId, ProjectSettings, RequestId, UsageRecord
+from floop_gateway_core.types.amounts import ZERO_CREDITS
 
 __all__ = ["MemoryStore"]
 
@@ -57,12 +58,13 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._looked_pid: int | None = None
         self._max_records = max_records
-        self._projects: dict[str, Project] = {}
-        self._keys: dict[str, str] = {}  # digest -> project
+        self._projects: dict[ProjectId, Project] = {}
+        self._ids: dict[str, ProjectId] = {}  # by name
+        self._keys: dict[str, ProjectId] = {}  # by digest
         self._limiter = RateLimiter(1)
         self._own_limiters: dict[float, RateLimiter] = {}  # by their windows
         self._accounts: dict[str, Account] = {}
-        self._days: dict[tuple[str, int], DayBudget] = {}
+        self._days: dict[tuple[ProjectId, int], DayBudget] = {}
         self._open: dict[RequestId, _OpenHold] = {}
         self._named: dict[str, _NamedHold] = {}
         self._settled: dict[RequestId, tuple[Hold, UsageRecord]] = {}  # in the order of settling
@@ -72,56 +74,48 @@ class MemoryStore:
 
     async def aclose(self) -> None: ...
 
-    async def create_project(
-        self,
-        name: str,
-        owner: str,
-        settings: ProjectSettings,
-        *,
-        digest: str,
-        key_prefix: str,
-        now: float,
-        credits: Microcredits = Microcredits(0),  # noqa: B008 - a NewType of int
-    ) -> Project:
+    async def create_project(self, project: Project, *, digest: str, credits: Microcredits = ZERO_CREDITS) -> Project:
         with self._lock:
-            if name in self._projects:
-                raise ProjectExists(name)
-            self._projects[name] = project = Project(name, owner, settings, key_prefix, now)
-            before = self._accounts.get(owner, Account())
-            self._accounts[owner], _, _ = ledger.apply(before, None, ledger.Grant(credits))
-            self._keys[digest] = name
+            if project.name in self._ids:
+                raise ProjectExists(project.name)
+            self._projects[project.id], self._ids[project.name] = project, project.id
+            before = self._accounts.get(project.owner, Account())
+            self._accounts[project.owner], _, _ = ledger.apply(before, None, ledger.Grant(credits))
+            self._keys[digest] = project.id
             return project
 
     async def project(self, name: str) -> Project | None:
-        return self._projects.get(name)
+        with self._lock:
+            id = self._ids.get(name)
+            return None if id is None else self._projects[id]
 
     async def projects(self) -> list[Project]:
         with self._lock:
-            return [self._projects[name] for name in sorted(self._projects)]
+            return [self._projects[self._ids[name]] for name in sorted(self._ids)]
 
-    async def set_project(self, name: str, settings: ProjectSettings) -> Project:
+    async def set_project(self, id: ProjectId, settings: ProjectSettings) -> Project:
         with self._lock:
-            return self._change(name, settings=settings)
+            return self._change(id, settings=settings)
 
-    async def rotate_key(self, name: str, *, digest: str, key_prefix: str, now: float) -> Project:
+    async def rotate_key(self, id: ProjectId, *, digest: str, key_prefix: str, now: float) -> Project:
         with self._lock:
-            project = self._change(name, key_prefix=key_prefix)
-            for old in [key for key, owner in self._keys.items() if owner == name]:
+            project = self._change(id, key_prefix=key_prefix, key_created_at=now)
+            for old in [key for key, owner in self._keys.items() if owner == id]:
                 del self._keys[old]
-            self._keys[digest] = name
+            self._keys[digest] = id
             return project
 
-    def _change(self, name: str, **changes: object) -> Project:
+    def _change(self, id: ProjectId, **changes: object) -> Project:
         """Replace fields of a project; the caller holds the lock."""
-        if name not in self._projects:
-            raise NoSuchProject(name)
-        self._projects[name] = project = replace(self._projects[name], **changes)  # type: ignore[arg-type]
+        if id not in self._projects:
+            raise NoSuchProject(id)
+        self._projects[id] = project = replace(self._projects[id], **changes)  # type: ignore[arg-type]
         return project
 
     async def authenticate(self, digest: str) -> Project | None:
         with self._lock:
-            name = self._keys.get(digest)
-            return None if name is None else self._projects[name]
+            id = self._keys.get(digest)
+            return None if id is None else self._projects[id]
 
     def _look_for_siblings(self) -> None:
         """Once per process, so again in each child of a fork."""
@@ -133,7 +127,7 @@ class MemoryStore:
                     "balances of its own; use sqlite:/// to share them"
                 )
 
-    async def acquire(self, project: str, limit: int, now: float) -> RateDecision:
+    async def acquire(self, project: ProjectId, limit: int, now: float) -> RateDecision:
         self._look_for_siblings()
         with self._lock:
             return self._limiter.acquire(project, now, limit=limit)
@@ -154,13 +148,13 @@ class MemoryStore:
         project = await self.authenticate(digest)
         if project is None:
             return None
-        return KeyAdmitted(project, await self.acquire(project.name, rate_limit(project, limits), now))
+        return KeyAdmitted(project, await self.acquire(project.id, rate_limit(project, limits), now))
 
     async def hold(self, request: HoldRequest) -> Held | HoldRefused:
         record = request.record
         await self.expire(request.now)
         with self._lock:
-            key = record.project, request.day
+            key = record.project_id, request.day
             budget = replace(self._days.get(key, DayBudget(0)), limit=request.budget_tokens)
             after, granted = holds.place(
                 RequestHolds(self._accounts.get(request.owner, Account()), budget, self._hold_of(record.request_id)),
@@ -182,7 +176,7 @@ class MemoryStore:
 
     def _settle(self, settlement: Settlement, resolve: Callable[[RequestHolds], RequestHolds]) -> Settled:
         record = settlement.record
-        key = record.project, settlement.day
+        key = record.project_id, settlement.day
         before = RequestHolds(
             self._accounts.get(settlement.owner, Account()),
             self._days.get(key, DayBudget(0)),
@@ -205,7 +199,7 @@ class MemoryStore:
         with self._lock:
             over = [entry.request for entry in self._open.values() if entry.request.expires_at <= now]
             for request in over:
-                lost = replace(request.record, ending="lost")
+                lost = replace(request.record, ending="lost", settled_at=now)
                 self._settle(Settlement(lost, request.owner, request.day, now), holds.expire)
             return len(over)
 
@@ -251,13 +245,13 @@ class MemoryStore:
     async def account(self, owner: str) -> Account | None:
         return self._accounts.get(owner)
 
-    async def day(self, project: str, day: int) -> DayUsage:
+    async def day(self, project: ProjectId, day: int) -> DayUsage:
         budget = self._days.get((project, day), DayBudget(0))
         return DayUsage(budget.used, budget.held)
 
-    async def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
+    async def usage(self, project: ProjectId | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
         with self._lock:
             records = [record for _, record in self._settled.values()]
         for record in sorted(records, key=lambda record: (record.started_at, record.request_id)):
-            if project in (None, record.project) and (since is None or record.started_at >= since):
+            if project in (None, record.project_id) and (since is None or record.started_at >= since):
                 yield record

@@ -34,7 +34,7 @@ class Stores:
         project = await self.store.authenticate(digest)
         if project is None:
             return None
-        return KeyAdmitted(project, await self.rate.acquire(project.name, rate_limit(project, limits), now))
+        return KeyAdmitted(project, await self.rate.acquire(project.id, rate_limit(project, limits), now))
 
     @property
     def distinct(self) -> tuple[object, ...]:

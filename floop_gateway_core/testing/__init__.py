@@ -2,6 +2,17 @@
 
 from floop_gateway_core.testing.answers import Answer, Break, Hold, Reply, Status
 from floop_gateway_core.testing.connection import Received
+from floop_gateway_core.testing.gateway import ScriptedGateway, scripted_gateway
 from floop_gateway_core.testing.upstream import ScriptedUpstream
 
-__all__ = ["Answer", "Break", "Hold", "Received", "Reply", "ScriptedUpstream", "Status"]
+__all__ = [
+    "Answer",
+    "Break",
+    "Hold",
+    "Received",
+    "Reply",
+    "ScriptedGateway",
+    "ScriptedUpstream",
+    "Status",
+    "scripted_gateway",
+]

@@ -1,6 +1,6 @@
 """The values that travel through the gateway, from a parsed call to a settled record. No behaviour, no I/O."""
 
-from floop_gateway_core.types.amounts import Microcredits, RequestId
+from floop_gateway_core.types.amounts import Microcredits, ProjectId, RequestId
 from floop_gateway_core.types.answers import (
     AnswerEvent,
     Bill,
@@ -13,11 +13,12 @@ from floop_gateway_core.types.answers import (
 )
 from floop_gateway_core.types.calls import Call, Endpoint
 from floop_gateway_core.types.content import Message, Part, Role, TextPart
-from floop_gateway_core.types.records import RECORD_FIELDS, Ending, Project, ProjectSettings, UsageRecord
+from floop_gateway_core.types.records import RECORD_FIELDS, AttemptRecord, Ending, Project, ProjectSettings, UsageRecord
 
 __all__ = [
     "RECORD_FIELDS",
     "AnswerEvent",
+    "AttemptRecord",
     "Bill",
     "Call",
     "Completed",
@@ -29,6 +30,7 @@ __all__ = [
     "Microcredits",
     "Part",
     "Project",
+    "ProjectId",
     "ProjectSettings",
     "RequestId",
     "Role",

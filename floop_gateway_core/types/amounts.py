@@ -2,8 +2,9 @@
 
 from typing import NewType
 
-__all__ = ["ZERO_CREDITS", "Microcredits", "RequestId"]
+__all__ = ["ZERO_CREDITS", "Microcredits", "ProjectId", "RequestId"]
 
+ProjectId = NewType("ProjectId", str)
 RequestId = NewType("RequestId", str)
 
 

@@ -1,7 +1,11 @@
-"""What a message is made of."""
+"""What a message is made of.
+
+`Part` is a closed union. Whoever reads parts matches on it and ends with `assert_never`, so that the type checker finds
+every reader when a kind of part is added.
+"""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, assert_never
 
 __all__ = ["Message", "Part", "Role", "TextPart"]
 
@@ -27,9 +31,15 @@ class Message:
 
     @property
     def text(self) -> str:
-        """Return the text parts joined without a separator (contract: Request bodies)."""
-        parts = self.content
-        return parts[0].text if len(parts) == 1 else "".join(part.text for part in parts)
+        """Return the text parts joined without a separator (contract: Request bodies); other parts have no text."""
+        texts: list[str] = []
+        for part in self.content:
+            match part:
+                case TextPart(text):
+                    texts.append(text)
+                case _:
+                    assert_never(part)
+        return "".join(texts)
 
     @classmethod
     def of(cls, role: Role, text: str) -> "Message":

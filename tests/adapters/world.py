@@ -149,7 +149,7 @@ class World:
 
     def records(self, project: str) -> list[UsageRecord]:
         async def read() -> list[UsageRecord]:
-            return [record async for record in self.gateway.store.usage(project)]
+            return [record async for record in self.gateway.usage(project)]
 
         return anyio.run(read)
 
@@ -160,7 +160,7 @@ class World:
 
     def heard(self, project: str) -> bool:
         """Whether a request of the project has been authenticated."""
-        query = "SELECT count(*) FROM windows WHERE project = ?"
+        query = "SELECT count(*) FROM windows JOIN projects ON projects.id = windows.key WHERE name = ?"
         store = SQLiteStore(self.folder / "gateway.db")
         found: int = anyio.run(store._read, lambda connection: connection.execute(query, (project,)).fetchone()[0])
         anyio.run(store.aclose)

@@ -36,7 +36,7 @@ from floop_gateway_core.policy.breaker import CircuitBreaker
 from floop_gateway_core.policy.budget import utc_day
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.providers.registry import spec_of
-from floop_gateway_core.stores.base import LedgerStore
+from floop_gateway_core.stores.base import DayUsage, LedgerStore
 from floop_gateway_core.testing import Answer, ScriptedUpstream
 from floop_gateway_core.testing.answers import Vendor
 from floop_gateway_core.types import Microcredits, UsageRecord
@@ -156,10 +156,14 @@ class Bench:
     async def account(self) -> Account:
         return await self.gateway.store.account("olga") or Account()
 
+    async def used(self, day: int) -> DayUsage:
+        """Return the tokens of the project's day."""
+        return await self.gateway.store.day((await self.gateway.admin.project("shop")).id, day)
+
     async def day(self) -> tuple[int, int]:
         """Give the day's tokens, used and held."""
         records = await self.records()
-        return await self.gateway.store.day("shop", utc_day(records[-1].started_at))
+        return await self.gateway.store.day(records[-1].project_id, utc_day(records[-1].started_at))
 
     async def settled(self, records: int = 1) -> UsageRecord:
         """Assert that everything is over and that the books agree with the log; give the last record."""

@@ -52,7 +52,7 @@ async def test_what_a_request_may_cost_is_held_while_it_runs_and_freed_when_it_e
         await eventually(lambda: any(isinstance(event, FirstText) for event in b.told))
         account = await b.account()
         assert (account.posted, account.held) == (CREDITS, held_for(100))
-        assert await b.gateway.store.day("shop", int(b.gateway.runtime.clock()) // 86_400) == (0, UPPER + 100)
+        assert await b.used(int(b.gateway.runtime.clock()) // 86_400) == (0, UPPER + 100)
         go_on.set()
         await eventually(lambda: b.upstream.streams_open == 0)
         await eventually_records(b, 1)
@@ -639,8 +639,8 @@ async def test_the_day_is_that_of_the_admission_not_of_the_first_byte() -> None:
         assert 200 == answer.status
         (record,) = await b.records()
         assert 10 * 86_400 - 2.0 == record.started_at
-        assert (16, 0) == await b.gateway.store.day("shop", 10)
-        assert (0, 0) == await b.gateway.store.day("shop", 9)
+        assert (16, 0) == await b.used(10)
+        assert (0, 0) == await b.used(9)
 
 
 async def test_an_owed_settlement_that_breaks_hurts_nobody_else() -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 
-from floop_gateway_core.providers.base import Codec, FaultKind, UpstreamCall, UpstreamFault
+from floop_gateway_core.providers.base import Codec, FaultKind, Thinking, UpstreamCall, UpstreamFault
 from floop_gateway_core.types import FinishReason, Message, Usage
 
 CALL = UpstreamCall("model-a", (Message.of("user", "Hi"),), None, 100)
@@ -37,10 +37,10 @@ def outcome(codec: Codec, chunks: Iterable[bytes]) -> Outcome:
         for chunk in [*chunks, None]:
             delta = decoder.end() if chunk is None else decoder.feed(chunk)
             texts += delta.texts
-            thinking += delta.thinking
+            thinking += [item.text for item in delta.items if isinstance(item, Thinking)]
             if delta.usage is not None:
                 usage, covered = delta.usage, delta.usage_is_complete
-            elif delta.texts or delta.thinking:
+            elif delta.items:
                 covered = False
             if delta.finish is not None:
                 return Outcome(tuple(texts), tuple(thinking), usage, covered, delta.finish)

@@ -9,7 +9,9 @@ from floop_gateway_core.policy.rate_window import WINDOW_S, RateDecision
 from floop_gateway_core.stores.base import RateStore, StoreUnavailable
 from floop_gateway_core.stores.limits import LimitsRate
 from floop_gateway_core.testing.clock import FakeClock
-from floop_gateway_core.testing.suites.stores import NOW, RateSuite
+from floop_gateway_core.testing.suites.facts import NOW, PROJECT
+from floop_gateway_core.testing.suites.rate import RateSuite
+from floop_gateway_core.types import ProjectId
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +31,7 @@ class AtGivenTime:
         self._rate = rate
         self._clock = clock
 
-    async def acquire(self, project: str, limit: int, now: float) -> RateDecision:
+    async def acquire(self, project: ProjectId, limit: int, now: float) -> RateDecision:
         self._clock.now = now
         return await self._rate.acquire(project, limit, now)
 
@@ -37,17 +39,17 @@ class AtGivenTime:
 class LimitsSuite(RateSuite):
     async def test_an_admission_leaves_the_window_at_exactly_sixty_seconds(self, store: RateStore) -> None:
         """Intentional divergence: `limits` counts an admission through that instant; the wait says so."""
-        await store.acquire("p", 1, NOW)
-        refused = await store.acquire("p", 1, NOW + WINDOW_S)
+        await store.acquire(PROJECT, 1, NOW)
+        refused = await store.acquire(PROJECT, 1, NOW + WINDOW_S)
         assert RateDecision(False, 1, 0, retry_after_s=1, reset_s=1) == refused
-        assert (await store.acquire("p", 1, NOW + WINDOW_S + 1)).allowed
+        assert (await store.acquire(PROJECT, 1, NOW + WINDOW_S + 1)).allowed
 
     async def test_a_lowered_limit_counts_what_was_admitted_before(self, store: RateStore) -> None:
         """Intentional divergence: the wait is that of the oldest admission, though more than one must leave."""
         for second in range(3):
-            await store.acquire("p", 3, NOW + second)
-        assert not (await store.acquire("p", 2, NOW + 60.5)).allowed
-        assert (await store.acquire("p", 2, NOW + 61.5)).allowed
+            await store.acquire(PROJECT, 3, NOW + second)
+        assert not (await store.acquire(PROJECT, 2, NOW + 60.5)).allowed
+        assert (await store.acquire(PROJECT, 2, NOW + 61.5)).allowed
 
 
 class TestSynchronousStorage(LimitsSuite):
@@ -81,4 +83,4 @@ async def test_a_storage_that_does_not_answer_is_unavailable_and_tells_no_secret
     rate = LimitsRate("memory://")
     monkeypatch.setattr(rate._storage._limiter, "hit", fail)
     with pytest.raises(StoreUnavailable, match=r"^limits: ConnectionError$"):
-        await rate.acquire("p", 1, NOW)
+        await rate.acquire(PROJECT, 1, NOW)

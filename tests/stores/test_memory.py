@@ -14,8 +14,9 @@ import anyio
 import pytest
 
 from floop_gateway_core.stores.memory import MemoryStore
-from floop_gateway_core.testing.suites.stores import NOW, StoreSuite, hold_request, settlement
-from floop_gateway_core.types import Microcredits, Project, ProjectSettings
+from floop_gateway_core.testing.suites.facts import NOW, PROJECT, hold_request, project, settlement
+from floop_gateway_core.testing.suites.stores import StoreSuite
+from floop_gateway_core.types import Microcredits, Project, ProjectId
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +54,7 @@ def test_of_200_requests_of_20_event_loops_10_are_admitted() -> None:
 
     async def ask_ten() -> None:
         for _ in range(10):
-            admitted.append((await store.acquire("p", 10, NOW)).allowed)
+            admitted.append((await store.acquire(PROJECT, 10, NOW)).allowed)
 
     in_threads(20, lambda _: anyio.run(ask_ten))
     assert (10, 190) == (admitted.count(True), admitted.count(False))
@@ -74,7 +75,7 @@ def test_holds_of_20_event_loops_never_set_aside_more_than_there_is() -> None:
 
     anyio.run(prepare)
     in_threads(20, lambda number: anyio.run(hold_and_settle, number))
-    account, day = anyio.run(store.account, "o"), anyio.run(store.day, "p", int(NOW) // 86_400)
+    account, day = anyio.run(store.account, "o"), anyio.run(store.day, PROJECT, int(NOW) // 86_400)
     assert account is not None
     assert (0, 0) == (account.held, day[1])
     assert 250 == account.posted + day[0]
@@ -83,24 +84,23 @@ def test_holds_of_20_event_loops_never_set_aside_more_than_there_is() -> None:
 def test_a_rotation_within_a_rotation_leaves_one_active_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads rotate at once; the second gets its turn between the steps of the first, if there is such a place."""
     store = MemoryStore()
-    anyio.run(
-        lambda: store.create_project("p", "o", ProjectSettings(), digest="old", key_prefix="…", now=NOW),
-    )
-    change, rotated = store._change, threading.Event()
+    anyio.run(lambda: store.create_project(project(), digest="old"))
+    change = store._change
 
     def rotate(digest: str) -> Project:
-        return anyio.run(lambda: store.rotate_key("p", digest=digest, key_prefix="…", now=NOW))
+        return anyio.run(lambda: store.rotate_key(PROJECT, digest=digest, key_prefix="…", now=NOW))
 
-    def interrupted(name: str, **changes: object) -> Project:
-        if not rotated.is_set():
-            rotated.set()
-            other = threading.Thread(target=rotate, args=("other",))
+    other = threading.Thread(target=rotate, args=("other",))
+
+    def interrupted(id: ProjectId, **changes: object) -> Project:
+        if other.ident is None:
             other.start()
-            other.join(timeout=1)  # where the first rotation holds the lock, the second waits until it is over
-        return change(name, **changes)
+            other.join(timeout=1)  # if the first rotation holds the lock, the second waits until it is over
+        return change(id, **changes)
 
     monkeypatch.setattr(store, "_change", interrupted)
     rotate("first")
+    other.join()
     active = [digest for digest in ("old", "other", "first") if anyio.run(store.authenticate, digest)]
     assert 1 == len(active)
 
@@ -140,8 +140,8 @@ def worker(found: "multiprocessing.Queue[int]") -> None:
     monitor = logging.handlers.BufferingHandler(100)
     logging.getLogger("floop_gateway").addHandler(monitor)
     store = MemoryStore()
-    anyio.run(store.acquire, "p", 10, NOW)
-    anyio.run(store.acquire, "p", 10, NOW)
+    anyio.run(store.acquire, PROJECT, 10, NOW)
+    anyio.run(store.acquire, PROJECT, 10, NOW)
     found.put(len([one for one in monitor.buffer if "several workers" in one.getMessage()]))
     threading.Event().wait()
 

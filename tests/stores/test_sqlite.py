@@ -1,6 +1,7 @@
 """The SQLite store passes the suite, and holds with several processes, after kill -9, over releases and when broken."""
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -16,9 +17,10 @@ import pytest
 
 from floop_gateway_core.policy.admission import Held
 from floop_gateway_core.policy.ledger import Account
-from floop_gateway_core.stores.base import StoreUnavailable
+from floop_gateway_core.stores.base import StoreUnavailable, WindowLimit
 from floop_gateway_core.stores.sqlite import SQLiteStore, ledger, schema
-from floop_gateway_core.testing.suites.stores import DAY, NOW, TTL_S, StoreSuite, hold_request, settlement
+from floop_gateway_core.testing.suites.facts import DAY, NOW, PROJECT, TTL_S, hold_request, project, settlement
+from floop_gateway_core.testing.suites.stores import StoreSuite
 from floop_gateway_core.types import Microcredits, ProjectSettings
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +29,7 @@ PREAMBLE = """
 import anyio, os, signal, sys
 from floop_gateway_core.policy.admission import Held
 from floop_gateway_core.stores.sqlite import SQLiteStore
-from floop_gateway_core.testing.suites.stores import NOW, hold_request, settlement
+from floop_gateway_core.testing.suites.facts import NOW, PROJECT, hold_request, settlement
 store = SQLiteStore(sys.argv[1], busy_s=30.0)
 number = sys.argv[2]
 print("ready", flush=True)
@@ -80,7 +82,7 @@ async def test_of_200_requests_of_4_processes_exactly_10_are_admitted(path: Path
     script = """
 async def main():
     async def ask():
-        decision = await store.acquire("p", 10, NOW)
+        decision = await store.acquire(PROJECT, 10, NOW)
         print("admitted" if decision.allowed else f"wait {decision.retry_after_s}")
     async with anyio.create_task_group() as group:
         for _ in range(50):
@@ -109,7 +111,7 @@ anyio.run(main)
     charged = sum(int(charge) for charge, _ in printed)
     assert all(int(available) >= 0 for _, available in printed)
     assert Account(Microcredits(300 - charged)) == await store.account("o")
-    assert (12 * len(printed), 0) == await store.day("p", DAY)
+    assert (12 * len(printed), 0) == await store.day(PROJECT, DAY)
     assert charged == sum([record.microcredits async for record in store.usage()])
 
 
@@ -138,17 +140,17 @@ anyio.run(main)
     assert ["req_done"] == [record.request_id async for record in store.usage()]
     assert [1, 0] == [await store.expire(NOW + TTL_S) for _ in range(2)]
     assert Account(Microcredits(960)) == await store.account("o")
-    assert (42, 0) == await store.day("p", DAY)
+    assert (42, 0) == await store.day(PROJECT, DAY)
     endings = {record.request_id: record.ending async for record in store.usage()}
     assert {"req_done": "complete", "req_lost": "lost"} == endings
 
 
 async def test_a_change_in_one_process_shows_at_once_in_another(path: Path, store: SQLiteStore) -> None:
-    await store.create_project("p", "o", ProjectSettings(), digest="old", key_prefix="…", now=NOW)
+    await store.create_project(project(), digest="old")
     assert await store.authenticate("old") is not None
     script = """
 async def main():
-    await store.rotate_key("p", digest="new", key_prefix="…", now=NOW)
+    await store.rotate_key(PROJECT, digest="new", key_prefix="…", now=NOW)
 anyio.run(main)
 """
     run_processes(path, script, 1)
@@ -163,7 +165,7 @@ warnings.simplefilter("ignore")
 
 async def ask(count):
     for _ in range(count):
-        decision = await store.acquire("p", 10, NOW)
+        decision = await store.acquire(PROJECT, 10, NOW)
         os.write(1, b"admitted\\n" if decision.allowed else b"refused\\n")  # one write a line, or lines of processes mix
 
 anyio.run(ask, 2)
@@ -191,7 +193,7 @@ async def test_the_event_loop_runs_on_while_another_process_writes(path: Path, s
     admitted: list[bool] = []
 
     async def ask() -> None:
-        admitted.append((await store.acquire("p", 1, NOW)).allowed)
+        admitted.append((await store.acquire(PROJECT, 1, NOW)).allowed)
 
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
@@ -207,7 +209,7 @@ async def test_the_event_loop_runs_on_while_another_process_writes(path: Path, s
 
 async def test_readers_do_not_wait_for_a_writer(path: Path) -> None:
     store = SQLiteStore(path, busy_s=0.0)
-    await store.create_project("p", "o", ProjectSettings(), digest="d", key_prefix="…", now=NOW)
+    await store.create_project(project(), digest="d")
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     assert await store.authenticate("d") is not None
@@ -236,18 +238,87 @@ async def test_a_file_of_an_earlier_release_is_migrated_and_keeps_what_it_holds(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = SQLiteStore(path)
-    project = await before.create_project("p", "o", ProjectSettings(), digest="d", key_prefix="…", now=NOW)
+    await before.create_project(project(), digest="d")
     await before.aclose()
     steps = (*schema.STEPS, "CREATE TABLE later (x INTEGER); INSERT INTO later VALUES (7)")
     monkeypatch.setattr(schema, "STEPS", steps)
     after = SQLiteStore(path)
-    assert project == await after.authenticate("d")
+    assert project() == await after.authenticate("d")
     await after.aclose()
     file = sqlite3.connect(path)
     assert [(len(steps),), (7,)] == [
         file.execute(query).fetchone() for query in ("PRAGMA user_version", "SELECT x FROM later")
     ]
     file.close()
+
+
+SCHEMA_2 = """
+    INSERT INTO projects VALUES ('shop', 'olga', 'gold', 20, NULL, 1000.5),
+        ('blog', 'project:blog', 'default', NULL, 9, 2000.0);
+    INSERT INTO keys VALUES
+        ('old', 'shop', 'flp_sk_0000…', 1000.5, 1500.0), ('new', 'shop', 'flp_sk_1111…', 1500.0, NULL),
+        ('blog', 'blog', 'flp_sk_2222…', 2000.0, NULL);
+    INSERT INTO windows VALUES ('shop', 1), ('limit 60000000 a', 1);
+    INSERT INTO instants VALUES ('shop', 1699999990000000), ('limit 60000000 a', 1699999990000000);
+    INSERT INTO accounts VALUES ('olga', 900, 100), ('project:blog', 0, 0);
+    INSERT INTO entries VALUES
+        (1, 'olga', 'grant', 1000, NULL, 1000.5), (2, 'olga', 'capture', -100, 'req_done', 1600.0),
+        (3, 'olga', 'write_off', 5, 'req_done', 1600.0);
+    INSERT INTO days VALUES ('shop', {day}, 42, 100), ('gone', {day}, 1, 0);
+    INSERT INTO holds VALUES
+        ('req_done', 'olga', {day}, 'captured', 100, 100, 0, 5, 100, 90, 0.0),
+        ('req_open', 'olga', {day}, 'open', 60, 0, 0, 0, 100, 90, {expires_at});
+    INSERT INTO meters VALUES ('job-1', 'olga', 'open', 40, 0, 0, 0, {expires_at});
+    INSERT INTO usage VALUES
+        ('req_done', 'shop', 'flp_sk_0000…', 'chat', 'auto', 'fast', 'a', 200, NULL, 1, 2, 0, 0, 0, 100, 1, 5, 500, 1,
+            'complete', 'end_turn', '[["short", 1.5]]', 1600.0),
+        ('req_gone', 'gone', 'flp_sk_9999…', 'chat', 'fast', 'fast', 'a', 200, NULL, 1, 2, 0, 0, 1, 0, 1, 5, NULL, 0,
+            'complete', 'end_turn', NULL, 1700.0),
+        ('req_open', 'shop', 'flp_sk_1111…', 'chat', 'fast', 'fast', NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, NULL,
+            0, NULL, NULL, NULL, {now});
+"""
+"""What a file of schema 2 may hold: a request that has ended, one that runs, one of a project that is no longer there."""
+
+
+async def test_everything_in_a_file_of_schema_2_is_kept(path: Path) -> None:
+    file = sqlite3.connect(path)
+    for step in schema.STEPS[:2]:
+        file.executescript(step)
+    file.executescript(SCHEMA_2.format(day=DAY, now=NOW, expires_at=NOW + TTL_S))
+    file.execute("PRAGMA user_version = 2")
+    file.close()
+    store = SQLiteStore(path)
+    shop = await store.authenticate("new")
+    assert shop is not None
+    assert re.fullmatch("prj_[0-9a-f]{26}", shop.id)
+    assert ("shop", "olga", ProjectSettings("gold", 20, None)) == (shop.name, shop.owner, shop.settings)
+    assert ("flp_sk_1111…", 1000.5, 1500.0) == (shop.key_prefix, shop.created_at, shop.key_created_at)
+    assert await store.authenticate("old") is None
+    assert ["blog", "shop"] == [one.name for one in await store.projects()]
+    assert 2 == len({one.id for one in await store.projects()})
+    assert not (await store.acquire(shop.id, 1, NOW)).allowed
+    assert not (await store.acquire_windows([WindowLimit("a", 1, 60.0)], NOW))[0].allowed
+    assert (42, 100) == await store.day(shop.id, DAY)
+    assert Account(Microcredits(900), Microcredits(100)) == await store.account("olga")
+    done, gone = [record async for record in store.usage()]
+    assert (shop.id, "shop", 100, (("short", 1.5),), 1600.5) == (
+        done.project_id, done.project, done.microcredits, done.auto_reasons, done.settled_at,
+    )  # fmt: skip
+    assert ("native", (), 1, None, ()) == (done.dialect, done.tags, done.repeats, done.replay_of, done.attempt_list)
+    assert ("gone", "gone", 1700.0) == (gone.project_id, gone.project, gone.settled_at)
+    # What was held is still held, and expires in its time.
+    assert 1 == await store.expire(NOW + TTL_S)
+    assert 1 == await store.expire_named_holds(NOW + TTL_S)
+    assert Account(Microcredits(900)) == await store.account("olga")
+    assert (42, 0) == await store.day(shop.id, DAY)
+    assert ["req_open"] == [record.request_id async for record in store.usage(shop.id, NOW)]
+    await store.aclose()
+    file = sqlite3.connect(path)
+    entries = file.execute("SELECT number, owner, kind, amount, request_id, at FROM entries").fetchall()
+    strict = file.execute("SELECT name FROM pragma_table_list WHERE strict = 0 AND name NOT LIKE 'sqlite_%'").fetchall()
+    file.close()
+    assert [(1, "olga", "grant", 1000, None, 1000.5), (3, "olga", "written_off", 5, "req_done", 1600.0)] == entries[::2]
+    assert [] == strict
 
 
 async def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,14 +386,14 @@ def readable_directory() -> Iterator[Path]:
 async def test_a_file_that_may_only_be_read_is_unavailable_to_writers(readable_directory: Path) -> None:
     path = readable_directory / "gateway.db"
     writable = SQLiteStore(path)
-    await writable.create_project("p", "o", ProjectSettings(), digest="d", key_prefix="…", now=NOW)
+    await writable.create_project(project(), digest="d")
     await writable.aclose()
     os.chmod(path, 0o444)
     os.chmod(readable_directory, 0o555)
     if os.geteuid() == 0:
         os.seteuid(65_534)
     with pytest.raises(StoreUnavailable):
-        await SQLiteStore(path).acquire("p", 10, NOW)
+        await SQLiteStore(path).acquire(PROJECT, 10, NOW)
 
 
 async def test_a_file_that_others_keep_locked_is_unavailable_when_the_wait_is_over(path: Path) -> None:
@@ -331,9 +402,9 @@ async def test_a_file_that_others_keep_locked_is_unavailable_when_the_wait_is_ov
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable, match="locked"):
-        await store.acquire("p", 10, NOW)
+        await store.acquire(PROJECT, 10, NOW)
     writer.rollback()
-    assert (await store.acquire("p", 10, NOW)).allowed
+    assert (await store.acquire(PROJECT, 10, NOW)).allowed
     writer.close()
     await store.aclose()
 
@@ -350,7 +421,7 @@ async def test_a_failure_in_mid_transaction_takes_everything_back(
         await store.hold(hold_request("req_1"))
     monkeypatch.undo()
     assert Account(Microcredits(1_000)) == await store.account("o")
-    assert (0, 0) == await store.day("p", DAY)
+    assert (0, 0) == await store.day(PROJECT, DAY)
     assert isinstance(await store.hold(hold_request("req_1")), Held)
 
 
@@ -366,14 +437,14 @@ async def test_every_movement_of_money_leaves_an_entry_and_they_add_up_to_the_ba
         await store.hold(request)
         await store.settle(settlement(request, charge, tokens=20))
     file = sqlite3.connect(path)
-    entries = file.execute("SELECT kind, amount, request_id FROM entries ORDER BY id").fetchall()
+    entries = file.execute("SELECT kind, amount, request_id FROM entries ORDER BY number").fetchall()
     file.close()
     assert [
         ("grant", 120, None),
         ("capture", -20, "req_1"), ("overrun", -10, "req_1"),
-        ("capture", -20, "req_2"), ("overrun", -70, "req_2"), ("write_off", 40, "req_2"),
+        ("capture", -20, "req_2"), ("overrun", -70, "req_2"), ("written_off", 40, "req_2"),
     ] == entries  # fmt: skip
-    posted = sum(amount for kind, amount, _ in entries if kind != "write_off")
+    posted = sum(amount for kind, amount, _ in entries if kind != "written_off")
     assert Account(Microcredits(posted)) == await store.account("o")
 
 
@@ -381,17 +452,17 @@ async def test_the_store_is_what_it_was_after_it_is_opened_again(path: Path) -> 
     first = SQLiteStore(path)
     await first.grant_credits("o", Microcredits(1_000), NOW)
     await first.hold(hold_request("req_1"))
-    await first.acquire("p", 1, NOW)
+    await first.acquire(PROJECT, 1, NOW)
     await first.aclose()
     second = SQLiteStore(path)
     assert Account(Microcredits(1_000), Microcredits(100)) == await second.account("o")
-    assert not (await second.acquire("p", 1, NOW)).allowed
+    assert not (await second.acquire(PROJECT, 1, NOW)).allowed
     await second.aclose()
 
 
 async def test_the_window_keeps_no_row_that_no_longer_counts(path: Path, store: SQLiteStore) -> None:
     for second in range(200):
-        await store.acquire("p", 10, NOW + second)
+        await store.acquire(PROJECT, 10, NOW + second)
     file = sqlite3.connect(path)
     (rows,), (count,) = (file.execute(query).fetchone() for query in (
         "SELECT count(*) FROM instants", "SELECT count FROM windows"))  # fmt: skip

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from floop_gateway_core.providers.anthropic import AnthropicCodec
-from floop_gateway_core.providers.base import Codec, Delta, UpstreamCall, UpstreamFault
+from floop_gateway_core.providers.base import Codec, Delta, Thinking, UpstreamCall, UpstreamFault
 from floop_gateway_core.providers.gemini import GeminiCodec
 from floop_gateway_core.providers.openai import OpenAICodec
 from floop_gateway_core.testing import Break, Hold, Received, Reply, ScriptedUpstream, Status
@@ -82,7 +82,7 @@ async def exchange(
 
 def add(whole: Delta, delta: Delta, texts: list[str]) -> None:
     texts += delta.texts
-    whole.thinking += delta.thinking
+    whole.items += delta.items
     whole.usage = delta.usage or whole.usage
     whole.finish = delta.finish or whole.finish
 
@@ -91,7 +91,7 @@ async def test_the_default_reply_is_whole_for_every_vendor_and_comes_again_and_a
     for _ in range(2):
         texts, rest = await ask()
         assert texts == ["Hello", ", ", "world", "!"]
-        assert (rest.usage, rest.finish, rest.thinking) == (Usage(12, 4), "end_turn", [])
+        assert (rest.usage, rest.finish, rest.items) == (Usage(12, 4), "end_turn", ["Hello", ", ", "world", "!"])
 
 
 @pytest.mark.parametrize("split", ["whole", "events", "bytes"])
@@ -102,7 +102,7 @@ async def test_however_it_is_cut_and_framed_the_answer_is_the_same(
     reply = Reply(["Grüße ", "👋"], thinking=["hm"], pings=2, split=split, framing=framing)  # type: ignore[arg-type]
     upstream.script(reply)
     texts, rest = await ask()
-    assert (texts, rest.thinking, rest.finish) == (["Grüße ", "👋"], ["hm"], "end_turn")
+    assert (texts, rest.items, rest.finish) == (["Grüße ", "👋"], [Thinking("hm"), *texts], "end_turn")
 
 
 async def test_usage_is_told_in_the_vendors_own_terms(

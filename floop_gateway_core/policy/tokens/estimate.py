@@ -16,9 +16,10 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import assert_never
 
 from floop_gateway_core.policy.tokens.tables import Costs, Sums, add_up, classes_of, load_costs, rough_cost
-from floop_gateway_core.types import Message
+from floop_gateway_core.types import Message, TextPart
 
 __all__ = [
     "EXACT_CHARACTERS",
@@ -109,7 +110,7 @@ def estimate_messages(
 ) -> TokenEstimate:
     """Estimate the input tokens of a chat: those of its texts, and the chat format's own."""
     _costs(vocabulary)
-    texts = [message.text for message in messages]
+    texts = [_text(message) for message in messages]
     if system is not None:
         texts.append(system)
     each, once = _CHAT[vocabulary]
@@ -120,6 +121,17 @@ def estimate_messages(
         estimate = estimate_tokens(text, vocabulary)
         expected, upper = expected + estimate.expected, upper + estimate.upper
     return TokenEstimate(expected, upper)
+
+
+def _text(message: Message) -> str:
+    texts: list[str] = []
+    for part in message.content:
+        match part:
+            case TextPart(text):
+                texts.append(text)
+            case _:
+                assert_never(part)
+    return "".join(texts)
 
 
 def fits(text: str, limit_tokens: int, vocabulary: str = "o200k") -> bool:

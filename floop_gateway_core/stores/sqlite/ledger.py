@@ -6,7 +6,8 @@
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
+from typing import Any
 
 from floop_gateway_core.errors import ErrorCode
 from floop_gateway_core.policy import holds, ledger
@@ -15,14 +16,13 @@ from floop_gateway_core.policy.budget import DayBudget
 from floop_gateway_core.policy.holds import RequestHold, RequestHolds
 from floop_gateway_core.policy.ledger import Account, Hold
 from floop_gateway_core.stores.base import DayUsage, HoldRequest, Settled, Settlement
-from floop_gateway_core.types import RECORD_FIELDS, Microcredits, RequestId, UsageRecord
+from floop_gateway_core.types import RECORD_FIELDS, AttemptRecord, Microcredits, ProjectId, RequestId, UsageRecord
 
 Connection = sqlite3.Connection
 
-_INSERT_RECORD = (
-    f"INSERT OR REPLACE INTO usage ({', '.join(RECORD_FIELDS)}) VALUES ({', '.join('?' * len(RECORD_FIELDS))})"
-)
-_SELECT_RECORD = f"SELECT {', '.join(RECORD_FIELDS)} FROM usage "
+_COLUMNS = (*RECORD_FIELDS, "project_id", "attempt_list")
+_INSERT_RECORD = f"INSERT OR REPLACE INTO usage ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_SELECT_RECORD = f"SELECT {', '.join(_COLUMNS)} FROM usage "
 MAX_EXPIRED_AT_ONCE = 1000
 PAGE_RECORDS = 1000
 
@@ -77,7 +77,7 @@ def expire(connection: Connection, now: float) -> int:
     ).fetchall()
     for request_id, owner, day in over:
         row = connection.execute(_SELECT_RECORD + "WHERE request_id = ?", (request_id,)).fetchone()
-        lost = replace(_record(row), ending="lost")
+        lost = replace(_record(row), ending="lost", settled_at=now)
         _resolve(connection, Settlement(lost, owner, day, now), holds.expire)
     return len(over)
 
@@ -97,24 +97,24 @@ def account(connection: Connection, owner: str) -> Account | None:
     return None if row is None else Account(Microcredits(row[0]), Microcredits(row[1]))
 
 
-def day(connection: Connection, project: str, day: int) -> DayUsage:
+def day(connection: Connection, project: ProjectId, day: int) -> DayUsage:
     """See `LedgerStore.day`."""
-    row = connection.execute("SELECT used, held FROM days WHERE project = ? AND day = ?", (project, day)).fetchone()
+    row = connection.execute("SELECT used, held FROM days WHERE project_id = ? AND day = ?", (project, day)).fetchone()
     return DayUsage(0, 0) if row is None else DayUsage(*row)
 
 
-def usage(project: str | None, after: tuple[float, str], connection: Connection) -> list[UsageRecord]:
+def usage(project: ProjectId | None, after: tuple[float, str], connection: Connection) -> list[UsageRecord]:
     """Return the next page of finished records after a position in the log."""
     where = "WHERE (started_at, request_id) > (?, ?) AND ending IS NOT NULL"
     values: Sequence[object] = after
     if project is not None:
-        where, values = where + " AND project = ?", (*after, project)
+        where, values = where + " AND project_id = ?", (*after, project)
     rows = connection.execute(f"{_SELECT_RECORD}{where} ORDER BY started_at, request_id LIMIT {PAGE_RECORDS}", values)
     return [_record(row) for row in rows.fetchall()]
 
 
 def _load(connection: Connection, record: UsageRecord, owner: str, day_key: int, limit: int) -> RequestHolds:
-    used, held = day(connection, record.project, day_key)
+    used, held = day(connection, record.project_id, day_key)
     row = connection.execute(
         "SELECT amount, state, captured, overrun, written_off, tokens, output_tokens FROM holds WHERE request_id = ?",
         (record.request_id,),
@@ -134,8 +134,8 @@ def _finished(connection: Connection, request_id: RequestId) -> bool:
 def _save(connection: Connection, record: UsageRecord, owner: str, day_key: int, after: RequestHolds) -> None:
     save_account(connection, owner, after.account)
     connection.execute(
-        "INSERT INTO days VALUES (?1, ?2, ?3, ?4) ON CONFLICT (project, day) DO UPDATE SET used = ?3, held = ?4",
-        (record.project, day_key, after.budget.used, after.budget.held),
+        "INSERT INTO days VALUES (?1, ?2, ?3, ?4) ON CONFLICT (project_id, day) DO UPDATE SET used = ?3, held = ?4",
+        (record.project_id, day_key, after.budget.used, after.budget.held),
     )
 
 
@@ -165,7 +165,7 @@ def insert_capture_entries(connection: Connection, owner: str, hold: Hold, id: s
     for kind, amount in (
         ("capture", -hold.captured),
         ("overrun", -hold.overrun),
-        ("write_off", hold.written_off),
+        ("written_off", hold.written_off),
     ):
         if amount:
             _enter(connection, owner, kind, amount, id, now)
@@ -179,16 +179,27 @@ def _enter(connection: Connection, owner: str, kind: str, amount: int, request_i
 
 
 def _save_record(connection: Connection, record: UsageRecord) -> None:
-    values = {name: getattr(record, name) for name in RECORD_FIELDS}
-    if record.auto_reasons is not None:
-        values["auto_reasons"] = json.dumps(record.auto_reasons, ensure_ascii=False)
+    values = {name: getattr(record, name) for name in _COLUMNS}
+    values["auto_reasons"] = None if record.auto_reasons is None else _json(record.auto_reasons)
+    values["tags"] = _json(record.tags) if record.tags else None
+    values["attempt_list"] = _json([astuple(one) for one in record.attempt_list]) if record.attempt_list else None
     connection.execute(_INSERT_RECORD, tuple(values.values()))
 
 
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _record(row: Sequence[object]) -> UsageRecord:
-    values = dict(zip(RECORD_FIELDS, row, strict=True))
+    values = dict(zip(_COLUMNS, row, strict=True))
     reasons, code = values["auto_reasons"], values["code"]
-    values["auto_reasons"] = tuple(map(tuple, json.loads(reasons))) if isinstance(reasons, str) else None
+    values["auto_reasons"] = tuple(_rows(reasons)) if isinstance(reasons, str) else None
+    values["tags"] = tuple(_rows(values["tags"]))
+    values["attempt_list"] = tuple(AttemptRecord(*one) for one in _rows(values["attempt_list"]))
     values["code"] = ErrorCode(code) if isinstance(code, str) else None
     values["estimated"], values["streamed"] = bool(values["estimated"]), bool(values["streamed"])
     return UsageRecord(**values)  # type: ignore[arg-type]
+
+
+def _rows(column: object) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in json.loads(column)] if isinstance(column, str) else []

@@ -20,7 +20,7 @@ def apply(
     """Apply a command to the hold of an id and its account. A hold keeps its owner; `owner` is for a new one."""
     expire(connection, now)
     row = connection.execute(
-        "SELECT owner, expires_at, amount, state, captured, overrun, written_off FROM meters WHERE id = ?", (id,)
+        "SELECT owner, expires_at, amount, state, captured, overrun, written_off FROM named_holds WHERE id = ?", (id,)
     ).fetchone()
     if row is None and owner is None:
         return ledger.Unknown()
@@ -33,7 +33,7 @@ def apply(
     if resolved is not None and resolved != hold:
         ledger_rows.save_account(connection, payer, after)
         connection.execute(
-            "INSERT OR REPLACE INTO meters VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO named_holds VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 id, payer, resolved.state, resolved.amount, resolved.captured, resolved.overrun, resolved.written_off,
                 until,
@@ -46,19 +46,19 @@ def apply(
 def has_expired(now: float, connection: Connection) -> object:
     """Return None if no hold has expired."""
     return connection.execute(
-        "SELECT 1 FROM meters WHERE state = 'open' AND expires_at <= ? LIMIT 1", (now,)
+        "SELECT 1 FROM named_holds WHERE state = 'open' AND expires_at <= ? LIMIT 1", (now,)
     ).fetchone()
 
 
 def expire(connection: Connection, now: float) -> int:
     """Void the holds that were not resolved in time."""
     over = connection.execute(
-        "SELECT id, owner, amount FROM meters WHERE state = 'open' AND expires_at <= ? LIMIT ?",
+        "SELECT id, owner, amount FROM named_holds WHERE state = 'open' AND expires_at <= ? LIMIT ?",
         (now, MAX_EXPIRED_AT_ONCE),
     ).fetchall()
     for id, owner, amount in over:
         before = ledger_rows.account(connection, owner) or Account()
         after, _, _ = ledger.apply(before, Hold(amount), ledger.Expire())
         ledger_rows.save_account(connection, owner, after)
-        connection.execute("UPDATE meters SET state = 'expired' WHERE id = ?", (id,))
+        connection.execute("UPDATE named_holds SET state = 'expired' WHERE id = ?", (id,))
     return len(over)

@@ -65,6 +65,117 @@ STEPS = (
     ) WITHOUT ROWID;
     CREATE INDEX open_meters ON meters (expires_at) WHERE state = 'open';
     """,
+    # Ids for projects, and STRICT tables: SQLite can change neither in place, so the tables are rebuilt.
+    """
+    CREATE TABLE new_projects (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, owner TEXT NOT NULL, plan TEXT NOT NULL,
+        requests_per_minute INTEGER, daily_tokens INTEGER, created_at REAL NOT NULL, suspended_at REAL, deleted_at REAL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO new_projects
+        SELECT 'prj_' || lower(hex(randomblob(13))), name, owner, plan, requests_per_minute, daily_tokens, created_at,
+        NULL, NULL FROM projects;
+    CREATE TABLE new_keys (
+        digest TEXT PRIMARY KEY, project_id TEXT NOT NULL REFERENCES new_projects, prefix TEXT NOT NULL,
+        created_at REAL NOT NULL, revoked_at REAL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO new_keys
+        SELECT digest, new_projects.id, prefix, keys.created_at, revoked_at
+        FROM keys JOIN new_projects ON new_projects.name = keys.project;
+    DROP TABLE keys;
+    DROP TABLE projects;
+    ALTER TABLE new_projects RENAME TO projects;
+    ALTER TABLE new_keys RENAME TO keys;
+    CREATE UNIQUE INDEX names ON projects (name) WHERE deleted_at IS NULL;
+    CREATE UNIQUE INDEX one_active_key ON keys (project_id) WHERE revoked_at IS NULL;
+
+    CREATE TABLE new_windows (key TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO new_windows SELECT coalesce(projects.id, project), count
+        FROM windows LEFT JOIN projects ON projects.name = project;
+    DROP TABLE windows;
+    ALTER TABLE new_windows RENAME TO windows;
+    CREATE TABLE new_instants (key TEXT NOT NULL, at_us INTEGER NOT NULL) STRICT;
+    INSERT INTO new_instants SELECT coalesce(projects.id, project), at_us
+        FROM instants LEFT JOIN projects ON projects.name = project;
+    DROP TABLE instants;
+    ALTER TABLE new_instants RENAME TO instants;
+    CREATE INDEX instants_by_time ON instants (key, at_us);
+
+    CREATE TABLE new_accounts (
+        owner TEXT PRIMARY KEY,
+        posted INTEGER NOT NULL CHECK (posted >= 0),
+        held INTEGER NOT NULL CHECK (held BETWEEN 0 AND posted)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO new_accounts SELECT * FROM accounts;
+    DROP TABLE accounts;
+    ALTER TABLE new_accounts RENAME TO accounts;
+
+    CREATE TABLE new_entries (
+        number INTEGER PRIMARY KEY, owner TEXT NOT NULL, kind TEXT NOT NULL, amount INTEGER NOT NULL,
+        posted_after INTEGER, held_after INTEGER, request_id TEXT, project_id TEXT, id TEXT, note TEXT, by TEXT,
+        at REAL NOT NULL
+    ) STRICT;
+    INSERT INTO new_entries (number, owner, kind, amount, request_id, at)
+        SELECT id, owner, CASE kind WHEN 'write_off' THEN 'written_off' ELSE kind END, amount, request_id, at
+        FROM entries;
+    DROP TABLE entries;
+    ALTER TABLE new_entries RENAME TO entries;
+    CREATE UNIQUE INDEX entry_ids ON entries (owner, id) WHERE id IS NOT NULL;
+    CREATE INDEX entries_by_owner ON entries (owner, number);
+
+    CREATE TABLE new_days (
+        project_id TEXT NOT NULL, day INTEGER NOT NULL,
+        used INTEGER NOT NULL, held INTEGER NOT NULL CHECK (held >= 0), PRIMARY KEY (project_id, day)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO new_days SELECT coalesce(projects.id, project), day, used, held
+        FROM days LEFT JOIN projects ON projects.name = project;
+    DROP TABLE days;
+    ALTER TABLE new_days RENAME TO days;
+
+    CREATE TABLE new_holds (
+        request_id TEXT PRIMARY KEY, owner TEXT NOT NULL, day INTEGER NOT NULL, state TEXT NOT NULL,
+        amount INTEGER NOT NULL, captured INTEGER NOT NULL, overrun INTEGER NOT NULL, written_off INTEGER NOT NULL,
+        tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, expires_at REAL NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO new_holds SELECT * FROM holds;
+    DROP TABLE holds;
+    ALTER TABLE new_holds RENAME TO holds;
+    CREATE INDEX open_holds ON holds (expires_at) WHERE state = 'open';
+    CREATE TABLE named_holds (
+        id TEXT PRIMARY KEY, owner TEXT NOT NULL, state TEXT NOT NULL, amount INTEGER NOT NULL,
+        captured INTEGER NOT NULL, overrun INTEGER NOT NULL, written_off INTEGER NOT NULL, expires_at REAL NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO named_holds SELECT * FROM meters;
+    DROP TABLE meters;
+    CREATE INDEX open_named_holds ON named_holds (expires_at) WHERE state = 'open';
+    CREATE TABLE claims (
+        project_id TEXT NOT NULL, key TEXT NOT NULL, request_id TEXT NOT NULL, digest TEXT NOT NULL,
+        expires_at REAL NOT NULL, status INTEGER, answer BLOB, PRIMARY KEY (project_id, key)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE new_usage (
+        request_id TEXT PRIMARY KEY, project_id TEXT NOT NULL, project TEXT NOT NULL, key_prefix TEXT NOT NULL,
+        endpoint TEXT NOT NULL, alias TEXT, resolved_alias TEXT, deployment TEXT, status INTEGER, code TEXT,
+        input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
+        reasoning_tokens INTEGER NOT NULL, estimated INTEGER NOT NULL, microcredits INTEGER NOT NULL,
+        attempts INTEGER NOT NULL, first_text_ms INTEGER, total_ms INTEGER, streamed INTEGER NOT NULL,
+        dialect TEXT NOT NULL DEFAULT 'native', tags TEXT, repeats INTEGER NOT NULL DEFAULT 1, replay_of TEXT,
+        settled_at REAL, attempt_list TEXT, ending TEXT, finish_reason TEXT, auto_reasons TEXT, started_at REAL NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO new_usage (
+        request_id, project_id, project, key_prefix, endpoint, alias, resolved_alias, deployment, status, code,
+        input_tokens, output_tokens, cached_tokens, reasoning_tokens, estimated, microcredits, attempts, first_text_ms,
+        total_ms, streamed, settled_at, ending, finish_reason, auto_reasons, started_at
+    ) SELECT
+        request_id, coalesce(projects.id, project), project, key_prefix, endpoint, alias, resolved_alias, deployment,
+        status, code, input_tokens, output_tokens, cached_tokens, reasoning_tokens, estimated, microcredits, attempts,
+        first_text_ms, total_ms, streamed, started_at + coalesce(total_ms, 0) / 1000.0, ending, finish_reason,
+        auto_reasons, started_at
+    FROM usage LEFT JOIN projects ON projects.name = project;
+    DROP TABLE usage;
+    ALTER TABLE new_usage RENAME TO usage;
+    CREATE INDEX usage_by_time ON usage (started_at, request_id);
+    CREATE INDEX usage_by_project ON usage (project_id, started_at, request_id);
+    """,
 )
 
 

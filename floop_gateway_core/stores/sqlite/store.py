@@ -35,7 +35,8 @@ from floop_gateway_core.stores.sqlite import projects as project_rows
 from floop_gateway_core.stores.sqlite import windows as window_rows
 from floop_gateway_core.stores.sqlite.schema import check_ours, migrate
 from floop_gateway_core.stores.sqlite.worker import Job, Worker
-from floop_gateway_core.types import Microcredits, Project, ProjectSettings, UsageRecord
+from floop_gateway_core.types import Microcredits, Project, ProjectId, ProjectSettings, UsageRecord
+from floop_gateway_core.types.amounts import ZERO_CREDITS
 
 __all__ = ["SQLiteStore"]
 
@@ -93,22 +94,10 @@ class SQLiteStore:
 
     # -- projects and keys -----------------------------------------------------------------------------------------
 
-    async def create_project(
-        self,
-        name: str,
-        owner: str,
-        settings: ProjectSettings,
-        *,
-        digest: str,
-        key_prefix: str,
-        now: float,
-        credits: Microcredits = Microcredits(0),  # noqa: B008 - a NewType of int
-    ) -> Project:
-        project = Project(name, owner, settings, key_prefix, now)
-
+    async def create_project(self, project: Project, *, digest: str, credits: Microcredits = ZERO_CREDITS) -> Project:
         def create(connection: Connection) -> Project:
             project_rows.create(connection, project, digest)
-            ledger_rows.grant_credits(connection, owner, credits, now)
+            ledger_rows.grant_credits(connection, project.owner, credits, project.created_at)
             return project
 
         return await self._write(create)
@@ -119,16 +108,16 @@ class SQLiteStore:
     async def projects(self) -> list[Project]:
         return await self._read(project_rows.every)
 
-    async def set_project(self, name: str, settings: ProjectSettings) -> Project:
-        return await self._write(lambda connection: project_rows.change(connection, name, settings))
+    async def set_project(self, id: ProjectId, settings: ProjectSettings) -> Project:
+        return await self._write(lambda connection: project_rows.change(connection, id, settings))
 
-    async def rotate_key(self, name: str, *, digest: str, key_prefix: str, now: float) -> Project:
-        return await self._write(lambda connection: project_rows.rotate(connection, name, digest, key_prefix, now))
+    async def rotate_key(self, id: ProjectId, *, digest: str, key_prefix: str, now: float) -> Project:
+        return await self._write(lambda connection: project_rows.rotate(connection, id, digest, key_prefix, now))
 
     async def authenticate(self, digest: str) -> Project | None:
         return await self._read(partial(project_rows.by_digest, digest))
 
-    async def acquire(self, project: str, limit: int, now: float) -> RateDecision:
+    async def acquire(self, project: ProjectId, limit: int, now: float) -> RateDecision:
         return await self._write(lambda connection: window_rows.acquire(connection, project, limit, now))
 
     async def acquire_windows(self, windows: Sequence[WindowLimit], now: float) -> Sequence[RateDecision]:
@@ -144,7 +133,7 @@ class SQLiteStore:
     async def authenticate_and_acquire(self, digest: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
         def spend(connection: Connection, project: Project) -> KeyAdmitted:
             limit = rate_limit(project, limits)
-            return KeyAdmitted(project, window_rows.acquire(connection, project.name, limit, now))
+            return KeyAdmitted(project, window_rows.acquire(connection, project.id, limit, now))
 
         # Only a known key takes the write lock: strangers cannot make the projects' requests wait.
         return await self._worker.run(Job(partial(project_rows.by_digest, digest), spend))
@@ -184,10 +173,10 @@ class SQLiteStore:
     async def account(self, owner: str) -> Account | None:
         return await self._read(lambda connection: ledger_rows.account(connection, owner))
 
-    async def day(self, project: str, day: int) -> DayUsage:
+    async def day(self, project: ProjectId, day: int) -> DayUsage:
         return await self._read(lambda connection: ledger_rows.day(connection, project, day))
 
-    async def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
+    async def usage(self, project: ProjectId | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
         after = (-1.0 if since is None else since, "")
         while True:
             page = await self._read(partial(ledger_rows.usage, project, after))

@@ -1,7 +1,7 @@
 """Rows of moving windows. Each function runs inside a transaction that its caller opened.
 
-The windows of projects are named by the project. A host's own are named `limit <microseconds> <key>`, with the spaces that
-no project's name may hold, and are swept: their keys (addresses, say) come and go.
+The window of a project is named by its id. A host's own are named `limit <microseconds> <key>`, with the spaces that
+no id contains, and are swept: their keys (addresses, say) come and go.
 """
 
 import sqlite3
@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 from floop_gateway_core.policy.rate_window import WINDOW_S, RateDecision, decide, microseconds
 from floop_gateway_core.stores.base import WindowLimit
+from floop_gateway_core.types import ProjectId
 
 Connection = sqlite3.Connection
 
 
-def acquire(connection: Connection, project: str, limit: int, now: float) -> RateDecision:
+def acquire(connection: Connection, project: ProjectId, limit: int, now: float) -> RateDecision:
     """Spend one request of a project's minute, or refuse."""
     return _acquire(connection, project, limit, microseconds(WINDOW_S), microseconds(now), spends=True)
 
@@ -32,13 +33,13 @@ def sweep(connection: Connection, window_s: float, now: float) -> None:
     window_us, now_us = microseconds(window_s), microseconds(now)
     names = f"limit {window_us} ", f"limit {window_us}!"  # "!" is the character after the space
     connection.execute(
-        "DELETE FROM windows WHERE project > ? AND project < ? AND NOT EXISTS "
-        "(SELECT 1 FROM instants WHERE instants.project = windows.project AND at_us > ?)",
+        "DELETE FROM windows WHERE key > ? AND key < ? AND NOT EXISTS "
+        "(SELECT 1 FROM instants WHERE instants.key = windows.key AND at_us > ?)",
         (*names, now_us - window_us),
     )
     connection.execute(
-        "DELETE FROM instants WHERE project > ? AND project < ? AND NOT EXISTS "
-        "(SELECT 1 FROM windows WHERE windows.project = instants.project)",
+        "DELETE FROM instants WHERE key > ? AND key < ? AND NOT EXISTS "
+        "(SELECT 1 FROM windows WHERE windows.key = instants.key)",
         names,
     )
 
@@ -48,39 +49,35 @@ def _name(window: WindowLimit) -> str:
 
 
 def _acquire(
-    connection: Connection, project: str, limit: int, window_us: int, now_us: int, *, spends: bool
+    connection: Connection, key: str, limit: int, window_us: int, now_us: int, *, spends: bool
 ) -> RateDecision:
     """The moving window as rows; the count is kept beside them, so a call costs the same under any limit."""
     # Two statements: an OR would look at every instant of the window instead of at both ends of the index.
-    gone = connection.execute(
-        "DELETE FROM instants WHERE project = ? AND at_us <= ?", (project, now_us - window_us)
-    ).rowcount
-    gone += connection.execute(
-        "DELETE FROM instants WHERE project = ? AND at_us > ?", (project, now_us + window_us)
-    ).rowcount
-    row = connection.execute("SELECT count FROM windows WHERE project = ?", (project,)).fetchone()
+    gone = connection.execute("DELETE FROM instants WHERE key = ? AND at_us <= ?", (key, now_us - window_us)).rowcount
+    gone += connection.execute("DELETE FROM instants WHERE key = ? AND at_us > ?", (key, now_us + window_us)).rowcount
+    row = connection.execute("SELECT count FROM windows WHERE key = ?", (key,)).fetchone()
     count = (row[0] if row else 0) - gone
     decision = decide(
         limit=limit,
         count=count,
-        oldest_us=_instant(connection, project, 0) if count else None,
-        leaving_us=_instant(connection, project, count - limit) if count >= limit else None,
+        oldest_us=_instant(connection, key, 0) if count else None,
+        leaving_us=_instant(connection, key, count - limit) if count >= limit else None,
         now_us=now_us,
         window_us=window_us,
         spends=spends,
     )
     spent = decision.allowed and spends
     if spent:
-        connection.execute("INSERT INTO instants VALUES (?, ?)", (project, now_us))
+        connection.execute("INSERT INTO instants VALUES (?, ?)", (key, now_us))
     connection.execute(
-        "INSERT INTO windows VALUES (?1, ?2) ON CONFLICT (project) DO UPDATE SET count = ?2",
-        (project, count + spent),
+        "INSERT INTO windows VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET count = ?2",
+        (key, count + spent),
     )
     return decision
 
 
-def _instant(connection: Connection, project: str, index: int) -> int:
+def _instant(connection: Connection, key: str, index: int) -> int:
     (at_us,) = connection.execute(
-        "SELECT at_us FROM instants WHERE project = ? ORDER BY at_us LIMIT 1 OFFSET ?", (project, index)
+        "SELECT at_us FROM instants WHERE key = ? ORDER BY at_us LIMIT 1 OFFSET ?", (key, index)
     ).fetchone()
     return int(at_us)

@@ -1,4 +1,4 @@
-"""The suite that every store of a host's own windows must pass, as `testing.stores` has them for the gateway's parts."""
+"""The suite for a `WindowStore`: a host's own windows."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import anyio
 
 from floop_gateway_core.policy.rate_window import RateDecision
 from floop_gateway_core.stores.base import WindowLimit, WindowStore
-from floop_gateway_core.testing.suites.stores import NOW
+from floop_gateway_core.testing.suites.facts import NOW
 
 __all__ = ["WindowSuite"]
 
