@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,26 @@ def test_a_rotation_gives_a_new_key_and_tells_the_hook(shell: Shell) -> None:
     assert created["key"] != rotated["key"]
     told = (shell.folder / "rotated").read_text().split()
     assert ["blog", "project:blog", keys.short(rotated["key"]), rotated["key"]] == told
+
+
+def test_the_installed_command_finds_hooks_in_the_working_folder_and_says_why_it_does_not(shell: Shell) -> None:
+    def rotate() -> Run:
+        # The script that pip installs, which unlike `python -m` starts without the working folder on its path.
+        script = Path(sysconfig.get_path("scripts")) / "floop-gateway"
+        command = [str(script), "project", "rotate-key", "blog"]
+        environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
+        return subprocess.run(command, cwd=shell.folder, env=environment, capture_output=True, text=True, timeout=60)
+
+    shell("project", "create", "blog")
+    before = shell.json("project", "show", "blog")
+    (shell.folder / "gateway.toml").write_text('[hooks]\nkey_rotated = "hook_module:redeploy"\n')
+    failed = rotate()
+    assert (1, "") == (failed.returncode, failed.stdout)
+    assert "hooks.key_rotated = 'hook_module:redeploy': No module named 'hook_module'" in failed.stderr
+    assert before == shell.json("project", "show", "blog")
+    (shell.folder / "hook_module.py").write_text(HOOK)
+    assert 0 == rotate().returncode
+    assert before != shell.json("project", "show", "blog")
 
 
 def test_a_hook_that_fails_does_not_hide_the_key(shell: Shell) -> None:

@@ -12,11 +12,11 @@ from multidict import CIMultiDict
 
 from floop_gateway_core import ClientDisconnected, GatewayRequest, Mountable, Reply
 from floop_gateway_core.hosting.prefix import PREFIX, checked_prefix
+from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS
 
 __all__ = ["setup", "sub_app"]
 
 POLL_INTERVAL_S = 0.1
-CLIENT_GONE = 499
 
 
 def setup(app: web.Application, gateway: Mountable, prefix: str = PREFIX) -> None:
@@ -45,7 +45,7 @@ def sub_app(gateway: Mountable) -> web.Application:
 
 
 async def _serve(gateway: Mountable, request: web.Request) -> web.StreamResponse:
-    response: web.StreamResponse = web.Response(status=CLIENT_GONE)
+    response: web.StreamResponse = web.Response(status=CLIENT_GONE_STATUS)
     whole = False
 
     async def exchange() -> None:

@@ -9,7 +9,7 @@ import anyio
 from floop_gateway_core import ClientDisconnected, GatewayRequest, Mountable, Reply
 from floop_gateway_core.concurrency.background import BackgroundTask
 from floop_gateway_core.hosting.prefix import PREFIX, below, checked_prefix
-from floop_gateway_core.wire.messages import MalformedBody
+from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS, MalformedBody
 
 __all__ = ["ASGIApp", "FloopGateway", "FloopGatewayMiddleware"]
 
@@ -20,7 +20,6 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 """How long to wait for a disconnect after a `receive` that repeats itself instead of waiting."""
-CLIENT_GONE_STATUS = 499
 
 
 class FloopGateway:

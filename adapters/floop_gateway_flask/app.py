@@ -8,6 +8,7 @@ from floop_gateway_core import Gateway, GatewayRequest
 from floop_gateway_core.hosting.bridge import BlockingBody, Bridge
 from floop_gateway_core.hosting.prefix import PREFIX, below, checked_prefix
 from floop_gateway_core.hosting.threaded_body import ThreadedBody
+from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from flask import Flask
 
 __all__ = ["FloopGateway", "FloopGatewayMiddleware", "wsgi_app"]
-
-CLIENT_GONE = 499
 
 
 def wsgi_app(gateway: Gateway) -> "WSGIApplication":
@@ -35,7 +34,7 @@ def wsgi_app(gateway: Gateway) -> "WSGIApplication":
         )
         reply = bridge.open(request)
         try:
-            phrase = "Client Closed Request" if reply.status == CLIENT_GONE else HTTPStatus(reply.status).phrase
+            phrase = "Client Closed Request" if reply.status == CLIENT_GONE_STATUS else HTTPStatus(reply.status).phrase
             start_response(f"{reply.status} {phrase}", list(reply.headers))
         except BaseException:
             _close(reply.body)

@@ -29,6 +29,7 @@ log = logging.getLogger("floop_gateway")
 
 OWN_ACCOUNT = "project:"
 MAX_COUNT = 10**12
+"""Bounds the limits that an operator may set, like the configuration does."""
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff]{1,100}")
 
 

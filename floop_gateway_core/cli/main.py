@@ -1,6 +1,7 @@
 """The entry point: parse, run, and turn errors into one line and an exit code (0 done, 1 failed, 2 wrong use)."""
 
 import inspect
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any("\ud800" <= character <= "\udfff" for word in words for character in word):
         parser.error("an argument is not UTF-8")
     args = parser.parse_args(words)
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # hooks of the configuration are found in the working folder
     try:
         module, _, name = args.handler.partition(":")
         handler = getattr(import_module(f"floop_gateway_core.cli.{module}"), name)

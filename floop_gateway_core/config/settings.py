@@ -5,9 +5,8 @@ environment variable that holds its key. This module only describes; `assembly` 
 """
 
 import os
-import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from floop_gateway_core.config.errors import ConfigError, explain
 from floop_gateway_core.policy.auto.classify import DEFAULT as DEFAULT_THRESHOLDS
 from floop_gateway_core.policy.auto.classify import Thresholds
 from floop_gateway_core.policy.pricing import Prices, parse_rate
@@ -29,10 +29,6 @@ CONFIG_VARIABLE = "FLOOP_GATEWAY_CONFIG"
 DEFAULT_FILE = "gateway.toml"
 DEFAULT_STORE = "sqlite:///floop-gateway.db"
 ECHO_MICROCREDITS_PER_TOKEN = 1250
-
-
-class ConfigError(ValueError):
-    """The configuration is invalid; the message is for the person who wrote it."""
 
 
 def _rate(value: object) -> int:
@@ -248,7 +244,7 @@ class Settings(_Model):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            lines = [_explain(source, value, one) for one in error.errors(include_url=False)]
+            lines = [explain(source, value, one, _SECTIONS) for one in error.errors(include_url=False)]
             raise ConfigError("\n".join(lines)) from None
 
     @classmethod
@@ -271,61 +267,13 @@ def _plain(value: Any, key: str = "") -> Any:
     return float(value) if isinstance(value, Decimal) and not key.endswith("microcredits_per_token") else value
 
 
-def _explain(source: str, value: Any, error: Any) -> str:
-    """Return one line: file, key, value, and what is allowed."""
-    location = error["loc"]
-    found: Any = value
-    for part in location:
-        found = found.get(part, _ABSENT) if isinstance(found, Mapping) else _item(found, part)
-    where = ".".join(map(str, location))
-    match error["type"]:
-        case "extra_forbidden":
-            what = f"unknown key; allowed are {', '.join(_keys_beside(location))}"
-        case "missing":
-            what = "is missing"
-        case _:
-            what = error["msg"].removeprefix("Value error, ")
-    hidden = (
-        found is _ABSENT
-        or isinstance(found, Mapping | list)
-        or _may_be_secret(str(location[-1] if location else ""), found)
-    )
-    shown = "" if hidden else f" = {_literal(found)}"
-    return f"{source}: {where}{shown}: {what}" if where else f"{source}: {what}"
-
-
-def _keys_beside(location: Sequence[int | str]) -> list[str]:
-    sections: Mapping[str, type[BaseModel]] = {
-        "plans": PlanSettings,
-        "deployments": DeploymentSettings,
-        "upstream": UpstreamSettings,
-        "auto": AutoSettings,
-        "hooks": HookSettings,
-        "serve": ServeSettings,
-    }
-    return list(sections.get(str(location[0]) if len(location) > 1 else "", Settings).model_fields)
-
-
-_SECRET_NAME = re.compile(r"key|secret|token$|password|credential|authorization", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"^(sk-|sk_|flp_sk_|AIza|xox|gh[pousr]_|Bearer )|[A-Za-z0-9_\-]{24,}")
-
-
-def _may_be_secret(key: str, value: object) -> bool:
-    """Return whether a value may be a secret that was written into the file by mistake; messages do not quote those.
-
-    >>> _may_be_secret("api_key", "x"), _may_be_secret("model", "sk-abc"), _may_be_secret("model", "gpt-5-mini")
-    (True, True, False)
-    """
-    return isinstance(value, str) and bool(_SECRET_NAME.search(key) or _SECRET_VALUE.search(value))
-
-
-_ABSENT = object()
-
-
-def _item(found: Any, part: Any) -> Any:
-    return found[part] if isinstance(found, list) and isinstance(part, int) and part < len(found) else _ABSENT
-
-
-def _literal(value: Any) -> str:
-    text = str(value) if isinstance(value, Decimal) else repr(value)
-    return text if len(text) <= 60 else text[:59] + "…"
+_SECTIONS: Mapping[str, type[BaseModel]] = {
+    "": Settings,
+    "plans": PlanSettings,
+    "deployments": DeploymentSettings,
+    "upstream": UpstreamSettings,
+    "auto": AutoSettings,
+    "hooks": HookSettings,
+    "serve": ServeSettings,
+}
+"""The section of each table of the file, for the keys that a message lists."""

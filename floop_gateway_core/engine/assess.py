@@ -25,6 +25,7 @@ log = logging.getLogger("floop_gateway")
 
 T = TypeVar("T")
 INLINE_CHARACTERS = 16_000
+"""Assessing this many characters takes about as long as handing them to a thread."""
 MAX_THREADS = 2
 """Long texts at the same time: they compete for one interpreter, and more of them only use more memory."""
 _threads: RunVar[anyio.CapacityLimiter] = RunVar("floop_gateway_cpu_threads")

@@ -18,10 +18,9 @@ from typing import Literal
 
 from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.types import Ending, FinishReason
+from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS
 
 __all__ = ["TABLE", "Outcome", "Sent", "outcome"]
-
-CLIENT_GONE_STATUS = 499
 
 
 class Sent(Enum):

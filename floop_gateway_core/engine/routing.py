@@ -21,6 +21,7 @@ from floop_gateway_core.types import Call, Message, Project, ProjectId
 __all__ = ["Caller", "Classifier", "Deployment", "Plan", "RoutingTable", "Runtime", "UpstreamLimits"]
 
 HOLD_MARGIN_S = 2.0
+"""Covers what is not timed: threads, and the scheduling of a busy machine."""
 
 Classifier = Callable[[Sequence[Message], str | None], Classification | Awaitable[Classification]]
 

@@ -58,8 +58,10 @@ __all__ = ["INTERNAL_ERROR", "NO_BILL", "STOPPING", "STORE_UNAVAILABLE", "Run"]
 log = logging.getLogger("floop_gateway")
 
 MAX_LOGGED_ALIAS = 100
+"""Characters of an alias that the log keeps."""
 UNAVAILABLE_RETRY_AFTER_S = 60
 STORE_RETRY_AFTER_S = 5
+"""What clients are told while the store does not answer."""
 STORE_UNAVAILABLE = Refusal(
     ErrorCode.SERVICE_UNAVAILABLE,
     f"The gateway's store does not answer. Retry after {STORE_RETRY_AFTER_S} s.",

@@ -24,6 +24,7 @@ __all__ = ["retry_pending_settlements", "settle"]
 log = logging.getLogger("floop_gateway")
 
 RETRY_S = 0.2
+"""How long to wait before settling again."""
 
 
 async def settle(runtime: Runtime, settlement: Settlement, settle_s: float) -> Settled:

@@ -39,7 +39,9 @@ __all__ = ["BlockingBody", "Bridge", "SyncReply", "run"]
 T = TypeVar("T")
 
 BUFFER_BYTES = 64 * 1024
+"""The most that is queued for a host before the answer waits for it."""
 SHUTDOWN_TIMEOUT_S = 10.0
+"""How long each step of the shutdown may take."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.http.body import DRAIN_TIMEOUT_S, drain, may_have_body, read_body
 from floop_gateway_core.policy.rate_headers import Header, rate_headers
 from floop_gateway_core.types import AnswerEvent, Call, Completed, Failed, Started, Texts
-from floop_gateway_core.wire.messages import ClientDisconnected, GatewayRequest, Reply
+from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS, ClientDisconnected, GatewayRequest, Reply
 
 __all__ = ["Exchange"]
 
@@ -38,7 +38,6 @@ log = logging.getLogger("floop_gateway")
 
 SLOW_CLIENT_GRACE_S = 1.0
 """Extra time for a client that reads too slowly, so that the engine's own end comes first."""
-CLIENT_GONE_STATUS = 499
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ PRECEDENCE = (
 )
 
 HELD_RETRY_AFTER_S = 5
+"""A typical request is over by then."""
 
 
 @dataclass(frozen=True, slots=True)

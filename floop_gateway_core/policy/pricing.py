@@ -13,6 +13,7 @@ from floop_gateway_core.types import Microcredits, Usage
 __all__ = ["CostLine", "Prices", "format_credits", "parse_credits", "parse_rate"]
 
 RATE_SCALE = 10**6
+"""A rate counts millionths of a micro-credit."""
 
 
 @dataclass(frozen=True, slots=True)

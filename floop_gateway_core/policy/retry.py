@@ -15,9 +15,13 @@ from typing import TypeAlias
 __all__ = ["Failover", "FaultKind", "GiveUp", "RetrySame", "Step", "backoff_s", "next_step"]
 
 BACKOFF_BASE_S = 0.5
+"""The mean of the first wait is half of this."""
 BACKOFF_CAP_S = 8.0
+"""No wait is longer."""
 MAX_RETRY_AFTER_S = 2.0
+"""A longer `Retry-After` sends the request to the next deployment, if there is one."""
 TRIES_BEFORE_FAILOVER = 2
+"""Attempts on one deployment before the next, while the budget of attempts allows."""
 
 
 class FaultKind(Enum):

@@ -20,6 +20,7 @@ __all__ = ["EchoProvider"]
 
 _WORD = re.compile(r"\s*\S+\s*")
 WORDS_AT_ONCE = 256
+"""Words sent in one chunk when nothing paces them."""
 
 
 class EchoProvider:

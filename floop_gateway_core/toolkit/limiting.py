@@ -28,7 +28,9 @@ from floop_gateway_core.stores.memory import MemoryStore
 __all__ = ["LimitResult", "RequestLimiter"]
 
 DOWN_RETRY_AFTER_S = 5
+"""What clients are told while the storage does not answer."""
 MAX_KEY_BYTES = 500
+"""Longer keys are stored as a digest."""
 
 WhenDown: TypeAlias = Literal["refuse", "admit"]
 

@@ -12,6 +12,7 @@ __all__ = ["KEY_ALPHABET", "KEY_LENGTH", "KEY_PREFIX", "digest", "from_header", 
 
 KEY_PREFIX = "flp_sk_"
 KEY_LENGTH = 33
+"""Letters and digits after the prefix: 196 random bits."""
 KEY_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 _KEY = re.compile(rf"{KEY_PREFIX}[0-9A-Za-z]{{{KEY_LENGTH}}}")

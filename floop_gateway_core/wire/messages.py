@@ -8,7 +8,19 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-__all__ = ["BodyReader", "ClientDisconnected", "GatewayRequest", "Headers", "MalformedBody", "Mountable", "Reply"]
+__all__ = [
+    "CLIENT_GONE_STATUS",
+    "BodyReader",
+    "ClientDisconnected",
+    "GatewayRequest",
+    "Headers",
+    "MalformedBody",
+    "Mountable",
+    "Reply",
+]
+
+CLIENT_GONE_STATUS = 499
+"""What nginx logs for a client that left before it was answered; nobody receives it."""
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 

@@ -18,11 +18,14 @@ from floop_gateway_core.types import Call, Endpoint, Message, Role, TextPart
 __all__ = ["MAX_PROMPT_CHARACTERS", "parse", "parse_object"]
 
 MAX_PROMPT_CHARACTERS = 500_000
+"""The contract's limit."""
 MAX_FIELD_ERRORS = 20
+"""The most errors that one answer lists."""
 MAX_MESSAGES = 4_096
 MAX_PARTS = 16_384
 """The most parts in all messages together, because parsing and estimating also cost per part."""
 MAX_DIGITS = 1000
+"""Python takes time quadratic in the digits of an integer."""
 HALF_A_PAIR = "The body holds half a surrogate pair. Escape such characters as a whole pair, or send UTF-8."
 _ROLES = ("system", "user", "assistant")
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")

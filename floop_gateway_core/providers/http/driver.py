@@ -25,10 +25,15 @@ from floop_gateway_core.providers.http.base import Response, Sender, httpx_body
 __all__ = ["HttpProvider", "HttpSenders"]
 
 MAX_ERROR_BYTES = 64 * 1024
+"""The most that is read of an error body."""
 MAX_INFLATED_BYTES = 16 * 1024 * 1024
+"""The most that one compressed chunk may inflate to."""
 ERROR_BODY_S = 5.0
+"""How long to read an error body; what has come by then decides."""
 REUSE_READ_TIMEOUT_S = 0.05
+"""How long to wait for the end of a body after its terminal event: a new connection costs about as much."""
 CLOSE_S = 1.0
+"""How long closing may take before the connection is dropped."""
 MAX_CHANGES = 2
 """How often a request is changed and sent again because the server refuses an optional part of it."""
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["make_sender"]
 
 KEEP_ALIVE_S = 30.0
+"""Shorter than the idle time-outs of common servers and load balancers, which start at 60 s."""
 MAX_HEADER_BYTES = 64 * 1024
 """The maximum size of a response header: some servers send whole policies in one."""
 

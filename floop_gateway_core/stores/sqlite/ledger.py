@@ -24,7 +24,9 @@ _COLUMNS = (*RECORD_FIELDS, "project_id", "attempt_list")
 _INSERT_RECORD = f"INSERT OR REPLACE INTO usage ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 _SELECT_RECORD = f"SELECT {', '.join(_COLUMNS)} FROM usage "
 MAX_EXPIRED_AT_ONCE = 1000
+"""Holds voided in one transaction, so that a request never waits for an unbounded sweep."""
 PAGE_RECORDS = 1000
+"""Records read at a time, so that listing a long log holds little memory and blocks no writer."""
 
 
 def hold(connection: Connection, request: HoldRequest) -> Held | HoldRefused:

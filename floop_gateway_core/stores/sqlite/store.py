@@ -42,6 +42,7 @@ __all__ = ["SQLiteStore"]
 
 T = TypeVar("T")
 RETRY_S = 0.01
+"""How long to wait before asking again for a lock that SQLite does not wait for."""
 MAX_JOURNAL_BYTES = 16 * 1024 * 1024
 """What the write-ahead log is cut to after a checkpoint; a long reader lets it grow for a while."""
 Connection = sqlite3.Connection

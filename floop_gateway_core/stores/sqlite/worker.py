@@ -30,6 +30,7 @@ __all__ = ["Job", "Worker"]
 T = TypeVar("T")
 Connection = sqlite3.Connection
 MAX_BATCH = 128
+"""Calls that share one transaction at most, so that the first of them does not wait long for the last."""
 
 
 @dataclass(slots=True, eq=False)
