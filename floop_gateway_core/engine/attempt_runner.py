@@ -51,6 +51,7 @@ class AttemptRunner:
         *,
         granted_tokens: int,
         deadline: float,
+        suspect: str | None,
     ) -> None:
         self.made = 0
         self.records: list[AttemptRecord] = []
@@ -72,6 +73,7 @@ class AttemptRunner:
             attempts=routing.limits.attempts,
             now=self._now(),
             on_state_change=self._state_changed,
+            suspect=suspect,
         )
 
     @property
@@ -104,7 +106,9 @@ class AttemptRunner:
         self._make_current(self._new(planned))
         await self._notifier.flush()
         if not self._limits.hedge_after_s:
-            return await self.current.start()
+            delta = await self.current.start()
+            self._schedule.answered(planned, self._now())
+            return delta
         winner, result = await race(
             self.current,
             after_s=self._limits.hedge_after_s,
@@ -115,6 +119,7 @@ class AttemptRunner:
         self._make_current(winner)
         if isinstance(result, UpstreamFault):
             raise result
+        self._schedule.answered(winner.planned, self._now())
         return result
 
     def succeeded(self) -> None:

@@ -41,6 +41,7 @@ class Gate:
         if admitted is None:
             return None
         project = admitted.project
+        runtime.note_project(project.id)
         record = UsageRecord(request_id, project.id, project.name, project.key_prefix, endpoint, now, dialect=dialect)
         caller = Caller(project, runtime.routing.plan_of(project))
         return CallerAdmitted(Run(runtime, caller, record, started=anyio.current_time()), admitted.decision)

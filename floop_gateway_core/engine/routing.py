@@ -149,5 +149,17 @@ class Runtime:
     """The answers that are under way."""
     open_requests: Counter[ProjectId] = field(default_factory=Counter)
     """How many requests of each project are open in this process."""
+    projects_seen: set[ProjectId] = field(default_factory=set)
+    """The first projects that this process has served; see `has_several_projects`."""
     stopping: bool = False
     """Whether new requests are refused, because the server stops."""
+
+    @property
+    def has_several_projects(self) -> bool:
+        """Return whether requests of at least two projects have come."""
+        return len(self.projects_seen) > 1
+
+    def note_project(self, id: ProjectId) -> None:
+        """Note that a request of this project has come."""
+        if len(self.projects_seen) < 2:
+            self.projects_seen.add(id)

@@ -204,6 +204,7 @@ class Run:
             self._sizes,
             granted_tokens=self._granted_tokens,
             deadline=self._deadline,
+            suspect=self.record.project_id if self._runtime.has_several_projects else None,
         )
         fault: UpstreamFault | None = None
         self._runtime.runs.add(self)

@@ -32,7 +32,10 @@ class PlannedAttempt:
 
 
 class AttemptSchedule:
-    """`stop` is the next attempt to make, or None. `on_state_change` is called when a breaker changes state."""
+    """`stop` is the next attempt to make, or None. `on_state_change` is called when a breaker changes state.
+
+    `suspect` is the caller's project, for failures that its request itself may have caused; None counts them all.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class AttemptSchedule:
         attempts: int,
         now: float,
         on_state_change: Callable[[str, BreakerState], None],
+        suspect: str | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._ahead = list(route)
@@ -49,6 +53,7 @@ class AttemptSchedule:
         self._attempts_left = attempts
         self._tries: Counter[str] = Counter()
         self._on_turn = on_state_change
+        self._suspect = suspect
         self._jitter = jitter
         self._under_way: list[PlannedAttempt] = []
         self.stop: PlannedAttempt | None = self._pass_over(now)
@@ -60,6 +65,11 @@ class AttemptSchedule:
                 return stop
         return None
 
+    def answered(self, stop: PlannedAttempt, now: float) -> None:
+        """Note that an attempt's first event has come."""
+        with self._watched(stop, now) as breaker:
+            breaker.answered(stop.permit)
+
     def succeeded(self, stop: PlannedAttempt, now: float) -> None:
         """Count the success and stop looking for further attempts."""
         with self._given_back(stop, now) as breaker:
@@ -69,7 +79,7 @@ class AttemptSchedule:
         """Count the failure; if nothing else is under way, find the next stop."""
         with self._given_back(stop, now) as breaker:
             if fault.fault.counts:
-                breaker.failure(stop.permit, now)
+                breaker.failure(stop.permit, now, suspect=self._suspect if fault.request_suspected else None)
             else:
                 breaker.cancel(stop.permit)
         if not self._under_way:
@@ -145,6 +155,11 @@ class AttemptSchedule:
     @contextmanager
     def _given_back(self, stop: PlannedAttempt, now: float) -> Iterator[CircuitBreaker]:
         self._under_way.remove(stop)
+        with self._watched(stop, now) as breaker:
+            yield breaker
+
+    @contextmanager
+    def _watched(self, stop: PlannedAttempt, now: float) -> Iterator[CircuitBreaker]:
         breaker = self._breakers[stop.deployment.id]
         before = breaker.generation
         yield breaker

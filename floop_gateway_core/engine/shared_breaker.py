@@ -24,10 +24,15 @@ class SharedBreaker(CircuitBreaker):
         with self._lock:
             super().success(permit)
 
-    def failure(self, permit: Permit | None, now: float) -> None:
+    def answered(self, permit: Permit | None) -> None:
+        """Note the first event of a call's answer."""
+        with self._lock:
+            super().answered(permit)
+
+    def failure(self, permit: Permit | None, now: float, *, suspect: str | None = None) -> None:
         """Return a permit after a failure."""
         with self._lock:
-            super().failure(permit, now)
+            super().failure(permit, now, suspect=suspect)
 
     def cancel(self, permit: Permit | None) -> None:
         """Return a permit that says nothing about the deployment."""

@@ -3,8 +3,11 @@
     closed     every call passes. `failures` failures in a row, none older than `window_s`, trip it: a success between
                them clears the count, so a busy upstream that fails one call in a hundred is never cut off.
     open       no call passes until `cool_down_s` has gone by.
-    half-open  one probe passes at a time. Its success closes the breaker, its failure opens it for another cool-down;
-               a probe that is cancelled says nothing, and the next call is the probe.
+    half-open  one probe passes at a time. Its first event closes the breaker, its failure opens it for another
+               cool-down; a probe that is cancelled says nothing, and the next call is the probe.
+
+Some failures may be the request's own fault rather than the deployment's. They name a suspect (the project, say), and count
+once a suspect until a second one has met them, so that one caller cannot open the breaker for all.
 
 Each call takes a `Permit` and gives it back as a success, a failure, or cancelled (a client's disconnect, our own
 cancellation, a fault that is not the deployment's). A permit from before the last transition says nothing any more.
@@ -52,6 +55,7 @@ class CircuitBreaker:
         self._recent: deque[float] = deque(maxlen=failures)
         self._opened_at: float | None = None
         self._probing = False
+        self._suspects: set[str] = set()
         self._era = 0
 
     @property
@@ -85,13 +89,24 @@ class CircuitBreaker:
         if permit is None or permit.generation != self._era:
             return
         self._recent.clear()
+        self._suspects.clear()
         if permit.probe:
             self._turn(opened_at=None)
 
-    def failure(self, permit: Permit | None, now: float) -> None:
-        """Return a permit after a failure, which may open the breaker."""
+    def answered(self, permit: Permit | None) -> None:
+        """Note the first event of a call's answer, which closes a half-open breaker. The permit is still to be returned."""
+        if permit is not None and permit.generation == self._era and permit.probe:
+            self._turn(opened_at=None)
+
+    def failure(self, permit: Permit | None, now: float, *, suspect: str | None = None) -> None:
+        """Return a permit after a failure, which may open the breaker; `suspect` is who may have caused it."""
         if permit is None or permit.generation != self._era:
             return
+        if suspect is not None:
+            if self._suspects == {suspect}:
+                self.cancel(permit)
+                return
+            self._suspects.add(suspect)
         self._recent.append(now)
         if permit.probe or (len(self._recent) == self.failures and now - self._recent[0] < self.window_s):
             self._turn(opened_at=now)
@@ -105,4 +120,5 @@ class CircuitBreaker:
         self._opened_at = opened_at
         self._probing = False
         self._recent.clear()
+        self._suspects.clear()
         self._era += 1

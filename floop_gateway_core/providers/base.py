@@ -34,12 +34,19 @@ class UpstreamFault(Exception):
     """An attempt failed. `reason` is short and safe to log: never the upstream's words, a key or a prompt."""
 
     def __init__(
-        self, fault: FaultKind, reason: str, *, retry_after_s: float | None = None, again: bool | None = None
+        self,
+        fault: FaultKind,
+        reason: str,
+        *,
+        retry_after_s: float | None = None,
+        again: bool | None = None,
+        request_suspected: bool = False,
     ) -> None:
         super().__init__(f"{fault.value}: {reason}")
         self.fault = fault
         self.reason = reason
         self.retry_after_s = retry_after_s
+        self.request_suspected = request_suspected  # the request itself may have caused it: 403, 404
         self.again = again  # whether the upstream asked for a retry; None if it did not say
 
 

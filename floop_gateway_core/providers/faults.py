@@ -175,7 +175,13 @@ def _seconds(value: str) -> float | None:
 
 def _fault(status: int, error: _Error, reason: str, wait_s: float | None, again: bool | None) -> UpstreamFault:
     fault, why = _judge(status, error, again)
-    return UpstreamFault(fault, f"{reason}: {why}" if why else reason, retry_after_s=wait_s, again=again)
+    return UpstreamFault(
+        fault,
+        f"{reason}: {why}" if why else reason,
+        retry_after_s=wait_s,
+        again=again,
+        request_suspected=fault is FaultKind.UNUSABLE and status in (403, 404),
+    )
 
 
 def _judge(status: int, error: _Error, again: bool | None) -> tuple[FaultKind, str]:

@@ -9,9 +9,9 @@ import pytest
 
 from floop_gateway_core.observability.events import BreakerStateChanged
 from floop_gateway_core.policy import retry
-from floop_gateway_core.testing import Answer, Break, Reply, Status
+from floop_gateway_core.testing import Answer, Break, Hold, Reply, Status
 from floop_gateway_core.testing.answers import Vendor
-from tests.engine.kit import Bench, bench, cancelled_natively
+from tests.engine.kit import Bench, bench, cancelled_natively, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -227,3 +227,39 @@ async def test_a_cancelled_stream_leaves_nothing_open(vendor: Vendor) -> None:
         await cancelled_natively(lambda: b.ask(stream=True), lambda: any(r.texts_sent > 3 for r in b.upstream.requests))
         await b.upstream.until(lambda u: u.open_connections == 0)
         await b.settled()
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_refusal_that_one_projects_requests_may_cause_opens_no_breaker_for_others(status: int) -> None:
+    limits: Mapping[str, object] = {"attempts": 1, "breaker_failures": 3}
+    async with bench(limits=limits) as b:
+        other = (await b.gateway.admin.create_project("blog", owner="ann", credits="100")).key
+        body = b'{"prompt": "Hi", "model": "fast"}'
+        assert 200 == (await b.send(b.raw(body, path="/generate", key=other))).status
+        b.upstream.script(*[Status(status)] * 6)
+        assert {502} == {(await b.ask()).status for _ in range(5)}
+        assert {"a": "closed"} == b.gateway.health()
+        # A second project meets it too, so it is the deployment's.
+        assert 502 == (await b.send(b.raw(body, path="/generate", key=other))).status
+        b.upstream.script(Status(status))
+        assert 502 == (await b.ask()).status
+        assert {"a": "open"} == b.gateway.health()
+
+
+async def test_a_refusal_counts_every_time_while_only_one_project_is_known() -> None:
+    async with bench(limits={"attempts": 1, "breaker_failures": 3}, default=Status(403)) as b:
+        assert [502, 502, 502, 503] == [(await b.ask()).status for _ in range(4)]
+
+
+async def test_a_probe_that_streams_slowly_keeps_nobody_out() -> None:
+    limits: Mapping[str, object] = {"attempts": 1, "breaker_failures": 1, "breaker_cool_down_s": 0.05}
+    go_on = anyio.Event()
+    async with bench(Status(500), Reply(hold=Hold(go_on, at="text")), limits=limits) as b:
+        assert 502 == (await b.ask()).status
+        while b.gateway.health() != {"a": "half_open"}:
+            await anyio.sleep(0.005)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(b.ask)
+            await eventually(lambda: b.gateway.health() == {"a": "closed"})
+            assert 200 == (await b.ask()).status
+            go_on.set()

@@ -72,3 +72,42 @@ def test_an_open_breaker_admits_nothing_and_every_other_state_comes_to_admit_aga
             breaker.cancel(permit)
         assert 0 <= breaker.cool_down_left_s(now) <= 20
     assert breaker.admit(now + 20) is not None
+
+
+def test_what_one_suspect_meets_counts_once_until_another_one_meets_it() -> None:
+    breaker = CircuitBreaker(failures=3)
+    for _ in range(20):
+        breaker.failure(breaker.admit(0.0), 0.0, suspect="a")
+    assert "closed" == breaker.state(0.0)
+    breaker.failure(breaker.admit(0.0), 0.0, suspect="b")
+    breaker.failure(breaker.admit(0.0), 0.0, suspect="a")
+    assert "open" == breaker.state(0.0)
+
+
+def test_a_success_clears_the_suspects() -> None:
+    breaker = CircuitBreaker(failures=3)
+    for suspect in ("a", "b"):
+        breaker.failure(breaker.admit(0.0), 0.0, suspect=suspect)
+    breaker.success(breaker.admit(0.0))
+    for _ in range(20):
+        breaker.failure(breaker.admit(0.0), 0.0, suspect="a")
+    assert "closed" == breaker.state(0.0)
+
+
+def test_the_first_event_of_a_probe_closes_the_breaker_for_all() -> None:
+    breaker = CircuitBreaker(failures=1, cool_down_s=60.0)
+    breaker.failure(breaker.admit(0.0), 0.0)
+    probe = breaker.admit(60.0)
+    assert breaker.admit(60.0) is None
+    breaker.answered(probe)
+    assert ("closed", True) == (breaker.state(60.0), breaker.admit(60.0) is not None)
+    breaker.failure(probe, 61.0)  # a permit from before the transition says nothing
+    assert "closed" == breaker.state(61.0)
+
+
+def test_a_suspected_failure_of_a_probe_lets_the_next_call_probe() -> None:
+    breaker = CircuitBreaker(failures=1, cool_down_s=60.0)
+    breaker.failure(breaker.admit(0.0), 0.0)
+    for _ in range(2):
+        breaker.failure(breaker.admit(60.0), 60.0, suspect="a")
+    assert "open" == breaker.state(60.0)
