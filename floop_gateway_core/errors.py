@@ -14,6 +14,7 @@ from types import MappingProxyType
 __all__ = [
     "CATALOGUE",
     "AdminError",
+    "AttemptRecord",
     "BudgetExceededError",
     "ErrorCode",
     "ErrorSpec",
@@ -53,6 +54,16 @@ class ErrorCode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One attempt of a request. `fault` and `reason` are None unless it failed."""
+
+    deployment: str
+    fault: str | None
+    reason: str | None
+    ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorSpec:
     """What the contract defines for a code; a refusal's own headers override `headers` of the same name."""
 
@@ -61,20 +72,23 @@ class ErrorSpec:
     headers: tuple[tuple[str, str], ...] = ()
 
 
+NO_RETRY = (("x-should-retry", "false"),)
+"""The vendors' SDKs obey it: sending the same request again would fail again."""
+
 CATALOGUE: Mapping[ErrorCode, ErrorSpec] = MappingProxyType(
     {
-        ErrorCode.INVALID_BODY: ErrorSpec(400, "the body is not a JSON object in UTF-8, or did not arrive in time"),
-        ErrorCode.VALIDATION_ERROR: ErrorSpec(400, "a field is missing, of the wrong type, or out of range"),
-        ErrorCode.INPUT_TOO_LARGE: ErrorSpec(400, "the input exceeds the plan's tokens, or the body the byte cap"),
-        ErrorCode.INVALID_MODEL: ErrorSpec(400, "no such alias or deployment"),
-        ErrorCode.UNAUTHORIZED: ErrorSpec(401, "key missing or not valid", (("WWW-Authenticate", "Bearer"),)),
-        ErrorCode.INSUFFICIENT_CREDITS: ErrorSpec(402, "the account cannot pay for this request"),
-        ErrorCode.NOT_FOUND: ErrorSpec(404, "no such path"),
-        ErrorCode.METHOD_NOT_ALLOWED: ErrorSpec(405, "the path is known, the method is not"),
+        ErrorCode.INVALID_BODY: ErrorSpec(400, "the body is not a JSON object in UTF-8, or was late", NO_RETRY),
+        ErrorCode.VALIDATION_ERROR: ErrorSpec(400, "a field is missing, of the wrong type, or out of range", NO_RETRY),
+        ErrorCode.INPUT_TOO_LARGE: ErrorSpec(400, "the input exceeds the plan's tokens, or the body its cap", NO_RETRY),
+        ErrorCode.INVALID_MODEL: ErrorSpec(400, "no such alias or deployment", NO_RETRY),
+        ErrorCode.UNAUTHORIZED: ErrorSpec(401, "key missing or not valid", (("WWW-Authenticate", "Bearer"), *NO_RETRY)),
+        ErrorCode.INSUFFICIENT_CREDITS: ErrorSpec(402, "the account cannot pay for this request", NO_RETRY),
+        ErrorCode.NOT_FOUND: ErrorSpec(404, "no such path", NO_RETRY),
+        ErrorCode.METHOD_NOT_ALLOWED: ErrorSpec(405, "the path is known, the method is not", NO_RETRY),
         ErrorCode.RATE_LIMITED: ErrorSpec(429, "the key's requests per minute are used up"),
-        ErrorCode.BUDGET_EXCEEDED: ErrorSpec(429, "the day's token budget is used up"),
-        ErrorCode.INTERNAL_ERROR: ErrorSpec(500, "our fault"),
-        ErrorCode.NOT_IMPLEMENTED: ErrorSpec(501, "reserved"),
+        ErrorCode.BUDGET_EXCEEDED: ErrorSpec(429, "the day's token budget is used up", NO_RETRY),
+        ErrorCode.INTERNAL_ERROR: ErrorSpec(500, "a bug in the gateway"),
+        ErrorCode.NOT_IMPLEMENTED: ErrorSpec(501, "reserved", NO_RETRY),
         ErrorCode.PROVIDER_ERROR: ErrorSpec(502, "every attempt failed; retry later"),
         ErrorCode.SERVICE_UNAVAILABLE: ErrorSpec(503, "nothing can serve now", (("Retry-After", "60"),)),
     }
@@ -133,29 +147,43 @@ class GatewayError(Exception):
     """A refusal as an exception, for calls within the process.
 
     Each group of codes has a subclass. `credits_used` is what a stream cost before it failed, in micro-credits;
-    `request_id` names the record in the usage log, if there is one. Instances can be copied and pickled.
+    `request_id` names the record in the usage log, if there is one; `attempts` are those that were made at providers, with
+    the reason of each failure. Instances can be copied and pickled.
 
     >>> error = GatewayError.from_refusal(Refusal(ErrorCode.RATE_LIMITED, "Too many.", retry_after_s=7))
     >>> type(error).__name__, error.code, error.retry_after_s
     ('RateLimitedError', <ErrorCode.RATE_LIMITED: 'RATE_LIMITED'>, 7)
     """
 
-    def __init__(self, refusal: Refusal, credits_used: int = 0, request_id: str | None = None) -> None:
-        super().__init__(refusal, credits_used, request_id)
+    def __init__(
+        self,
+        refusal: Refusal,
+        credits_used: int = 0,
+        request_id: str | None = None,
+        attempts: tuple[AttemptRecord, ...] = (),
+    ) -> None:
+        super().__init__(refusal, credits_used, request_id, attempts)
         self.refusal = refusal
         self.code = refusal.code
         self.retry_after_s = refusal.retry_after_s
         self.fields = refusal.fields
         self.credits_used = credits_used
         self.request_id = request_id
+        self.attempts = attempts
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.refusal.message}"
+        failed = "; ".join(f"{one.deployment}: {one.reason}" for one in self.attempts if one.reason is not None)
+        return f"{self.code}: {self.refusal.message}" + (f" ({failed})" if failed else "")
 
     @staticmethod
-    def from_refusal(refusal: Refusal, credits_used: int = 0, request_id: str | None = None) -> "GatewayError":
+    def from_refusal(
+        refusal: Refusal,
+        credits_used: int = 0,
+        request_id: str | None = None,
+        attempts: tuple[AttemptRecord, ...] = (),
+    ) -> "GatewayError":
         """Return the exception of a refusal's code."""
-        return _ERROR_OF.get(refusal.code, GatewayError)(refusal, credits_used, request_id)
+        return _ERROR_OF.get(refusal.code, GatewayError)(refusal, credits_used, request_id, attempts)
 
 
 class InvalidRequestError(GatewayError):

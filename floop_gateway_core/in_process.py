@@ -183,8 +183,10 @@ class AnswerStream:
             raise self._error(refusal) from None
 
     def _error(self, refusal: Refusal, credits_used: int = 0) -> GatewayError:
-        recorded = self.request_id if self._session.run is not None else None
-        return GatewayError.from_refusal(refusal, credits_used, recorded)
+        run = self._session.run
+        if run is None:
+            return GatewayError.from_refusal(refusal, credits_used)
+        return GatewayError.from_refusal(refusal, credits_used, self.request_id, run.record.attempt_list)
 
 
 class _Events:

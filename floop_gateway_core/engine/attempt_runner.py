@@ -24,6 +24,7 @@ from floop_gateway_core.observability.events import (
     Notifier,
 )
 from floop_gateway_core.policy.breaker import BreakerState
+from floop_gateway_core.policy.retry import FaultKind
 from floop_gateway_core.policy.tokens.estimate import TokenEstimate
 from floop_gateway_core.providers.base import Delta, UpstreamFault
 from floop_gateway_core.types import AttemptRecord, Call, RequestId, Usage
@@ -65,6 +66,7 @@ class AttemptRunner:
         self._sizes = sizes
         self._granted_tokens = granted_tokens
         self._deadline = deadline
+        self._runtime = runtime
         self._now = runtime.monotonic
         self._current: Attempt | None = None
         self._schedule = AttemptSchedule(
@@ -194,6 +196,10 @@ class AttemptRunner:
             fault.reason,
             fault.fault.value,
         )
+        if fault.fault is FaultKind.UNUSABLE and self._runtime.may_report(attempt.deployment.id):
+            log.error(
+                "deployment %s cannot be used: %s; check its key, model and quota", attempt.deployment.id, fault.reason
+            )
         time_left_s = self._deadline - anyio.current_time()
         self._schedule.failed(attempt.planned, fault, self._now(), time_left_s)
 

@@ -1,5 +1,6 @@
 """The configuration that a request is served by (`RoutingTable`), and what outlives every request (`Runtime`)."""
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,6 +21,8 @@ from floop_gateway_core.types import Call, Message, Project, ProjectId
 
 __all__ = ["Caller", "Classifier", "Deployment", "Plan", "RoutingTable", "Runtime", "UpstreamLimits"]
 
+REPORT_EVERY_S = 60.0
+"""An operator needs one line, not one for each request."""
 HOLD_MARGIN_S = 2.0
 """Covers what is not timed: threads, and the scheduling of a busy machine."""
 
@@ -151,6 +154,8 @@ class Runtime:
     """How many requests of each project are open in this process."""
     projects_seen: set[ProjectId] = field(default_factory=set)
     """The first projects that this process has served; see `has_several_projects`."""
+    reported_at: dict[str, float] = field(default_factory=dict)
+    """When an error of each deployment was last logged."""
     stopping: bool = False
     """Whether new requests are refused, because the server stops."""
 
@@ -158,6 +163,14 @@ class Runtime:
     def has_several_projects(self) -> bool:
         """Return whether requests of at least two projects have come."""
         return len(self.projects_seen) > 1
+
+    def may_report(self, deployment: str) -> bool:
+        """Return whether to log an error of this deployment: once a minute."""
+        now = self.monotonic()
+        if now - self.reported_at.get(deployment, -math.inf) < REPORT_EVERY_S:
+            return False
+        self.reported_at[deployment] = now
+        return True
 
     def note_project(self, id: ProjectId) -> None:
         """Note that a request of this project has come."""

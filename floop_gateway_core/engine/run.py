@@ -26,7 +26,7 @@ from floop_gateway_core.engine.endings import Sent, outcome
 from floop_gateway_core.engine.routing import Caller, Deployment, Plan, Runtime
 from floop_gateway_core.engine.schedule import PlannedAttempt
 from floop_gateway_core.engine.settle import settle
-from floop_gateway_core.errors import ErrorCode, Refusal
+from floop_gateway_core.errors import NO_RETRY, ErrorCode, Refusal
 from floop_gateway_core.money import format_credits
 from floop_gateway_core.observability.events import Admitted, FirstText, Notifier, Refused, RequestStarted
 from floop_gateway_core.observability.events import Settled as SettledEvent
@@ -321,7 +321,14 @@ class Run:
             refusal = Refusal(ErrorCode.INPUT_TOO_LARGE, message)
         elif fault.fault is FaultKind.REJECTED:
             ending = "upstream_error"
-            refusal = Refusal(ErrorCode.PROVIDER_ERROR, "The provider rejected the request; a retry would fail again.")
+            message = "The provider rejected the request; a retry would fail again."
+            refusal = Refusal(ErrorCode.PROVIDER_ERROR, message, extra_headers=NO_RETRY)
+        elif fault.fault is FaultKind.UNUSABLE:
+            ending = "upstream_error"
+            message = (
+                "No provider of this route accepts requests: its key, model or quota must be checked by the operator."
+            )
+            refusal = Refusal(ErrorCode.PROVIDER_ERROR, message)
         else:
             ending = "upstream_error"
             refusal = Refusal(ErrorCode.PROVIDER_ERROR, "Every attempt at a provider failed. Retry later.")

@@ -50,6 +50,8 @@ PRECEDENCE = (
 
 HELD_RETRY_AFTER_S = 5
 """A typical request is over by then."""
+RETRY = (("x-should-retry", "true"),)
+"""For refusals that only other requests' holds cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,7 @@ def _budget_refusal(needed: int, budget: DayBudget, now: float) -> Refusal:
             f"The request needs {needed} tokens; {budget.available} of the daily {budget.limit} are free while other "
             "requests run. Retry in a few seconds.",
             retry_after_s=HELD_RETRY_AFTER_S,
+            extra_headers=RETRY,
         )
     return Refusal(
         ErrorCode.BUDGET_EXCEEDED,
@@ -181,4 +184,5 @@ def _credit_refusal(needed: Microcredits, account: Account) -> Refusal:
         ErrorCode.INSUFFICIENT_CREDITS,
         f"The request needs at least {format_credits(needed)} credits; {format_credits(account.available)} are {way_out}",
         retry_after_s=HELD_RETRY_AFTER_S if held else None,
+        extra_headers=RETRY if held else (),
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from floop_gateway_core.errors import ErrorCode
+from floop_gateway_core.errors import AttemptRecord, ErrorCode
 from floop_gateway_core.types.amounts import ZERO_CREDITS, Microcredits, ProjectId, RequestId
 from floop_gateway_core.types.answers import FinishReason
 from floop_gateway_core.types.calls import Endpoint
@@ -37,16 +37,6 @@ class Project:
     key_prefix: str
     created_at: float
     key_created_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
-    """One attempt of a request. `fault` and `reason` are None unless it failed."""
-
-    deployment: str
-    fault: str | None
-    reason: str | None
-    ms: int
 
 
 @dataclass(frozen=True, slots=True)

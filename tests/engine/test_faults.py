@@ -5,12 +5,13 @@ plain answer's to retry, and a stream's to end with what was delivered on the bi
 sees, at the books, at the usage record, at the breaker, and at the connections.
 """
 
+import pickle
 from dataclasses import dataclass, replace
 
 import anyio
 import pytest
 
-from floop_gateway_core import Usage
+from floop_gateway_core import ProviderError, Usage
 from floop_gateway_core.testing import Answer, Break, Hold, Reply, Status
 from floop_gateway_core.testing.answers import Vendor
 from tests.engine.kit import (
@@ -355,3 +356,68 @@ async def test_one_vocabulary_says_why_an_answer_ended(finish: str, vendor: Vend
         assert answer.last["finishReason"] == told
         record = await b.settled()
         assert (record.finish_reason, record.ending) == (told, "complete")
+
+
+# -- what an operator and a host's code see ----------------------------------------------------------------------------
+
+
+async def test_the_attempts_are_in_the_record_and_in_the_exception_with_their_reasons() -> None:
+    async with bench(route=["a", "b"], limits={"attempts": 2}, default=Status(500)) as b:
+        b.upstream.script(Status(401), model="a")
+        with pytest.raises(ProviderError) as caught:
+            await b.gateway.generate(b.key, "Hi", model="fast")
+        attempts = caught.value.attempts
+        assert [("a", "unusable", "status 401"), ("b", "transient", "status 500")] == [
+            (one.deployment, one.fault, one.reason) for one in attempts
+        ]
+        assert str(caught.value).endswith("(a: status 401; b: status 500)")
+        assert attempts == pickle.loads(pickle.dumps(caught.value)).attempts
+        record = await b.settled()
+        assert attempts == record.attempt_list
+        b.upstream.script(Status(503), model="a")
+        assert 502 == (await b.ask()).status
+
+
+@pytest.mark.usefixtures("short_back_off")
+async def test_an_attempt_that_served_is_in_the_record_too() -> None:
+    async with bench(Status(500), Reply()) as b:
+        assert 200 == (await b.ask()).status
+        record = await b.settled()
+        assert [("a", "status 500"), ("a", None)] == [(one.deployment, one.reason) for one in record.attempt_list]
+        assert (2, "native") == (record.attempts, record.dialect)
+        assert record.settled_at is not None
+
+
+async def test_an_operator_is_told_once_a_minute_what_is_wrong_with_a_deployment(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with bench(default=Status(404), limits={"attempts": 1}) as b:
+        for _ in range(3):
+            answer = await b.ask()
+            assert 502 == answer.status
+            assert b"Retry later" not in answer.raw
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert ["deployment a cannot be used: status 404; check its key, model and quota"] == errors
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "retry"),
+    [
+        (b"{", 400, "false"),
+        (b"{}", 400, "false"),
+        (b'{"prompt": "Hi", "model": "nope"}', 400, "false"),
+        (b'{"prompt": "Hi", "model": "fast"}', 502, "false"),
+    ],
+)
+async def test_sdks_are_told_not_to_retry_what_would_fail_again(body: bytes, status: int, retry: str) -> None:
+    async with bench(Status(400)) as b:
+        answer = await b.send(b.raw(body, path="/generate"))
+        assert (status, retry) == (answer.status, answer.headers.get("x-should-retry"))
+        unknown = await b.send(b.raw(body, path="/generate", key="flp_sk_" + "x" * 33))
+        assert (401, "false") == (unknown.status, unknown.headers.get("x-should-retry"))
+
+
+async def test_a_failure_that_may_pass_says_nothing_of_retries() -> None:
+    async with bench(default=Status(500), limits={"attempts": 1}) as b:
+        answer = await b.ask()
+        assert (502, None) == (answer.status, answer.headers.get("x-should-retry"))
