@@ -82,7 +82,6 @@ class Gateway:
         self.stores = Stores.of(
             options.get("store") or open_store(settings.store), rate=options.get("rate"), ledger=options.get("ledger")
         )
-        self.admin = Admin(settings, self.stores, clock=clock, on_key_rotated=options.get("on_key_rotated"))
         self._source = "settings of the host's own"
         self._client = options.get("http")
         self._senders = HttpSenders(self._client, connect_s=settings.upstream.connect_s)
@@ -100,6 +99,13 @@ class Gateway:
             breakers=breakers(settings),
             clock=clock,
             listeners=(*options.get("listeners", ()), *(() if hook is None else (hook,))),
+        )
+        self.admin = Admin(
+            settings,
+            self.stores,
+            clock=clock,
+            on_key_rotated=options.get("on_key_rotated"),
+            time_for_expiry=self.runtime.time_for_expiry,
         )
         self._gate = Gate(self.runtime)
         self._router = Router((NATIVE, *options.get("dialects", ())))

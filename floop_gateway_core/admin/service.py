@@ -83,11 +83,13 @@ class Admin:
         *,
         clock: Clock = system_clock,
         on_key_rotated: KeyRotatedHook | None = None,
+        time_for_expiry: Clock | None = None,
     ) -> None:
         self._settings = settings
         self._store = stores.store
         self._ledger = stores.ledger
         self._clock = clock
+        self._time_for_expiry = time_for_expiry or clock
         self._hook = on_key_rotated
 
     async def create_project(
@@ -173,7 +175,7 @@ class Admin:
 
     async def expire(self) -> int:
         """Void the holds of processes that died, so that balances and the log are right; return how many."""
-        return await self._ledger.expire(self._clock())
+        return await self._ledger.expire(self._time_for_expiry())
 
     async def account(self, owner: str) -> Account:
         """Return an owner's account; raise `NoSuchAccount`."""

@@ -1,6 +1,7 @@
 """The configuration that a request is served by (`RoutingTable`), and what outlives every request (`Runtime`)."""
 
 import math
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from floop_gateway_core.policy.auto.classify import Classification, Thresholds
 from floop_gateway_core.policy.breaker import CircuitBreaker
 from floop_gateway_core.policy.pricing import Prices
 from floop_gateway_core.policy.routes import Routes
+from floop_gateway_core.policy.step_guard import StepGuard
 from floop_gateway_core.providers.base import Provider, UpstreamCall
 from floop_gateway_core.stores.base import Settlement
 from floop_gateway_core.stores.stores import Stores
@@ -156,13 +158,25 @@ class Runtime:
     """The first projects that this process has served; see `has_several_projects`."""
     reported_at: dict[str, float] = field(default_factory=dict)
     """When an error of each deployment was last logged."""
+    _guard: StepGuard = field(init=False, repr=False)
+    _lock: threading.Lock = field(init=False, repr=False)
     stopping: bool = False
     """Whether new requests are refused, because the server stops."""
+
+    def __post_init__(self) -> None:
+        self._guard = StepGuard(self.routing.limits.hold_s)
+        self._lock = threading.Lock()
+        self.time_for_expiry()
 
     @property
     def has_several_projects(self) -> bool:
         """Return whether requests of at least two projects have come."""
         return len(self.projects_seen) > 1
+
+    def time_for_expiry(self) -> float:
+        """Return the time up to which holds may expire: wall time, without steps that it has made lately."""
+        with self._lock:
+            return self._guard.time_for_expiry(self.clock(), self.monotonic())
 
     def may_report(self, deployment: str) -> bool:
         """Return whether to log an error of this deployment: once a minute."""

@@ -148,7 +148,7 @@ class Run:
         request = self._hold_request(call)
         held = await self._runtime.stores.ledger.hold(request)
         if not isinstance(held, Held):
-            return hold_refusal(held, request.now)
+            return hold_refusal(held, self._runtime.clock())
         self._granted_tokens = held.output_tokens
         route = tuple(deployment.id for deployment in self._route)
         self._notifier.notify(Admitted(self.record.request_id, self.record.project, route))
@@ -169,7 +169,7 @@ class Run:
             day=self._day,
             budget_tokens=plan.daily_tokens,
             estimate=HoldEstimate(max(map(sum, worst)), wanted, costs),
-            now=now,
+            now=self._runtime.time_for_expiry(),
             expires_at=now + self.routing.limits.hold_s,
         )
 

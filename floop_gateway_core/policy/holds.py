@@ -56,7 +56,10 @@ def place(before: RequestHolds, estimate: HoldEstimate) -> tuple[RequestHolds, H
 
 
 def settle(before: RequestHolds, charge: Microcredits | None, tokens: int) -> RequestHolds:
-    """Capture both holds, or void them if `charge` is None. A hold that is already resolved stays as it is."""
+    """Capture both holds, or void them if `charge` is None. A hold that is resolved stays as it is.
+
+    One that has expired can still be captured: its request was delivered after all.
+    """
     return _resolve(before, ledger.Void() if charge is None else ledger.Capture(charge), tokens)
 
 
@@ -74,7 +77,7 @@ def _resolve(holds: RequestHolds, command: ledger.Command, tokens: int) -> Reque
     if not isinstance(outcome, Resolved):
         raise AssertionError("a void resolves every id")
     budget = holds.budget
-    if before is not None and before.open:
-        budget = budget.capture(held=before.tokens, used=tokens)
+    if before is not None and outcome.hold != before.credits:
+        budget = budget.capture(held=before.tokens if before.open else 0, used=tokens)
     joint = replace(before or RequestHold(outcome.hold), credits=outcome.hold)
     return RequestHolds(account, budget, joint)

@@ -8,7 +8,8 @@ Invariants: `0 <= held <= posted`; posted = granted - captured - overruns; the s
 
 A capture above its hold takes the rest from what is available, as an *overrun*, never out of others' holds; what the
 account cannot pay is *written off*: a separate entry, never a negative balance. A hold whose id was resolved before
-it came (the caller gave up while it was on its way) is refused, or it would stay for good.
+it came (the caller gave up while it was on its way) is refused, or it would stay for good. A capture after the hold has
+expired is all overrun: what was delivered is charged as far as the account can pay.
 
 `apply` is the whole state machine. A store loads the account and the one hold, applies, and writes both back in the same
 transaction.
@@ -89,7 +90,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """Charge `amount`, which may be less or more than was held, and free the rest."""
+    """Charge `amount`, less or more than was held, and free the rest. An expired hold can still be captured."""
 
     amount: Microcredits
 
@@ -167,7 +168,7 @@ def apply(account: Account, hold: Hold | None, command: Command) -> tuple[Accoun
         case Capture(amount):
             if hold is None:
                 return account, None, Unknown()
-            if hold.state != "open":
+            if hold.state not in ("open", "expired"):
                 return account, hold, Resolved(hold)
             return _capture(account, hold, amount)
         case Void():
@@ -181,11 +182,12 @@ def apply(account: Account, hold: Hold | None, command: Command) -> tuple[Accoun
 def _capture(account: Account, hold: Hold, amount: Microcredits) -> tuple[Account, Hold, Outcome]:
     if amount < 0:
         raise ValueError(f"a capture of {amount} micro-credits: it is 0 or more")
-    captured = min(amount, hold.amount)
+    set_aside = hold.amount if hold.state == "open" else ZERO
+    captured = min(amount, set_aside)
     overrun = min(amount - captured, account.available)
     written_off = amount - captured - overrun
     hold = Hold(hold.amount, "captured", Microcredits(captured), Microcredits(overrun), Microcredits(written_off))
-    after = Account(Microcredits(account.posted - hold.charged), Microcredits(account.held - hold.amount))
+    after = Account(Microcredits(account.posted - hold.charged), Microcredits(account.held - set_aside))
     return after, hold, Resolved(hold)
 
 

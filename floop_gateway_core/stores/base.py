@@ -49,7 +49,7 @@ class HoldRequest:
     """Both holds of one request, by its id, and its record, which is there from now on.
 
     `day` is the UTC day key and `budget_tokens` the day's limit at admission. The hold expires at `expires_at` (epoch
-    seconds), which no living request reaches.
+    seconds), which no living request reaches; other holds that have expired by `now` are voided first.
     """
 
     record: UsageRecord
@@ -164,6 +164,8 @@ class LedgerStore(Protocol):
 
     async def settle(self, settlement: Settlement) -> Settled:
         """Resolve both holds and finish the record, exactly once; repeated, change nothing.
+
+        A capture after the hold has expired is charged all the same, and its record replaces the one that says `lost`.
 
         Of an unknown id (a refusal before any hold, or a hold still on its way) it writes the record and a mark, so that
         a late hold is refused.

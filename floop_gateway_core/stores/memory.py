@@ -185,7 +185,7 @@ class MemoryStore:
         after = resolve(before)
         if after.hold is None:
             raise AssertionError("settling always leaves a hold or its mark")
-        if before.hold is None or before.hold.open:
+        if before.hold is None or after.hold.credits != before.hold.credits:
             self._open.pop(record.request_id, None)
             charged = after.hold.credits.charged
             self._settled[record.request_id] = after.hold.credits, replace(record, microcredits=charged)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import anyio
@@ -682,3 +683,18 @@ async def test_a_body_that_takes_longer_than_the_request_may_is_refused_as_a_slo
         assert (400, "INVALID_BODY") == (answer.status, answer.code)
         record = await b.settled()
         assert (400, "INVALID_BODY", "refused") == (record.status, record.code, record.ending)
+
+
+async def test_a_clock_that_steps_forward_gives_no_answer_away(stream: bool) -> None:
+    clock, go_on = FakeClock(), anyio.Event()
+    async with bench(Reply(hold=Hold(go_on)), clock=clock) as b, anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(b.ask, stream=stream))
+        await b.upstream.until(lambda u: u.streams_open == 1)
+        clock.now += 400.0
+        assert 200 == (await b.ask()).status  # whose hold sweeps those that have expired
+        assert 0 == await b.gateway.admin.expire()
+        go_on.set()
+        await eventually_records(b, 2)
+        records = await b.records()
+        assert {"complete"} == {record.ending for record in records}
+        assert all(record.microcredits > 0 for record in records)

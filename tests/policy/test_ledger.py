@@ -60,6 +60,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.next_id = 0
 
     open_ids = Bundle("open_ids")
+    expired_ids = Bundle("expired_ids")
     resolved_ids = Bundle("resolved_ids")
 
     def command(self, hold_id: int, command: Command) -> Outcome:
@@ -117,14 +118,41 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model.asked += charge
         return self.note_resolved(hold_id, "captured")
 
-    @rule(target=resolved_ids, hold_id=consumes(open_ids), command=st.sampled_from([Void(), Expire()]))
-    def free(self, hold_id: int, command: Void | Expire) -> int:
+    @rule(target=resolved_ids, hold_id=consumes(open_ids))
+    def void(self, hold_id: int) -> int:
+        self.free(hold_id, Void())
+        return self.note_resolved(hold_id, "voided")
+
+    @rule(target=expired_ids, hold_id=consumes(open_ids))
+    def expire(self, hold_id: int) -> int:
+        self.free(hold_id, Expire())
+        return hold_id
+
+    def free(self, hold_id: int, command: Void | Expire) -> None:
         before, hold = self.account, self.holds[hold_id]
         assert hold is not None
         self.command(hold_id, command)
         assert before.available + hold.amount == self.account.available
         assert before.posted == self.account.posted
-        return self.note_resolved(hold_id, "voided" if isinstance(command, Void) else "expired")
+
+    @rule(target=resolved_ids, hold_id=consumes(expired_ids), charge=AMOUNTS)
+    def capture_what_has_expired(self, hold_id: int, charge: Microcredits) -> int:
+        before = self.account
+        outcome = self.command(hold_id, Capture(charge))
+        assert isinstance(outcome, Resolved)
+        overrun = min(charge, before.available)
+        assert (0, overrun) == (outcome.hold.captured, outcome.hold.overrun)
+        assert before.held == self.account.held
+        self.model.overrun += overrun
+        self.model.written_off += charge - overrun
+        self.model.asked += charge
+        return self.note_resolved(hold_id, "captured")
+
+    @rule(hold_id=expired_ids, command=st.one_of(AMOUNTS.map(Place), st.just(Void()), st.just(Expire())))
+    def anything_but_a_capture_leaves_an_expired_hold(self, hold_id: int, command: Command) -> None:
+        before = self.account, self.holds[hold_id]
+        self.command(hold_id, command)
+        assert before == (self.account, self.holds[hold_id])
 
     @rule(target=resolved_ids)
     def void_an_id_that_has_not_come_yet(self) -> int:

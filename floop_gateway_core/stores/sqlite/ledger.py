@@ -56,7 +56,7 @@ def _resolve(
     after = resolve(before)
     if after.hold is None:
         raise AssertionError("settling always leaves a hold or its mark")
-    if before.hold is None or before.hold.open:
+    if before.hold is None or after.hold.credits != before.hold.credits:
         credits = after.hold.credits
         _save_record(connection, replace(record, microcredits=credits.charged))
         if before.hold is not None:

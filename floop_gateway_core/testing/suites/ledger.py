@@ -286,14 +286,33 @@ class LedgerSuite:
         await store.expire(NOW + TTL_S)
         assert [replace(request.record, ending="lost", settled_at=NOW + TTL_S)] == await records_of(store)
 
-    async def test_a_settlement_after_expiry_changes_nothing(self, store: LedgerStore) -> None:
+    async def test_a_capture_after_expiry_is_charged_once_and_replaces_the_record(self, store: LedgerStore) -> None:
         await grant(store, 1_000)
         request = hold_request("req_1")
         await store.hold(request)
         await store.expire(NOW + TTL_S)
+        for _ in range(2):
+            settled = await store.settle(settlement(request, 40, tokens=42))
+            assert ("captured", 40, account(960)) == (settled.hold.state, settled.hold.charged, settled.account)
+        assert (42, 0) == await store.day(PROJECT, DAY)
+        assert [("complete", 40)] == [(record.ending, record.microcredits) for record in await records_of(store)]
+
+    async def test_a_capture_after_expiry_takes_only_what_is_available(self, store: LedgerStore) -> None:
+        await grant(store, 100)
+        request = hold_request("req_1")
+        await store.hold(request)
+        await store.expire(NOW + TTL_S)
+        await store.hold(hold_request("req_2", output_tokens=60))
         settled = await store.settle(settlement(request, 40, tokens=42))
+        assert (30, 10, account(70, 70)) == (settled.hold.charged, settled.hold.written_off, settled.account)
+
+    async def test_a_void_after_expiry_changes_nothing(self, store: LedgerStore) -> None:
+        await grant(store, 1_000)
+        request = hold_request("req_1")
+        await store.hold(request)
+        await store.expire(NOW + TTL_S)
+        settled = await store.settle(settlement(request))
         assert ("expired", 0, account(1_000)) == (settled.hold.state, settled.hold.charged, settled.account)
-        assert (0, 0) == await store.day(PROJECT, DAY)
         assert ["lost"] == [record.ending for record in await records_of(store)]
 
     async def test_a_settled_hold_does_not_expire(self, store: LedgerStore) -> None:

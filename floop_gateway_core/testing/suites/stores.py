@@ -36,6 +36,7 @@ from floop_gateway_core.testing.suites.facts import (
     settlement,
 )
 from floop_gateway_core.testing.suites.ledger import LedgerSuite
+from floop_gateway_core.testing.suites.named_holds import NamedHoldSuite
 from floop_gateway_core.testing.suites.projects import ProjectSuite
 from floop_gateway_core.testing.suites.rate import RateSuite
 from floop_gateway_core.types import Microcredits, Project, ProjectId, ProjectSettings
@@ -43,7 +44,7 @@ from floop_gateway_core.types import Microcredits, Project, ProjectId, ProjectSe
 __all__ = ["LedgerSuite", "ProjectSuite", "RateSuite", "StoreSuite", "hold_request", "settlement"]
 
 
-class StoreSuite(ProjectSuite, RateSuite, LedgerSuite):
+class StoreSuite(ProjectSuite, RateSuite, LedgerSuite, NamedHoldSuite):
     """What a whole `Store` promises."""
 
     async def test_a_project_is_created_together_with_its_owners_credits(self, store: Store) -> None:
