@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from floop_gateway_core import ConfigError, Gateway, Settings
+from floop_gateway_core.config import DeploymentSettings
 from floop_gateway_core.money import parse_credits, parse_rate
+from floop_gateway_core.policy.pricing import Prices
+from floop_gateway_core.providers.options import Options
 
 ROUTES = '[routes]\nfast = ["{0}"]\nsmart = ["{0}"]\nreason = ["{0}"]\n'
 
@@ -62,3 +65,82 @@ def test_no_digit_of_an_amount_is_lost(text: str) -> None:
 def test_amounts_are_read_exactly() -> None:
     assert 123_456_789_000_001 == parse_credits("123456789.000001000")
     assert [0, 0, 1, 10**12] == [parse_rate(text) for text in ("0", "0e-99", "0.000001", "1e6")]
+
+
+DEPLOYMENT = '[deployments.a]\nprovider = "{}"\n{}\n' + ROUTES.format("a")
+PRICED = 'model = "m"\nmicrocredits_per_token = 1\n'
+
+
+@pytest.mark.parametrize(
+    ("provider", "keys", "expected"),
+    [
+        ("cohere", PRICED, "provider is 'cohere'; allowed are openai, anthropic, gemini, echo"),
+        ("openai", "", "model is missing"),
+        ("openai", 'model = "m"', "a price is missing"),
+        ("openai", 'model = "m"\ninput_microcredits_per_token = 1', "a price is missing"),
+        ("openai", 'model = "m"\nmicrocredits_per_token = true', "must be a number of micro-credits a token"),
+        ("openai", PRICED + 'vocabulary = "gpt2"', "vocabulary is 'gpt2'; allowed are"),
+        ("gemini", PRICED + 'thinking = "low"\nthinking_tokens = 5', "thinking and thinking_tokens are both set"),
+        ("openai", PRICED + "thinking_tokens = 5", "thinking_tokens is not for openai"),
+        ("openai", PRICED + "thinking_allowance_tokens = 5", "thinking_allowance_tokens goes with thinking"),
+        ("openai", PRICED + 'base_url = "localhost:8000"', "base_url is 'localhost:8000'; it starts with http://"),
+        ("openai", PRICED + 'max_tokens_field = "max"', "max_tokens_field = 'max'"),
+        ("openai", PRICED + 'api_key_header = "a b"', "api_key_header"),
+    ],
+)
+def test_a_deployment_that_cannot_be_asked_is_told_why(tmp_path: Path, provider: str, keys: str, expected: str) -> None:
+    assert expected in told(tmp_path, DEPLOYMENT.format(provider, keys))
+
+
+@pytest.mark.parametrize(
+    ("keys", "secret"),
+    [
+        ('api_key = "sk-live-abcdef"', "sk-live-abcdef"),
+        ('api_key_env = "sk-live-abcdef"', "sk-live-abcdef"),
+        ('api_key_env = "Zk3uYxP0aQ9bB7cD2eF4gH6i"', "Zk3uYxP0aQ9bB7cD2eF4gH6i"),
+        ('modle = "AIzaSyAbcdefgh"', "AIzaSyAbcdefgh"),
+    ],
+)
+def test_a_message_never_quotes_what_may_be_a_secret(tmp_path: Path, keys: str, secret: str) -> None:
+    message = told(tmp_path, DEPLOYMENT.format("openai", PRICED + keys))
+    assert "deployments.a" in message
+    assert secret not in message
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.toml: cannot be read: No such file"):
+        Settings.load(tmp_path / "nothing.toml")
+    (tmp_path / "latin.toml").write_bytes(b"# gr\xfc\xdfe")
+    with pytest.raises(ConfigError, match=r"latin\.toml: cannot be read"):
+        Settings.load(tmp_path / "latin.toml")
+    (tmp_path / "broken.toml").write_text("[upstream\n")
+    with pytest.raises(ConfigError, match=r"broken\.toml: is not TOML"):
+        Settings.load(tmp_path / "broken.toml")
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_bytes(b"\xef\xbb\xbf[upstream]\nattempts = 7\n")
+    assert 7 == Settings.load(tmp_path / "gateway.toml").upstream.attempts
+
+
+def test_specific_prices_override_the_flat_one() -> None:
+    prices = DeploymentSettings(
+        provider="openai", model="m", microcredits_per_token=2, output_microcredits_per_token=5
+    ).prices
+    assert Prices(*map(parse_rate, (2, 5, 2, 5))) == prices
+
+
+@pytest.mark.parametrize(
+    ("options", "tokens"),
+    [
+        ({}, 0),
+        ({"thinking_tokens": 9}, 9),
+        ({"thinking": "low"}, 4_096),
+        ({"thinking": "low", "thinking_allowance_tokens": 7}, 7),
+        ({"thinking": "ultra"}, 16_384),
+    ],
+)
+def test_the_thinking_allowance_follows_from_budget_level_or_its_own_setting(
+    options: dict[str, object], tokens: int
+) -> None:
+    assert tokens == Options.model_validate(options).thinking_allowance

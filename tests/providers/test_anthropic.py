@@ -266,3 +266,18 @@ def test_a_budget_below_the_vendors_minimum_is_raised_where_it_fits(
     body = body_of(AnthropicCodec(Options(thinking_tokens=budget)), replace(CALL, max_tokens=granted))
     assert body.get("thinking") == (None if sent is None else {"type": "enabled", "budget_tokens": sent})
     assert body["max_tokens"] == granted + budget
+
+
+def test_one_json_message_in_place_of_a_stream_is_an_answer() -> None:
+    whole = {
+        "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Hi"}],
+        "stop_reason": "max_tokens",
+        "usage": {"input_tokens": 9, "output_tokens": 4},
+    }
+    read = outcome(CODEC, [json.dumps(whole).encode()])
+    assert (("Hi",), ("hm",), Usage(9, 4), "max_tokens") == (read.texts, read.thinking, read.usage, read.finish)
+
+
+def test_one_json_error_in_place_of_a_stream_is_a_fault() -> None:
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}
+    assert outcome(CODEC, [json.dumps(error).encode()]).fault is FaultKind.TRANSIENT

@@ -347,3 +347,84 @@ def test_turns_are_sent_as_they_are() -> None:
     assert sent == [
         {"role": role, "content": text} for role, text in (("user", "a"), ("user", "b"), ("assistant", "c"))
     ]
+
+
+# -- requests that compatible servers want otherwise ---------------------------------------------------------------------
+
+
+def test_the_system_text_goes_into_the_first_user_turn_of_a_model_without_the_role() -> None:
+    messages = (Message.of("assistant", "Hello"), Message.of("user", "Hi"), Message.of("user", "again"))
+    call = replace(CALL, system="Be brief.", messages=messages)
+    sent = body_of(OpenAICodec(Options(system_role="user")), call)["messages"]
+    assert sent == [
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "Be brief.\n\nHi"},
+        {"role": "user", "content": "again"},
+    ]
+
+
+def test_turns_are_merged_for_models_that_want_strict_alternation() -> None:
+    messages = (Message.of("user", "a"), Message.of("user", "b"), Message.of("assistant", "c"))
+    sent = body_of(OpenAICodec(Options(merge_turns=True)), replace(CALL, messages=messages))["messages"]
+    assert sent == [{"role": "user", "content": "a\n\nb"}, {"role": "assistant", "content": "c"}]
+
+
+def test_the_system_text_can_go_into_the_developer_role() -> None:
+    sent = body_of(OpenAICodec(Options(system_role="developer")), replace(CALL, system="Be brief."))["messages"]
+    assert sent == [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+
+
+def test_usage_can_be_left_unasked() -> None:
+    assert "stream_options" not in body_of(OpenAICodec(Options(stream_usage=False)), CALL)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "header", "sent"),
+    [
+        ("https://x.openai.azure.com/openai/v1", None, ("api-key", "k")),
+        ("https://x.openai.azure.us/openai/v1", None, ("api-key", "k")),
+        ("https://azure.com.evil.example/v1", None, ("Authorization", "Bearer k")),
+        ("https://x.openai.azure.com/openai/v1", "Authorization", ("Authorization", "Bearer k")),
+        ("https://llm.example/v1", "x-api-key", ("x-api-key", "k")),
+    ],
+)
+def test_the_key_goes_into_the_header_that_the_server_reads(
+    base_url: str, header: str | None, sent: tuple[str, str]
+) -> None:
+    request = OpenAICodec(Options(api_key_header=header)).encode(CALL, base_url=base_url, api_key=" k ")
+    assert sent in request.headers
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"choices": [], "x_groq": {"usage": {"prompt_tokens": 9, "completion_tokens": 4}}},
+        {"choices": [{"delta": {}, "usage": {"prompt_tokens": 9, "completion_tokens": 4}}]},
+        {"choices": [], "usage": {"input_tokens": 9, "output_tokens": 4}},
+        {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0, "total_tokens": 13}},
+        {"choices": [], "usage": {"completion_tokens": 4, "total_tokens": 13}},
+    ],
+)
+def test_usage_is_found_wherever_and_however_it_is_reported(event: dict[str, object]) -> None:
+    read = outcome(CODEC, [data(chunk(content="Hi"), chunk("stop"), event, DONE)])
+    assert (9, 4) == (read.usage and read.usage.input_tokens, read.usage and read.usage.output_tokens)
+
+
+def test_an_error_in_a_vendors_own_member_is_a_fault() -> None:
+    read = outcome(CODEC, [data(chunk(content="Hi"), {"x_groq": {"error": "over capacity"}})])
+    assert read.fault is not None
+
+
+@pytest.mark.parametrize("reason", ["error", "ERROR: out of memory", "abort"])
+def test_a_failure_word_as_finish_reason_is_a_failure(reason: str) -> None:
+    assert outcome(CODEC, [data(chunk(content="Hi"), chunk(reason), DONE)]).fault is FaultKind.TRANSIENT
+
+
+def test_content_and_thinking_in_parts_come_in_order() -> None:
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "Hi"}]
+    read = outcome(CODEC, [data(chunk(content=parts), chunk(content=[{"thinking": "so"}]), chunk("stop"), DONE)])
+    assert (("Hi",), ("hm", "so")) == (read.texts, read.thinking)
+
+
+def test_a_stream_that_is_done_before_it_began_is_a_fault() -> None:
+    assert outcome(CODEC, [data(DONE)]).fault is FaultKind.TRANSIENT

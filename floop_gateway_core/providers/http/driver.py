@@ -57,7 +57,7 @@ class HttpSenders:
         if self._injected is not None:
             headers, body = httpx_body(request, on_sent)
             built = self._injected.build_request("POST", request.url, headers=headers, content=body)
-            return await self._injected.send(built, stream=True)
+            return await self._injected.send(built, stream=True, follow_redirects=False)
         sender = self._own.get()
         if sender is None:
             from floop_gateway_core.providers.http.senders import make_sender  # not needed with an injected client
