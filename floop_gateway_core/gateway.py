@@ -166,6 +166,7 @@ class Gateway:
 
         Raises `NoSuchProject` if `project` is given and is not the name of a project.
         """
+        await self.runtime.flush_refusals(every=True)
         id = None if project is None else (await self.admin.project(project)).id
         async for record in self.stores.ledger.usage(id, since):
             yield record
@@ -205,6 +206,7 @@ class Gateway:
         """Close this event loop's upstream connections, and the stores."""
         try:
             await retry_pending_settlements(self.runtime)
+            await self.runtime.flush_refusals(every=True)
         finally:
             await self._senders.aclose()
             await self.stores.aclose()

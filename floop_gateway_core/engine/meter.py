@@ -29,6 +29,8 @@ class Meter:
         self._thinking_room = (granted_tokens + thinking_tokens) * BYTES_PER_TOKEN_BEYOND_DOUBT
         self._report: Usage | None = None
         self._covers = False
+        self._thought = False
+        self._hidden_tokens = 0
 
     def send(self) -> None:
         """Note that the request is being sent and may cost something from now on."""
@@ -63,6 +65,7 @@ class Meter:
                     self._produced.append(item)
                     self._text_room -= _bytes(item)
                 case Thinking(text):
+                    self._thought = True
                     self._produced.append(text)
                     self._thinking_room -= _bytes(text)
                 case _:
@@ -76,18 +79,25 @@ class Meter:
         """Whether the upstream has clearly exceeded its grant."""
         return self._text_room < 0 or self._thinking_room < 0
 
+    def cut_short(self, hidden_tokens: int) -> None:
+        """Note that the client has left, and how many tokens of thinking that is not shown to expect."""
+        if not self._thought and not self.usage_is_complete:
+            self._hidden_tokens = hidden_tokens
+
     def usage(self) -> Usage:
         """Return the usage to bill if the attempt ends now."""
         report = self._report
         if report is not None and self.usage_is_complete:
             return report
+        hidden = self._hidden_tokens
         produced = estimate_tokens("".join(self._produced), self._vocabulary).expected if self._produced else 0
+        produced += hidden
         if report is None:
-            return Usage(self._expected_input, produced)
+            return Usage(self._expected_input, produced, reasoning_tokens=hidden)
         # A count that is missing, or is 0 although it cannot be, is estimated; each by itself.
         output = report.output_tokens if self._covers and report.output_tokens else max(report.output_tokens, produced)
         given = report.input_tokens or self._expected_input
-        return Usage(given, output, report.cached_tokens, report.reasoning_tokens)
+        return Usage(given, output, report.cached_tokens, max(report.reasoning_tokens, min(hidden, output)))
 
 
 def _bytes(text: str) -> int:

@@ -5,10 +5,12 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from floop_gateway_core.clock import Clock, system_clock
+from floop_gateway_core.engine.refusal_log import RefusalLog
 from floop_gateway_core.observability.events import Listener
 from floop_gateway_core.policy.auto.classify import DEFAULT as DEFAULT_THRESHOLDS
 from floop_gateway_core.policy.auto.classify import Classification, Thresholds
@@ -17,12 +19,14 @@ from floop_gateway_core.policy.pricing import Prices
 from floop_gateway_core.policy.routes import Routes
 from floop_gateway_core.policy.step_guard import StepGuard
 from floop_gateway_core.providers.base import Provider, UpstreamCall
-from floop_gateway_core.stores.base import Settlement
+from floop_gateway_core.stores.base import Settlement, StoreUnavailable
 from floop_gateway_core.stores.stores import Stores
-from floop_gateway_core.types import Call, Message, Project, ProjectId
+from floop_gateway_core.types import Call, Message, Project, ProjectId, Usage
 
 __all__ = ["Caller", "Classifier", "Deployment", "Plan", "RoutingTable", "Runtime", "UpstreamLimits"]
 
+LAST_ANSWERS = 20
+"""Enough for a mean, few enough to follow a change of model."""
 REPORT_EVERY_S = 60.0
 """An operator needs one line, not one for each request."""
 HOLD_MARGIN_S = 2.0
@@ -160,6 +164,9 @@ class Runtime:
     """When an error of each deployment was last logged."""
     _guard: StepGuard = field(init=False, repr=False)
     _lock: threading.Lock = field(init=False, repr=False)
+    reasoning: dict[str, deque[int]] = field(default_factory=dict)
+    """The reasoning tokens of each deployment's last complete answers."""
+    refusals: RefusalLog = field(default_factory=RefusalLog)
     stopping: bool = False
     """Whether new requests are refused, because the server stops."""
 
@@ -177,6 +184,21 @@ class Runtime:
         """Return the time up to which holds may expire: wall time, without steps that it has made lately."""
         with self._lock:
             return self._guard.time_for_expiry(self.clock(), self.monotonic())
+
+    async def flush_refusals(self, *, every: bool = False) -> None:
+        """Write what the log of refusals has counted; a store that does not answer is asked again later."""
+        with suppress(StoreUnavailable):
+            await self.refusals.flush(self.stores.ledger, now=self.clock(), monotonic=self.monotonic(), every=every)
+
+    def note_reasoning(self, deployment: Deployment, usage: Usage) -> None:
+        """Note the reasoning of a complete answer, from which that of answers cut short is estimated."""
+        if deployment.thinking_allowance_tokens:
+            self.reasoning.setdefault(deployment.id, deque(maxlen=LAST_ANSWERS)).append(usage.reasoning_tokens)
+
+    def expected_reasoning(self, deployment: Deployment) -> int:
+        """Return the tokens of thinking to expect of an answer: the mean of the last ones, else half the allowance."""
+        allowance, seen = deployment.thinking_allowance_tokens, self.reasoning.get(deployment.id)
+        return min(allowance, round(sum(seen) / len(seen)) if seen else allowance // 2)
 
     def may_report(self, deployment: str) -> bool:
         """Return whether to log an error of this deployment: once a minute."""

@@ -185,8 +185,10 @@ class Run:
         """
         if self._settled:
             return
-        may_cost = self._attempts is not None and self._attempts.may_cost
-        await self._close("client_gone", attempt=self._attempts.current if self._attempts and may_cost else None)
+        attempt = self._attempts.current if self._attempts is not None and self._attempts.may_cost else None
+        if attempt is not None:
+            attempt.meter.cut_short(self._runtime.expected_reasoning(attempt.deployment))
+        await self._close("client_gone", attempt=attempt)
 
     # -- events ----------------------------------------------------------------------------------------------------
 
@@ -274,6 +276,7 @@ class Run:
             # The terminal event has been read: the capture comes first, even before the text in the same chunk.
             attempts.succeeded()
             bill = await self._close("complete", attempt=attempt, finish=finish)
+            self._runtime.note_reasoning(attempt.deployment, bill.usage)
             if not started:
                 yield self._start_of(attempt)
             if held or texts:

@@ -10,6 +10,7 @@ Every refusal that these return has been recorded.
 
 import logging
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 from floop_gateway_core.clock import new_request_id
 from floop_gateway_core.engine.gate import UNAUTHORIZED, Gate
@@ -17,7 +18,7 @@ from floop_gateway_core.engine.run import INTERNAL_ERROR, STOPPING, STORE_UNAVAI
 from floop_gateway_core.errors import ErrorCode, Refusal, StoreUnavailable
 from floop_gateway_core.policy.admission import rate_refusal
 from floop_gateway_core.policy.rate_window import RateDecision
-from floop_gateway_core.types import AnswerEvent, Bill, Call, Ending, Endpoint, ProjectId
+from floop_gateway_core.types import AnswerEvent, Bill, Call, Ending, Endpoint, ProjectId, RequestId
 
 __all__ = ["CallSession"]
 
@@ -44,9 +45,22 @@ class CallSession:
         if admitted is None:
             return UNAUTHORIZED
         self.run, self.decision = admitted.run, admitted.decision
+        refusal = rate_refusal(admitted.decision)
+        if refusal is not None and (shared := await self._share(admitted.run)) is not None:
+            self.run = None  # the refusal is counted in another request's record
+            return replace(refusal, extra_headers=(*refusal.extra_headers, ("X-Record-Id", shared)))
         await self.run.begin()
-        refusal = rate_refusal(admitted.decision) or self._enter(admitted.run)
+        if refusal is None:
+            await self._gate.runtime.flush_refusals()
+            refusal = self._enter(admitted.run)
         return None if refusal is None else await self.refuse(refusal)
+
+    async def _share(self, run: Run) -> RequestId | None:
+        """Count a refusal by the rate; return the id of the record that it shares, or None if it has its own."""
+        runtime = self._gate.runtime
+        return await runtime.refusals.note(
+            run.record, runtime.stores.ledger, now=self.now, monotonic=runtime.monotonic()
+        )
 
     def _enter(self, run: Run) -> Refusal | None:
         """Count the request among its project's, or refuse it: one project must not fill the whole process."""

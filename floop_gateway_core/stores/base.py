@@ -171,6 +171,9 @@ class LedgerStore(Protocol):
         a late hold is refused.
         """
 
+    async def log(self, record: UsageRecord) -> None:
+        """Write a finished record of a request that never had a hold, or replace an earlier version of it."""
+
     async def expire(self, now: float) -> int:
         """Void the holds that have expired, end their records as `lost`, and return how many there were."""
 

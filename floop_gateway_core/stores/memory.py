@@ -191,9 +191,17 @@ class MemoryStore:
             self._settled[record.request_id] = after.hold.credits, replace(record, microcredits=charged)
             self._accounts[settlement.owner] = after.account
             self._days[key] = after.budget
-            while len(self._settled) > self._max_records:
-                del self._settled[next(iter(self._settled))]
+            self._bound_log()
         return Settled(after.hold.credits, after.account)
+
+    def _bound_log(self) -> None:
+        while len(self._settled) > self._max_records:
+            del self._settled[next(iter(self._settled))]
+
+    async def log(self, record: UsageRecord) -> None:
+        with self._lock:
+            self._settled[record.request_id] = Hold(ledger.ZERO, "voided"), record
+            self._bound_log()
 
     async def expire(self, now: float) -> int:
         with self._lock:

@@ -15,7 +15,7 @@ from floop_gateway_core.stores.base import HoldRequest, Settled, Settlement, Sto
 from floop_gateway_core.testing import Break, Hold, Reply, Status
 from floop_gateway_core.testing.answers import Vendor
 from floop_gateway_core.testing.clock import FakeClock
-from floop_gateway_core.types import Message
+from floop_gateway_core.types import Message, UsageRecord
 from tests.engine.kit import (
     CREDITS,
     PROMPT,
@@ -698,3 +698,43 @@ async def test_a_clock_that_steps_forward_gives_no_answer_away(stream: bool) -> 
         records = await b.records()
         assert {"complete"} == {record.ending for record in records}
         assert all(record.microcredits > 0 for record in records)
+
+
+# -- reasoning that the stream does not show -----------------------------------------------------------------------------
+
+
+THINKS = {"thinking": "low", "thinking_allowance_tokens": 1_000}
+
+
+async def left_early(b: Bench) -> UsageRecord:
+    """Leave a stream after its first text, and return its record."""
+    async with b.open(stream=True) as reply:
+        assert not isinstance(reply.body, bytes)
+        await anext(reply.body)
+    return (await b.records())[-1]
+
+
+async def test_leaving_early_does_not_make_hidden_reasoning_free() -> None:
+    slow = Reply(["one ", "two"], hold=Hold(anyio.Event(), at="text", texts=1))
+    honest = Reply(["one ", "two"], usage=Usage(12, 704, reasoning_tokens=700))
+    async with bench(slow, honest, slow, every=THINKS) as b:
+        first = await left_early(b)
+        assert (500, True) == (first.reasoning_tokens, first.estimated)  # half the allowance: nothing is known yet
+        await b.ask()
+        then = await left_early(b)
+        assert (700, True) == (then.reasoning_tokens, then.estimated)  # what complete answers have taken
+        assert "client_gone" == then.ending
+        assert then.microcredits > 700 * RATE_OUT
+
+
+async def test_thinking_that_was_shown_is_counted_as_it_came() -> None:
+    slow = Reply(["one ", "two"], thinking=["hm"], hold=Hold(anyio.Event(), at="text", texts=1))
+    async with bench(slow, every=THINKS) as b:
+        assert 0 == (await left_early(b)).reasoning_tokens
+
+
+async def test_a_deployment_that_does_not_think_charges_no_reasoning() -> None:
+    slow = Reply(["one ", "two"], hold=Hold(anyio.Event(), at="text", texts=1))
+    async with bench(slow) as b:
+        record = await left_early(b)
+        assert (0, True) == (record.reasoning_tokens, record.output_tokens < 5)

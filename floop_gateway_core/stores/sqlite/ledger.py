@@ -39,7 +39,7 @@ def hold(connection: Connection, request: HoldRequest) -> Held | HoldRefused:
     if isinstance(granted, Held) and before.hold is None and after.hold is not None:
         _save(connection, record, request.owner, request.day, after)
         _save_hold(connection, record.request_id, request.owner, request.day, after.hold, request.expires_at)
-        _save_record(connection, record)
+        save_record(connection, record)
     return granted
 
 
@@ -58,7 +58,7 @@ def _resolve(
         raise AssertionError("settling always leaves a hold or its mark")
     if before.hold is None or after.hold.credits != before.hold.credits:
         credits = after.hold.credits
-        _save_record(connection, replace(record, microcredits=credits.charged))
+        save_record(connection, replace(record, microcredits=credits.charged))
         if before.hold is not None:
             _save_hold(connection, record.request_id, owner, day, after.hold, expires_at=0.0)
             _save(connection, record, owner, day, after)
@@ -180,7 +180,8 @@ def _enter(connection: Connection, owner: str, kind: str, amount: int, request_i
     )
 
 
-def _save_record(connection: Connection, record: UsageRecord) -> None:
+def save_record(connection: Connection, record: UsageRecord) -> None:
+    """Insert or replace a record."""
     values = {name: getattr(record, name) for name in _COLUMNS}
     values["auto_reasons"] = None if record.auto_reasons is None else _json(record.auto_reasons)
     values["tags"] = _json(record.tags) if record.tags else None

@@ -147,6 +147,9 @@ class SQLiteStore:
     async def settle(self, settlement: Settlement) -> Settled:
         return await self._write(lambda connection: ledger_rows.settle(connection, settlement))
 
+    async def log(self, record: UsageRecord) -> None:
+        await self._write(lambda connection: ledger_rows.save_record(connection, record))
+
     async def expire(self, now: float) -> int:
         # Looking is a read; the write lock is taken only if there is something to void.
         over = Job(partial(ledger_rows.has_expired, now), lambda connection, _: ledger_rows.expire(connection, now))

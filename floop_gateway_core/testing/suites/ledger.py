@@ -375,6 +375,12 @@ class LedgerSuite:
         assert [record] == await records_of(store)
         assert (0, 0) == await store.day(PROJECT, DAY)
 
+    async def test_a_record_without_a_hold_can_be_written_again(self, store: LedgerStore) -> None:
+        record = replace(hold_request("req_1").record, status=429, code=ErrorCode.RATE_LIMITED, ending="refused")
+        for repeats in (1, 2, 90):
+            await store.log(replace(record, repeats=repeats))
+        assert [replace(record, repeats=90)] == await records_of(store)
+
     async def test_records_come_oldest_first_however_they_ended(self, store: LedgerStore) -> None:
         for request_id, started_at in (("req_d", 3.0), ("req_a", 2.0), ("req_c", 1.0), ("req_b", 1.0)):
             await store.settle(settlement(hold_request(request_id, now=NOW + started_at)))

@@ -1,0 +1,74 @@
+"""Keeps a key that hammers from filling the usage log: most of its `RATE_LIMITED` refusals share a record.
+
+The first ten of a project's UTC minute have records of their own. The others share one per process, whose `repeats` counts
+them; it is written when it begins, then at most once a second, and for the last time by a later request or at the close.
+"""
+
+from dataclasses import dataclass, replace
+
+from floop_gateway_core.errors import ErrorCode
+from floop_gateway_core.stores.base import LedgerStore
+from floop_gateway_core.types import ProjectId, RequestId, UsageRecord
+
+__all__ = ["RefusalLog"]
+
+OWN_RECORDS = 10
+MINUTE_S = 60
+WRITE_EVERY_S = 1.0
+"""A hammering key costs one write in this time."""
+
+
+@dataclass(slots=True)
+class _Minute:
+    number: int
+    refusals: int = 0
+    shared: UsageRecord | None = None
+    written: int = 0
+    written_at: float = 0.0
+
+    @property
+    def dirty(self) -> bool:
+        return self.shared is not None and self.shared.repeats != self.written
+
+
+class RefusalLog:
+    """Counts the refusals of one process. `now` is wall time, `monotonic` the time between writes."""
+
+    def __init__(self) -> None:
+        self._minutes: dict[ProjectId, _Minute] = {}
+
+    async def note(self, record: UsageRecord, ledger: LedgerStore, *, now: float, monotonic: float) -> RequestId | None:
+        """Count a refusal that `record` would describe; return the shared record's id, or None if it has its own."""
+        minute = self._minutes.get(record.project_id)
+        if minute is None or minute.number != int(now // MINUTE_S):
+            if minute is not None:
+                await self._write(minute, ledger, monotonic)
+            minute = self._minutes[record.project_id] = _Minute(int(now // MINUTE_S))
+        minute.refusals += 1
+        if minute.refusals <= OWN_RECORDS:
+            return None
+        if minute.shared is None:
+            minute.shared = replace(record, status=429, code=ErrorCode.RATE_LIMITED, ending="refused", settled_at=now)
+        else:
+            minute.shared = replace(minute.shared, repeats=minute.shared.repeats + 1, settled_at=now)
+        if minute.written == 0 or monotonic - minute.written_at >= WRITE_EVERY_S:
+            await self._write(minute, ledger, monotonic)
+        return minute.shared.request_id
+
+    async def flush(self, ledger: LedgerStore, *, now: float, monotonic: float, every: bool = False) -> None:
+        """Write the counts that have not been written for a second (or `every` count), and forget past minutes."""
+        for project, minute in list(self._minutes.items()):
+            if minute.dirty and (every or monotonic - minute.written_at >= WRITE_EVERY_S):
+                await self._write(minute, ledger, monotonic)
+            if not minute.dirty and minute.number != int(now // MINUTE_S):
+                self._minutes.pop(project, None)
+
+    @staticmethod
+    async def _write(minute: _Minute, ledger: LedgerStore, monotonic: float) -> None:
+        if minute.shared is not None and minute.dirty:
+            written, minute.written, minute.written_at = minute.written, minute.shared.repeats, monotonic
+            try:
+                await ledger.log(minute.shared)
+            except BaseException:
+                minute.written = written
+                raise
