@@ -7,6 +7,7 @@ from floop_gateway_core.config.settings import ConfigError, DeploymentSettings, 
 from floop_gateway_core.engine.routing import Classifier, Deployment, Plan, RoutingTable, UpstreamLimits
 from floop_gateway_core.engine.shared_breaker import SharedBreaker
 from floop_gateway_core.policy.breaker import CircuitBreaker
+from floop_gateway_core.policy.budget import DAY_S
 from floop_gateway_core.policy.routes import Routes
 from floop_gateway_core.providers.base import Provider
 from floop_gateway_core.providers.http.driver import HttpSenders
@@ -46,6 +47,7 @@ def routing_table(
         classifier_s=settings.auto.deadline_s,
         body_bytes=settings.body_bytes,
         body_s=settings.body_s,
+        retention_s=settings.retention.usage_days * DAY_S,
     )
 
 

@@ -3,9 +3,11 @@
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 from typing import Any
 
@@ -304,3 +306,46 @@ def test_check_looks_at_the_hooks_too(shell: Shell) -> None:
         done = shell("check")
         assert 1 == done.returncode
         assert f"hooks.{hook} = 'nowhere:hook'" in done.stderr
+
+
+def test_check_changes_nothing(shell: Shell) -> None:
+    assert "will be created" in shell("check").stdout
+    assert [] == sorted(path.name for path in shell.folder.iterdir())
+    shell("project", "create", "blog")
+    before = (shell.folder / "floop-gateway.db").read_bytes()
+    found = shell.json("check")
+    assert ("ready", 1) == (found["state"], found["projects"])
+    assert before == (shell.folder / "floop-gateway.db").read_bytes()
+    database = sqlite3.connect(shell.folder / "floop-gateway.db")
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    done = shell("check")
+    assert (1, True) == (done.returncode, "schema 99" in done.stderr)
+
+
+def test_check_does_not_take_a_file_of_another_application(shell: Shell) -> None:
+    database = sqlite3.connect(shell.folder / "floop-gateway.db")
+    database.execute("CREATE TABLE projects (x)")
+    database.close()
+    done = shell("check")
+    assert (1, True) == (done.returncode, "belongs to another application" in done.stderr)
+
+
+def test_prune_deletes_what_is_older_than_the_configuration_allows(shell: Shell) -> None:
+    (shell.folder / "gateway.toml").write_text("[retention]\nusage_days = 30\n")
+    shell("project", "create", "blog")
+    database = sqlite3.connect(shell.folder / "floop-gateway.db")
+    now = time.time()
+    for number in range(2_500):
+        at = now - (31 if number % 5 else 29) * 86_400
+        database.execute(
+            "INSERT INTO usage (request_id, project_id, project, key_prefix, endpoint, input_tokens, output_tokens,"
+            " cached_tokens, reasoning_tokens, estimated, microcredits, attempts, streamed, ending, started_at, settled_at)"
+            " VALUES (?, 'prj_1', 'blog', '…', 'chat', 0, 0, 0, 0, 0, 0, 0, 0, 'complete', ?, ?)",
+            (f"req_{number}", at, at),
+        )
+    database.commit()
+    assert {"deleted": 2_000} == shell.json("prune")
+    assert [(500,)] == database.execute("SELECT count(*) FROM usage").fetchall()
+    assert {"deleted": 0} == shell.json("prune")
+    database.close()

@@ -16,7 +16,8 @@ from floop_gateway_core.clock import Clock, new_project_id, system_clock
 from floop_gateway_core.config.settings import Settings
 from floop_gateway_core.errors import AdminError, NoSuchAccount, NoSuchProject
 from floop_gateway_core.money import Credits, format_credits, to_microcredits
-from floop_gateway_core.policy.budget import utc_day
+from floop_gateway_core.policy.budget import DAY_S, utc_day
+from floop_gateway_core.policy.holds import RESOLVED_HOLD_DAYS
 from floop_gateway_core.policy.ledger import MAX_MICROCREDITS, Account
 from floop_gateway_core.stores.stores import Stores
 from floop_gateway_core.types import Project, ProjectSettings
@@ -28,6 +29,8 @@ __all__ = ["Admin", "KeyRotated", "KeyRotatedHook", "NewKey", "ProjectStatus"]
 log = logging.getLogger("floop_gateway")
 
 OWN_ACCOUNT = "project:"
+MAX_PRUNED = 1000
+"""Rows deleted in one transaction, so that pruning never keeps requests waiting."""
 MAX_COUNT = 10**12
 """Bounds the limits that an operator may set, like the configuration does."""
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff]{1,100}")
@@ -176,6 +179,12 @@ class Admin:
     async def expire(self) -> int:
         """Void the holds of processes that died, so that balances and the log are right; return how many."""
         return await self._ledger.expire(self._time_for_expiry())
+
+    async def prune(self, *, limit: int = MAX_PRUNED) -> int:
+        """Delete up to `limit` records older than `[retention]` allows, and old resolved holds; return how many."""
+        now = self._clock()
+        before = now - self._settings.retention.usage_days * DAY_S
+        return await self._ledger.prune(before=before, day=utc_day(now) - RESOLVED_HOLD_DAYS, limit=limit)
 
     async def account(self, owner: str) -> Account:
         """Return an owner's account; raise `NoSuchAccount`."""

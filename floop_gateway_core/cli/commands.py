@@ -15,7 +15,7 @@ from floop_gateway_core.errors import AdminError, Refusal
 from floop_gateway_core.policy.auto.classify import classify
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.stores.base import Store
-from floop_gateway_core.stores.registry import open_store
+from floop_gateway_core.stores.registry import inspect_store, open_store
 from floop_gateway_core.stores.stores import Stores
 from floop_gateway_core.types import Message, Project, ProjectSettings, TextPart
 
@@ -180,21 +180,29 @@ async def usage(args: Args) -> int:
 # -- checks -------------------------------------------------------------------------------------------------------
 
 
+async def prune(args: Args) -> int:
+    """`prune`."""
+    pruned = 0
+    async with _opened(args) as (admin, _):
+        while (count := await admin.prune()) > 0:
+            pruned += count
+    _print(args, {"deleted": pruned})
+    return 0
+
+
 async def check(args: Args) -> int:
-    """Build the whole gateway, so that a missing secret shows too, and ask the store something."""
+    """Build the whole gateway, so that a missing secret shows too, and look at the store without changing it."""
     from floop_gateway_core.gateway import Gateway  # the other commands do not need its providers
 
     settings, source = Settings.find(args.config)
     gateway = Gateway.from_config(args.config)
     settings.hooks.load("key_rotated")
-    try:
-        await gateway.start()
-        projects = len(await gateway.store.projects())
-    finally:
-        await gateway.aclose()
+    state, projects = inspect_store(settings.store)
+    await gateway.aclose()
     document = {
         "configuration": source,
         "store": settings.store,
+        "state": state,
         "projects": projects,
         "deployments": ", ".join(settings.deployments) if not args.json else list(settings.deployments),
         "ok": True if args.json else "yes",

@@ -60,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = _listed(commands_of, "usage", "print the usage log, oldest first", "commands:usage")
     one.add_argument("project", metavar="PROJECT", nargs="?")
     one.add_argument("--since", type=_instant, metavar="T", help="RFC 3339 time or date, or seconds since the epoch")
+    _listed(commands_of, "prune", "delete what is older than [retention] allows", "commands:prune")
     _listed(commands_of, "check", "check the configuration, and whether the store answers", "commands:check")
 
     auto = _listed(

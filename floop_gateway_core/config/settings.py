@@ -181,6 +181,12 @@ class ServeSettings(_Model):
     grace_s: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 8.0
 
 
+class RetentionSettings(_Model):
+    """How long finished records of the usage log are kept."""
+
+    usage_days: Annotated[int, Field(ge=1, le=36_500)] = 400
+
+
 def _built_in_deployments() -> dict[str, DeploymentSettings]:
     return {"echo": DeploymentSettings(provider="echo", microcredits_per_token=ECHO_MICROCREDITS_PER_TOKEN)}
 
@@ -202,6 +208,7 @@ class Settings(_Model):
     auto: AutoSettings = AutoSettings()
     hooks: HookSettings = HookSettings()
     serve: ServeSettings = ServeSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @model_validator(mode="before")
     @classmethod
@@ -275,5 +282,6 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "auto": AutoSettings,
     "hooks": HookSettings,
     "serve": ServeSettings,
+    "retention": RetentionSettings,
 }
 """The section of each table of the file, for the keys that a message lists."""

@@ -15,6 +15,8 @@ from floop_gateway_core.observability.events import Listener
 from floop_gateway_core.policy.auto.classify import DEFAULT as DEFAULT_THRESHOLDS
 from floop_gateway_core.policy.auto.classify import Classification, Thresholds
 from floop_gateway_core.policy.breaker import CircuitBreaker
+from floop_gateway_core.policy.budget import utc_day
+from floop_gateway_core.policy.holds import RESOLVED_HOLD_DAYS
 from floop_gateway_core.policy.pricing import Prices
 from floop_gateway_core.policy.routes import Routes
 from floop_gateway_core.policy.step_guard import StepGuard
@@ -27,6 +29,9 @@ __all__ = ["Caller", "Classifier", "Deployment", "Plan", "RoutingTable", "Runtim
 
 LAST_ANSWERS = 20
 """Enough for a mean, few enough to follow a change of model."""
+PRUNE_EVERY_S = 60.0
+PRUNE_RECORDS = 200
+"""Deleted each minute in each process: more than most logs grow by, and little work for one request."""
 REPORT_EVERY_S = 60.0
 """An operator needs one line, not one for each request."""
 HOLD_MARGIN_S = 2.0
@@ -115,6 +120,7 @@ class RoutingTable:
     classifier_s: float = 1.0
     body_bytes: int = 8_388_608
     body_s: float = 30.0
+    retention_s: float = 400 * 86_400.0
     rate_limits: Mapping[str, int] = field(init=False)
     """Requests per minute by plan, as stores take them."""
 
@@ -167,12 +173,14 @@ class Runtime:
     reasoning: dict[str, deque[int]] = field(default_factory=dict)
     """The reasoning tokens of each deployment's last complete answers."""
     refusals: RefusalLog = field(default_factory=RefusalLog)
+    pruned_at: float = field(init=False)
     stopping: bool = False
     """Whether new requests are refused, because the server stops."""
 
     def __post_init__(self) -> None:
         self._guard = StepGuard(self.routing.limits.hold_s)
         self._lock = threading.Lock()
+        self.pruned_at = self.monotonic()
         self.time_for_expiry()
 
     @property
@@ -184,6 +192,15 @@ class Runtime:
         """Return the time up to which holds may expire: wall time, without steps that it has made lately."""
         with self._lock:
             return self._guard.time_for_expiry(self.clock(), self.monotonic())
+
+    async def keep_house(self) -> None:
+        """Do what is due besides requests: write counts of refusals, and delete a few old records once a minute."""
+        await self.flush_refusals()
+        if self.monotonic() - self.pruned_at >= PRUNE_EVERY_S:
+            self.pruned_at, now = self.monotonic(), self.clock()
+            before, day = now - self.routing.retention_s, utc_day(now) - RESOLVED_HOLD_DAYS
+            with suppress(StoreUnavailable):
+                await self.stores.ledger.prune(before=before, day=day, limit=PRUNE_RECORDS)
 
     async def flush_refusals(self, *, every: bool = False) -> None:
         """Write what the log of refusals has counted; a store that does not answer is asked again later."""

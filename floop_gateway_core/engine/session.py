@@ -51,7 +51,7 @@ class CallSession:
             return replace(refusal, extra_headers=(*refusal.extra_headers, ("X-Record-Id", shared)))
         await self.run.begin()
         if refusal is None:
-            await self._gate.runtime.flush_refusals()
+            await self._gate.runtime.keep_house()
             refusal = self._enter(admitted.run)
         return None if refusal is None else await self.refuse(refusal)
 

@@ -13,7 +13,11 @@ from floop_gateway_core.policy.budget import DayBudget
 from floop_gateway_core.policy.ledger import Account, Hold, Resolved
 from floop_gateway_core.types import Microcredits
 
-__all__ = ["RequestHold", "RequestHolds", "expire", "place", "settle"]
+__all__ = ["RESOLVED_HOLD_DAYS", "RequestHold", "RequestHolds", "expire", "place", "settle"]
+
+
+RESOLVED_HOLD_DAYS = 7
+"""How long resolved holds are kept: they make a repeated settlement harmless, and none is repeated later."""
 
 
 @dataclass(frozen=True, slots=True)

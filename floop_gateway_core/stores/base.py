@@ -177,6 +177,12 @@ class LedgerStore(Protocol):
     async def expire(self, now: float) -> int:
         """Void the holds that have expired, end their records as `lost`, and return how many there were."""
 
+    async def prune(self, *, before: float, day: int, limit: int) -> int:
+        """Delete up to `limit` records settled before a moment, and holds resolved before a UTC day; return how many.
+
+        What is unfinished is kept. `before` is epoch seconds.
+        """
+
     async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account:
         """Add to an owner's account, creating it if needed."""
 

@@ -211,6 +211,13 @@ class MemoryStore:
                 self._settle(Settlement(lost, request.owner, request.day, now), holds.expire)
             return len(over)
 
+    async def prune(self, *, before: float, day: int, limit: int) -> int:
+        with self._lock:
+            old = [id for id, (_, record) in self._settled.items() if (record.settled_at or record.started_at) < before]
+            for id in old[:limit]:
+                del self._settled[id]
+            return len(old[:limit])
+
     async def apply_named_hold(
         self, id: str, owner: str | None, command: Command, *, now: float, expires_at: float
     ) -> Outcome:

@@ -2,7 +2,7 @@
 
 from floop_gateway_core.stores.base import Store
 
-__all__ = ["open_store"]
+__all__ = ["inspect_store", "open_store"]
 
 
 def open_store(uri: str) -> Store:
@@ -14,3 +14,12 @@ def open_store(uri: str) -> Store:
     from floop_gateway_core.stores.sqlite import SQLiteStore
 
     return SQLiteStore(uri.removeprefix("sqlite:///"))
+
+
+def inspect_store(uri: str) -> tuple[str, int | None]:
+    """Return the state of a store and its number of projects, without changing it; raise `StoreUnavailable`."""
+    if uri == "memory://":
+        return "in memory", 0
+    from floop_gateway_core.stores.sqlite.inspect import inspect
+
+    return inspect(uri.removeprefix("sqlite:///"))

@@ -416,7 +416,7 @@ async def test_a_failure_in_mid_transaction_takes_everything_back(
         raise sqlite3.OperationalError("disk I/O error")
 
     await store.grant_credits("o", Microcredits(1_000), NOW)
-    monkeypatch.setattr(ledger, "_save_record", fail)
+    monkeypatch.setattr(ledger, "save_record", fail)
     with pytest.raises(StoreUnavailable, match="disk"):
         await store.hold(hold_request("req_1"))
     monkeypatch.undo()

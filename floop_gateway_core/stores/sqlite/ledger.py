@@ -105,6 +105,21 @@ def day(connection: Connection, project: ProjectId, day: int) -> DayUsage:
     return DayUsage(0, 0) if row is None else DayUsage(*row)
 
 
+def prune(connection: Connection, before: float, day: int, limit: int) -> int:
+    """See `LedgerStore.prune`."""
+    records = connection.execute(
+        "DELETE FROM usage WHERE request_id IN (SELECT request_id FROM usage"
+        " WHERE started_at < ?1 AND settled_at < ?1 AND ending IS NOT NULL ORDER BY started_at LIMIT ?2)",
+        (before, limit),
+    ).rowcount
+    resolved = connection.execute(
+        "DELETE FROM holds WHERE request_id IN (SELECT request_id FROM holds"
+        " WHERE state <> 'open' AND day < ? LIMIT ?)",
+        (day, limit),
+    ).rowcount
+    return records + resolved
+
+
 def usage(project: ProjectId | None, after: tuple[float, str], connection: Connection) -> list[UsageRecord]:
     """Return the next page of finished records after a position in the log."""
     where = "WHERE (started_at, request_id) > (?, ?) AND ending IS NOT NULL"

@@ -140,6 +140,7 @@ STEPS = (
     DROP TABLE holds;
     ALTER TABLE new_holds RENAME TO holds;
     CREATE INDEX open_holds ON holds (expires_at) WHERE state = 'open';
+    CREATE INDEX resolved_holds ON holds (day) WHERE state <> 'open';
     CREATE TABLE named_holds (
         id TEXT PRIMARY KEY, owner TEXT NOT NULL, state TEXT NOT NULL, amount INTEGER NOT NULL,
         captured INTEGER NOT NULL, overrun INTEGER NOT NULL, written_off INTEGER NOT NULL, expires_at REAL NOT NULL

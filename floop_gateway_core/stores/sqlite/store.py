@@ -155,6 +155,9 @@ class SQLiteStore:
         over = Job(partial(ledger_rows.has_expired, now), lambda connection, _: ledger_rows.expire(connection, now))
         return await self._worker.run(over) or 0
 
+    async def prune(self, *, before: float, day: int, limit: int) -> int:
+        return await self._write(lambda connection: ledger_rows.prune(connection, before, day, limit))
+
     # -- named holds -----------------------------------------------------------------------------------------------
 
     async def apply_named_hold(

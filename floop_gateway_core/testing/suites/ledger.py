@@ -405,3 +405,26 @@ class LedgerSuite:
             await store.settle(settlement(hold_request(request_id, now=NOW + number // 7)))
         assert ids == [record.request_id for record in await records_of(store)]
         assert ids[14:] == [record.request_id for record in await records_of(store, PROJECT, NOW + 2)]
+
+    async def test_pruning_deletes_old_records_and_keeps_what_is_unfinished(self, store: LedgerStore) -> None:
+        await grant(store, 1_000)
+        for number in range(7):
+            request = hold_request(f"req_{number}", now=NOW + number)
+            await store.hold(request)
+            if number != 2:
+                end = settlement(request, 10, tokens=10)
+                await store.settle(replace(end, record=replace(end.record, settled_at=NOW + number)))
+        assert [3, 2] == [await store.prune(before=NOW + 6, day=DAY, limit=3) for _ in range(2)]
+        assert 0 == await store.prune(before=NOW + 6, day=DAY, limit=3)
+        assert ["req_6"] == [record.request_id for record in await records_of(store)]
+        assert account(940, 100) == await store.account("o")
+
+    async def test_pruned_holds_take_no_money_with_them(self, store: LedgerStore) -> None:
+        await grant(store, 1_000)
+        await store.hold(hold_request("req_1"))
+        await store.settle(settlement(hold_request("req_1"), 10, tokens=10))
+        await store.hold(hold_request("req_2"))
+        await store.prune(before=NOW - 1, day=DAY + 8, limit=10)
+        assert account(990, 100) == await store.account("o")
+        settled = await store.settle(settlement(hold_request("req_2"), 10, tokens=10))
+        assert 10 == settled.hold.charged
