@@ -6,10 +6,8 @@ decided.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
-
-import anyio
 
 from floop_gateway_core.engine.attempt import Attempt
 from floop_gateway_core.engine.hedge import race
@@ -37,7 +35,7 @@ log = logging.getLogger("floop_gateway")
 class AttemptRunner:
     """While there is a `next_attempt`, `start` an attempt; it ends by `succeeded` or `failed`. Always call `close`.
 
-    `sizes` are the input's estimates by vocabulary, `deadline` is the request's on the clock of `anyio.current_time`.
+    `sizes` are the input's estimates by vocabulary, `deadline` is the request's on `clock`, the event loop's.
     """
 
     def __init__(
@@ -52,6 +50,7 @@ class AttemptRunner:
         *,
         granted_tokens: int,
         deadline: float,
+        clock: Callable[[], float],
         suspect: str | None,
     ) -> None:
         self.made = 0
@@ -66,6 +65,7 @@ class AttemptRunner:
         self._sizes = sizes
         self._granted_tokens = granted_tokens
         self._deadline = deadline
+        self._clock = clock
         self._runtime = runtime
         self._now = runtime.monotonic
         self._current: Attempt | None = None
@@ -167,7 +167,7 @@ class AttemptRunner:
         self._notifier.notify(AttemptStarted(self._request_id, deployment.id, self.made))
         headers = self._notifier.upstream_headers(self._request_id, self.made)
         call = deployment.upstream_call(self._call, self._granted_tokens, headers)
-        return Attempt(planned, meter, call, number=self.made, deadline=self._deadline)
+        return Attempt(planned, meter, call, number=self.made, deadline=self._deadline, clock=self._clock)
 
     def _make_current(self, attempt: Attempt) -> None:
         self._current = attempt
@@ -178,7 +178,7 @@ class AttemptRunner:
         self, attempt: Attempt, outcome: Literal["succeeded", "failed", "cancelled"], fault: UpstreamFault | None = None
     ) -> None:
         attempt.ended = True
-        duration_ms = round((anyio.current_time() - attempt.created) * 1000)
+        duration_ms = round((self._clock() - attempt.created) * 1000)
         kind, reason = (None, None) if fault is None else (fault.fault, fault.reason)
         self.records.append(AttemptRecord(attempt.deployment.id, kind and kind.value, reason, duration_ms))
         self._notifier.notify(
@@ -200,7 +200,7 @@ class AttemptRunner:
             log.error(
                 "deployment %s cannot be used: %s; check its key, model and quota", attempt.deployment.id, fault.reason
             )
-        time_left_s = self._deadline - anyio.current_time()
+        time_left_s = self._deadline - self._clock()
         self._schedule.failed(attempt.planned, fault, self._now(), time_left_s)
 
     def _state_changed(self, deployment: str, state: BreakerState) -> None:

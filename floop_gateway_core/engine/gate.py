@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import anyio
-
 from floop_gateway_core.engine.routing import Caller, Runtime
 from floop_gateway_core.engine.run import Run
 from floop_gateway_core.errors import ErrorCode, Refusal
@@ -44,4 +42,4 @@ class Gate:
         runtime.note_project(project.id)
         record = UsageRecord(request_id, project.id, project.name, project.key_prefix, endpoint, now, dialect=dialect)
         caller = Caller(project, runtime.routing.plan_of(project))
-        return CallerAdmitted(Run(runtime, caller, record, started=anyio.current_time()), admitted.decision)
+        return CallerAdmitted(Run(runtime, caller, record), admitted.decision)

@@ -19,6 +19,7 @@ from dataclasses import replace
 import anyio
 from anyio.lowlevel import checkpoint
 
+from floop_gateway_core.concurrency.wait import clock_of_event_loop
 from floop_gateway_core.engine.assess import choose_alias, estimate_input, run_cpu_bound
 from floop_gateway_core.engine.attempt import Attempt
 from floop_gateway_core.engine.attempt_runner import AttemptRunner
@@ -82,9 +83,9 @@ NO_BILL = Bill(NO_USAGE, Microcredits(0), None)
 
 
 class Run:
-    """Call `admit`; if it returns no refusal, read `events` and close them. `started` is `anyio.current_time`."""
+    """Call `admit`; if it returns no refusal, read `events` and close them."""
 
-    def __init__(self, runtime: Runtime, caller: Caller, record: UsageRecord, *, started: float) -> None:
+    def __init__(self, runtime: Runtime, caller: Caller, record: UsageRecord) -> None:
         self.record = record
         self.headers_sent = False
         self.output_sent = False
@@ -92,8 +93,9 @@ class Run:
         self.routing = runtime.routing
         self._runtime = runtime
         self._caller = caller
-        self._started = started
-        self._deadline = started + self.routing.limits.total_s
+        self._clock = clock_of_event_loop()
+        self._started = self._clock()
+        self._deadline = self._started + self.routing.limits.total_s
         self._notifier = Notifier(runtime.listeners)
         self._day = utc_day(record.started_at)  # until admission, whose day it is
         self._settled = False
@@ -206,6 +208,7 @@ class Run:
             self._sizes,
             granted_tokens=self._granted_tokens,
             deadline=self._deadline,
+            clock=self._clock,
             suspect=self.record.project_id if self._runtime.has_several_projects else None,
         )
         fault: UpstreamFault | None = None
@@ -296,7 +299,7 @@ class Run:
             await self._notifier.flush()
 
     def _elapsed_ms(self) -> int:
-        return round((anyio.current_time() - self._started) * 1000)
+        return round((self._clock() - self._started) * 1000)
 
     # -- the ends --------------------------------------------------------------------------------------------------
 

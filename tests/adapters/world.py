@@ -183,7 +183,8 @@ class World:
             port = listener.getsockname()[1]
         words = SERVERS[server].format(at=f"127.0.0.1:{port}", port=port).split()
         environment = {
-            **os.environ,
+            # gunicorn's workers do not stop under coverage's handler of SIGTERM
+            **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
             "PYTHONPATH": os.pathsep.join([str(self.folder), *sys.path]),
             "GATEWAY_CONFIG": str(self.folder / "gateway.toml"),
         }
