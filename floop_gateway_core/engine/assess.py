@@ -31,15 +31,17 @@ MAX_THREADS = 2
 _threads: RunVar[anyio.CapacityLimiter] = RunVar("floop_gateway_cpu_threads")
 
 
-async def run_cpu_bound(characters: int, work: Callable[[], T]) -> T:
-    """Run pure work here if it is short, else in a worker thread."""
+async def run_cpu_bound(characters: int, work: Callable[[], T], *, shield: bool = False) -> T:
+    """Run pure work here if it is short, else in a worker thread; `shield` keeps that from being cancelled."""
     if characters <= INLINE_CHARACTERS:
         return work()
     limiter = _threads.get(None)
     if limiter is None:
         limiter = anyio.CapacityLimiter(MAX_THREADS)
         _threads.set(limiter)
-    return await anyio.to_thread.run_sync(work, limiter=limiter)
+    with anyio.CancelScope(shield=shield):
+        result = await anyio.to_thread.run_sync(work, limiter=limiter)
+    return result  # noqa: RET504 - a scope may swallow what it cancels, so mypy wants it outside
 
 
 def characters_of(call: Call) -> int:

@@ -132,6 +132,8 @@ class RoutingTable:
         """Return a project's limits: those of its plan, overridden by its own settings."""
         own = project.settings
         plan = self.plans.get(own.plan) or self.plans["default"]
+        if own.requests_per_minute is None and own.daily_tokens is None:
+            return plan
         return replace(
             plan,
             requests_per_minute=own.requests_per_minute or plan.requests_per_minute,

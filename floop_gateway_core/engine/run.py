@@ -86,7 +86,8 @@ class Run:
     """Call `admit`; if it returns no refusal, read `events` and close them."""
 
     def __init__(self, runtime: Runtime, caller: Caller, record: UsageRecord) -> None:
-        self.record = record
+        self._record = record
+        self._changes: dict[str, object] = {}
         self.headers_sent = False
         self.output_sent = False
         self.bill = NO_BILL
@@ -104,6 +105,18 @@ class Run:
         self._sizes: dict[str, TokenEstimate] = {}
         self._granted_tokens = 0
         self._attempts: AttemptRunner | None = None
+
+    @property
+    def record(self) -> UsageRecord:
+        """The usage record as it stands."""
+        if self._changes:
+            self._record = replace(self._record, **self._changes)  # type: ignore[arg-type]
+            self._changes = {}
+        return self._record
+
+    def _note(self, **changes: object) -> None:
+        """Change fields of the record, which is copied when it is next read: a copy costs more than most steps here."""
+        self._changes.update(changes)
 
     @property
     def sent(self) -> Sent:
@@ -134,14 +147,14 @@ class Run:
         """Decide everything that comes before an upstream is asked. A refusal must still be passed to `refuse`."""
         self._call = call
         routing = self.routing
-        self.record = replace(self.record, alias=_logged(call.alias), streamed=call.stream)
+        self._note(alias=_logged(call.alias), streamed=call.stream)
         if refusal := routing.routes.alias_refusal(call.alias):
             return refusal
         resolved, reasons = call.alias, None
         if call.alias == AUTO:
             judged = await choose_alias(routing, call)
             resolved, reasons = judged.alias, judged.reasons
-        self.record = replace(self.record, resolved_alias=resolved, auto_reasons=reasons)
+        self._note(resolved_alias=resolved, auto_reasons=reasons)
         self._route = [routing.deployments[name] for name in routing.routes.resolve(resolved)]
         self._sizes = dict(await estimate_input(call, (deployment.vocabulary for deployment in self._route)))
         expected = self._sizes[self._route[0].vocabulary].expected
@@ -358,9 +371,7 @@ class Run:
         """Finish the record and settle it: charge what `attempt` produced, or void if there is none."""
         usage, charge, estimated = NO_USAGE, None, False
         if attempt is not None:
-            # Shielded: the count decides the bill, and counting a long text in a thread could be cancelled.
-            with anyio.CancelScope(shield=True):
-                usage = await run_cpu_bound(attempt.meter.characters, attempt.meter.usage)
+            usage = await run_cpu_bound(attempt.meter.characters, attempt.meter.usage, shield=True)
             charge, estimated = attempt.deployment.prices.charge(usage), not attempt.meter.usage_is_complete
         self._finish(ending, usage, estimated=estimated, refusal=refusal, finish=finish)
         return await self._settle(charge, usage)
@@ -377,8 +388,7 @@ class Run:
         """Finish the record: the only place that decides what the log says."""
         end = outcome(ending, self.sent, refusal=refusal, finish=finish)
         attempts = self._attempts
-        self.record = replace(
-            self.record,
+        self._note(
             deployment=None if attempts is None else attempts.deployment,
             attempts=0 if attempts is None else attempts.made,
             first_text_ms=None if attempts is None else attempts.first_text_ms,
@@ -407,7 +417,7 @@ class Run:
         except StoreUnavailable:
             self._runtime.pending_settlements.append(self._pending(settlement))
             raise
-        self.record = replace(self.record, microcredits=settled.hold.charged)
+        self._note(microcredits=settled.hold.charged)
         self.bill = Bill(usage, settled.hold.charged, settled.account.posted)
         self._log()
         self._notifier.notify(SettledEvent(self.record))
@@ -438,9 +448,7 @@ class Run:
         if self.output_sent:
             if self.record.ending == "complete":  # the stream is about to end in an error frame instead
                 end = outcome("internal_error", self.sent, refusal=STORE_UNAVAILABLE)
-                self.record = replace(
-                    self.record, ending="internal_error", code=end.code, finish_reason=end.finish_reason
-                )
+                self._note(ending="internal_error", code=end.code, finish_reason=end.finish_reason)
             return replace(settlement, record=self.record)
         self._finish("refused", NO_USAGE, refusal=STORE_UNAVAILABLE)
         self.bill = NO_BILL

@@ -36,6 +36,8 @@ __all__ = ["Exchange"]
 
 log = logging.getLogger("floop_gateway")
 
+FRAMES_WITHOUT_PAUSE = 8
+"""After so many frames that nothing had to wait for, other tasks get their turn."""
 SLOW_CLIENT_GRACE_S = 1.0
 """Extra time for a client that reads too slowly, so that the engine's own end comes first."""
 
@@ -194,7 +196,7 @@ class Exchange:
     async def _frames(
         self, renderer: Renderer, first: Event, events: AsyncIterator[Event]
     ) -> AsyncGenerator[bytes, None]:
-        event = first
+        event, frames = first, 0
         while True:
             match event:
                 case Started():
@@ -212,8 +214,10 @@ class Exchange:
                     return
                 case _:
                     assert_never(event)
-            # An upstream whose data is buffered never suspends; without this a disconnect would not be seen.
-            await checkpoint()
+            frames += 1
+            if frames % FRAMES_WITHOUT_PAUSE == 0:
+                # An upstream whose data is buffered never suspends; without this a disconnect would not be seen.
+                await checkpoint()
             event = await self._next(events)
 
     async def _next(self, events: AsyncIterator[Event]) -> Event:

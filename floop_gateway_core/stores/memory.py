@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 
 from floop_gateway_core.policy import holds, ledger
 from floop_gateway_core.policy.admission import Held, HoldRefused
@@ -66,6 +67,7 @@ class MemoryStore:
         self._accounts: dict[str, Account] = {}
         self._days: dict[tuple[ProjectId, int], DayBudget] = {}
         self._open: dict[RequestId, _OpenHold] = {}
+        self._expiries: list[tuple[float, RequestId]] = []  # a heap; entries of settled requests are dropped when met
         self._named: dict[str, _NamedHold] = {}
         self._settled: dict[RequestId, tuple[Hold, UsageRecord]] = {}  # in the order of settling
 
@@ -162,7 +164,9 @@ class MemoryStore:
             )
             if isinstance(granted, Held) and after.hold is not None:
                 self._accounts[request.owner], self._days[key] = after.account, after.budget
-                self._open.setdefault(record.request_id, _OpenHold(after.hold, request))
+                if record.request_id not in self._open:
+                    self._open[record.request_id] = _OpenHold(after.hold, request)
+                    heappush(self._expiries, (request.expires_at, record.request_id))
             return granted
 
     def _hold_of(self, request_id: RequestId) -> RequestHold | None:
@@ -205,7 +209,11 @@ class MemoryStore:
 
     async def expire(self, now: float) -> int:
         with self._lock:
-            over = [entry.request for entry in self._open.values() if entry.request.expires_at <= now]
+            over: list[HoldRequest] = []
+            while self._expiries and (self._expiries[0][0] <= now or self._expiries[0][1] not in self._open):
+                _, id = heappop(self._expiries)
+                if id in self._open:
+                    over.append(self._open[id].request)
             for request in over:
                 lost = replace(request.record, ending="lost", settled_at=now)
                 self._settle(Settlement(lost, request.owner, request.day, now), holds.expire)

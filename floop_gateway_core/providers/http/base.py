@@ -1,17 +1,18 @@
 """What the driver and the HTTP clients under it agree on."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from typing import Protocol, cast
 
 import httpx
 
 from floop_gateway_core.providers.base import UpstreamRequest
 
-__all__ = ["Response", "Sender", "httpx_body"]
+__all__ = ["HttpxResponse", "Response", "Sender", "httpx_body"]
 
 
 class Response(Protocol):
-    """An HTTP answer whose body is still to be read; `httpx.Response` is one."""
+    """An HTTP answer whose body is still to be read."""
 
     @property
     def status_code(self) -> int:
@@ -21,8 +22,12 @@ class Response(Protocol):
     def headers(self) -> Mapping[str, str]:
         """Return the headers, which are looked up in any case of a name."""
 
-    def aiter_raw(self) -> AsyncIterator[bytes]:
-        """Iterate over the body as it came, its content encoding included."""
+    @property
+    def ended(self) -> bool:
+        """Return whether the body was read to its end, so that its connection can be used again."""
+
+    async def read(self) -> bytes:
+        """Return the next bytes as they came, their content encoding included; `b""` at the end."""
 
     async def aclose(self) -> None:
         """Close the connection, unless the body was read to its end."""
@@ -36,6 +41,34 @@ class Sender(Protocol):
 
     async def aclose(self) -> None:
         """Close all connections."""
+
+
+class HttpxResponse:
+    """A `Response` over one of httpx's."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._chunks = cast(AsyncGenerator[bytes, None], response.aiter_raw())
+        self.status_code = response.status_code
+        self.headers = response.headers
+        self.ended = False
+
+    async def read(self) -> bytes:
+        """Return the next bytes; `b""` at the end."""
+        while (chunk := await anext(self._chunks, None)) is not None:
+            if chunk:
+                return chunk
+        self.ended = True
+        return b""
+
+    async def aclose(self) -> None:
+        """Close the response, and unwind the generators under it: a suspended reader would be a leak."""
+        await self._response.aclose()
+        with suppress(Exception):
+            # On a closed response the innermost generator raises, which ends all of those around it.
+            while await anext(self._chunks, None) is not None:
+                pass
+        await self._chunks.aclose()
 
 
 def httpx_body(

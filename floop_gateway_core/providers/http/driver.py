@@ -7,12 +7,11 @@ An `UpstreamFault` raised here has a status and our own words: never a URL's que
 """
 
 import zlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from time import time
 from types import TracebackType
-from typing import cast
 
 import anyio
 import httpx
@@ -20,7 +19,7 @@ from anyio.lowlevel import RunVar
 
 from floop_gateway_core.policy.retry import FaultKind
 from floop_gateway_core.providers.base import Codec, Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
-from floop_gateway_core.providers.http.base import Response, Sender, httpx_body
+from floop_gateway_core.providers.http.base import HttpxResponse, Response, Sender, httpx_body
 
 __all__ = ["HttpProvider", "HttpSenders"]
 
@@ -57,7 +56,7 @@ class HttpSenders:
         if self._injected is not None:
             headers, body = httpx_body(request, on_sent)
             built = self._injected.build_request("POST", request.url, headers=headers, content=body)
-            return await self._injected.send(built, stream=True, follow_redirects=False)
+            return HttpxResponse(await self._injected.send(built, stream=True, follow_redirects=False))
         sender = self._own.get()
         if sender is None:
             from floop_gateway_core.providers.http.senders import make_sender  # not needed with an injected client
@@ -112,7 +111,7 @@ class _Answer:
         self._on_sent = on_sent
         self._decoder: Decoder = self._codec.decoder()
         self._finished = False
-        self._chunks: AsyncGenerator[bytes, None] | None = None
+        self._response: Response | None = None
         self._inflate: zlib._Decompress | None = None
 
     async def __aenter__(self) -> "_Answer":
@@ -125,20 +124,19 @@ class _Answer:
 
     async def _open(self) -> "_Answer":
         try:
-            self._response = await self._provider.clients.send(self._provider.request(self._call), self._on_sent)
+            response = await self._provider.clients.send(self._provider.request(self._call), self._on_sent)
         except Exception as error:
             raise _translate("connecting", error) from None
-        self._chunks = cast(AsyncGenerator[bytes, None], self._response.aiter_raw())
+        self._response = response
         try:
-            await self._check()
+            await self._check(response)
         except BaseException:
             await self._close()
             raise
         return self
 
-    async def _check(self) -> None:
+    async def _check(self, response: Response) -> None:
         """Raise a fault for an error status or a page of HTML. Anything else is recognised by its bytes."""
-        response = self._response
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if 200 <= response.status_code < 300 and kind != "text/html":
@@ -149,7 +147,7 @@ class _Answer:
         body = bytearray()
         try:
             with anyio.move_on_after(ERROR_BODY_S):
-                while len(body) <= MAX_ERROR_BYTES and (chunk := await self._chunk()) is not None:
+                while len(body) <= MAX_ERROR_BYTES and (chunk := await self._chunk(response)):
                     body += chunk
         except Exception:
             body.clear()  # of an error body that breaks, only the status counts
@@ -157,24 +155,31 @@ class _Answer:
             raise _ChangedRequest
         raise self._codec.fault(response.status_code, dict(response.headers), bytes(body[:MAX_ERROR_BYTES]), time())
 
-    async def _chunk(self) -> bytes | None:
-        """Return the next bytes of the body, or None at its end. Some servers compress although we ask them not to."""
-        chunk = None if self._chunks is None else await anext(self._chunks, None)
-        if chunk is None or self._inflate is None:
-            return chunk
-        plain = self._inflate.decompress(chunk, MAX_INFLATED_BYTES)
-        while self._inflate.eof and self._inflate.unused_data:  # several members follow each other
-            rest = self._inflate.unused_data
-            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
-            plain += self._inflate.decompress(rest, MAX_INFLATED_BYTES)
-        if self._inflate.unconsumed_tail or len(plain) > MAX_INFLATED_BYTES:
+    async def _chunk(self, response: Response) -> bytes:
+        """Return the next bytes of the body, or `b""` at its end. Some servers compress although we ask them not to."""
+        while True:
+            chunk = await response.read()
+            if self._inflate is None or not chunk:
+                return chunk
+            if plain := self._inflated(self._inflate, chunk):
+                return plain
+
+    def _inflated(self, inflate: "zlib._Decompress", chunk: bytes) -> bytes:
+        plain = inflate.decompress(chunk, MAX_INFLATED_BYTES)
+        while inflate.eof and inflate.unused_data:  # several members follow each other
+            rest = inflate.unused_data
+            inflate = self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            plain += inflate.decompress(rest, MAX_INFLATED_BYTES)
+        if inflate.unconsumed_tail or len(plain) > MAX_INFLATED_BYTES:
             raise UpstreamFault(FaultKind.TRANSIENT, "a compressed body that inflates to too many bytes")
         return plain
 
     async def next(self) -> Delta:
+        if self._response is None:
+            raise RuntimeError("the answer is not open")
         try:
-            chunk = await self._chunk()
-            delta = self._decoder.end() if chunk is None else self._decoder.feed(chunk)
+            chunk = await self._chunk(self._response)
+            delta = self._decoder.feed(chunk) if chunk else self._decoder.end()
         except UpstreamFault:
             raise
         except Exception as error:
@@ -185,29 +190,24 @@ class _Answer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        response = self._response
+        if response is None:
+            return
         try:
-            if self._finished and self._chunks is not None:
+            if self._finished and not response.ended:
                 # What follows the terminal event is read, so that the connection can be used again.
-                with (
-                    suppress(Exception),
-                    anyio.move_on_after(REUSE_READ_TIMEOUT_S),
-                ):  # a failure after the end loses nothing
-                    async for _ in self._chunks:
+                with suppress(Exception), anyio.move_on_after(REUSE_READ_TIMEOUT_S):
+                    while await response.read():
                         pass
         finally:
             await self._close()
 
     async def _close(self) -> None:
-        """Close the answer and unwind the generators under it: a suspended reader would be a leak."""
-        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_S):
-            with suppress(Exception):  # a connection that cannot even be closed is gone
-                await self._response.aclose()
-            if (chunks := self._chunks) is not None:
-                with suppress(Exception):
-                    # On a closed answer the innermost generator raises, which ends all of those around it.
-                    while await anext(chunks, None) is not None:
-                        pass
-                await chunks.aclose()
+        response, self._response = self._response, None
+        if response is None or response.ended:
+            return
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_S), suppress(Exception):
+            await response.aclose()  # a connection that cannot even be closed is gone
 
 
 def _inflater(encoding: str) -> "zlib._Decompress | None":
