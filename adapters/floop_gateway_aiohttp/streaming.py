@@ -6,14 +6,16 @@ async def route(request): return await event_stream(request, ticks(), heartbeat_
 from collections.abc import Awaitable, Mapping
 from functools import partial
 
+import anyio
 from aiohttp import ClientConnectionError, web
 
 from floop_gateway_aiohttp.app import cancel_on_disconnect
 from floop_gateway_core import ClientDisconnected
 from floop_gateway_core.concurrency.background import BackgroundTask
 from floop_gateway_core.hosting.event_stream import Source, framed, merged_headers, source_of
+from floop_gateway_core.hosting.stopping import stop_event_streams, wait_for_stop
 
-__all__ = ["event_stream"]
+__all__ = ["end_event_streams", "event_stream"]
 
 
 async def event_stream(
@@ -21,11 +23,16 @@ async def event_stream(
 ) -> web.StreamResponse:
     """Stream events; a function as `events` is called with the request's `Last-Event-ID` ("" if there is none).
 
-    A client that leaves cancels the source, also if the host has not enabled `handler_cancellation`.
+    A client that leaves cancels the source, also if the host has not enabled `handler_cancellation`. So that
+    endless streams end with the server: `app.on_shutdown.append(end_event_streams)`.
     """
     response = web.StreamResponse(headers=merged_headers(headers))
     source = source_of(events, request.headers.items())
-    async with BackgroundTask(partial(cancel_on_disconnect, request)), framed(source, heartbeat_s) as frames:
+    async with (
+        BackgroundTask(_cancel_at_stop),
+        BackgroundTask(partial(cancel_on_disconnect, request)),
+        framed(source, heartbeat_s) as frames,
+    ):
         try:
             await _to_client(response.prepare(request))
             if request.method != "HEAD":
@@ -35,6 +42,16 @@ async def event_stream(
         except ClientDisconnected:
             pass
     return response
+
+
+async def end_event_streams(app: web.Application) -> None:
+    """End all open event streams of the process; for `app.on_shutdown`."""
+    stop_event_streams()
+
+
+async def _cancel_at_stop(stream: anyio.CancelScope) -> None:
+    await wait_for_stop()
+    stream.cancel()
 
 
 async def _to_client(sending: Awaitable[object]) -> None:

@@ -8,7 +8,6 @@ async def route(): return EventStreamResponse(ticks(), heartbeat_s=15)
 """
 
 from collections.abc import Mapping
-from functools import partial
 
 import anyio
 from starlette.background import BackgroundTask as BackgroundTasks
@@ -17,6 +16,7 @@ from starlette.responses import Response
 from floop_gateway_asgi.app import Receive, Scope, Send, disconnected
 from floop_gateway_core.concurrency.background import BackgroundTask
 from floop_gateway_core.hosting.event_stream import Source, framed, merged_headers, source_of
+from floop_gateway_core.hosting.stopping import wait_for_stop
 
 __all__ = ["EventStreamResponse"]
 
@@ -47,16 +47,33 @@ class EventStreamResponse(Response):
         """Send the stream until it ends or the client leaves."""
         asked = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         source = source_of(self._events, asked)
-        async with BackgroundTask(partial(_cancel_on_disconnect, receive)), framed(source, self._heartbeat_s) as frames:
+        watch = _Watch(receive)
+        async with BackgroundTask(watch.cancel), framed(source, self._heartbeat_s) as frames:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if scope["method"] != "HEAD":
                 async for frame in frames:
                     await send({"type": "http.response.body", "body": frame, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+        if watch.server_stops:
+            await send({"type": "http.response.body", "body": b""})
         if self.background is not None:
             await self.background()
 
 
-async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
-    await disconnected(receive)
-    scope.cancel()
+class _Watch:
+    """Ends the stream when the client leaves or the server stops."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.server_stops = False
+
+    async def cancel(self, stream: anyio.CancelScope) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._cancel_at_stop, stream)
+            await disconnected(self._receive)
+            stream.cancel()
+
+    async def _cancel_at_stop(self, stream: anyio.CancelScope) -> None:
+        await wait_for_stop()
+        self.server_stops = True
+        stream.cancel()

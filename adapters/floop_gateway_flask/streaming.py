@@ -19,6 +19,7 @@ from flask import Response, request
 
 from floop_gateway_core import ServerSentEvent, SSEEncoder
 from floop_gateway_core.hosting.event_stream import Event, last_event_id, merged_headers
+from floop_gateway_core.hosting.stopping import server_is_stopping
 
 __all__ = ["event_stream"]
 
@@ -47,6 +48,8 @@ class _Plain:
         encoder = SSEEncoder()
         for event in self._source:
             yield encoder.frame(event)
+            if server_is_stopping():
+                return
 
     def close(self) -> None:
         if (close := getattr(self._source, "close", None)) is not None:
@@ -71,12 +74,16 @@ class _Beating(_Plain):
                 item = self._ahead.get(timeout=self._every_s)
             except queue.Empty:
                 yield encoder.comment("keep-alive")
+                if server_is_stopping():
+                    return
                 continue
             if item is None:
                 return
             if isinstance(item, BaseException):
                 raise item
             yield encoder.frame(item)
+            if server_is_stopping():
+                return
 
     def close(self) -> None:
         self._left.set()

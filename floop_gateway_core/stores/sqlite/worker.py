@@ -33,6 +33,12 @@ MAX_BATCH = 128
 """Calls that share one transaction at most, so that the first of them does not wait long for the last."""
 
 
+def _event_loop() -> object:
+    """Return the running event loop itself, which newer versions of anyio wrap."""
+    token = current_token()
+    return getattr(token, "native_token", token)
+
+
 @dataclass(slots=True, eq=False)
 class Job(Generic[T]):
     """`look` runs outside any transaction; if it returns None, that is the result. `work` runs inside one.
@@ -47,7 +53,7 @@ class Job(Generic[T]):
     error: BaseException | None = None
     answered: bool = False
     done: anyio.Event = field(default_factory=anyio.Event)
-    loop: Any = field(default_factory=lambda: current_token().native_token)
+    loop: Any = field(default_factory=_event_loop)
 
 
 class Worker:
