@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
+from floop_gateway_core import Gateway, Settings
 from floop_gateway_core.wire import keys
 from tests.serving import post, until
 
@@ -349,3 +351,21 @@ def test_prune_deletes_what_is_older_than_the_configuration_allows(shell: Shell)
     assert [(500,)] == database.execute("SELECT count(*) FROM usage").fetchall()
     assert {"deleted": 0} == shell.json("prune")
     database.close()
+
+
+def test_usage_prints_a_table_for_people(shell: Shell) -> None:
+    assert "No finished requests yet.\n" == shell("usage").stdout
+    key = shell.json("project", "create", "blog", "--credits", "1")["key"]
+
+    async def ask() -> None:
+        settings = Settings.read({"store": f"sqlite:///{shell.folder}/floop-gateway.db"}, source="test")
+        async with Gateway(settings) as gateway:
+            await gateway.generate(key, "one two", model="fast")
+
+    anyio.run(ask)
+    head, line = shell("usage", "blog").stdout.splitlines()
+    assert ["STARTED", "PROJECT", "ENDPOINT", "MODEL"] == head.split()[:4]
+    assert ["blog", "generate", "fast", "echo", "200", "complete", "2", "2"] == line.split()[1:9]
+    record = json.loads(shell("usage", "--json").stdout)
+    assert ("in_process", {}, 1, None) == tuple(record[name] for name in ("dialect", "tags", "repeats", "replay_of"))
+    assert record["settled_at"].endswith("Z")
