@@ -231,6 +231,28 @@ async def test_a_cancelled_callers_transaction_runs_to_its_end(store: SQLiteStor
     assert account is None or account.posted in (0, 7)
 
 
+async def test_reads_and_unknown_keys_do_not_wait_for_another_processs_write(path: Path, store: SQLiteStore) -> None:
+    await store.create_project(project(), digest="d")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    admitted: list[object] = []
+
+    async def known() -> None:
+        admitted.append(await store.authenticate_and_acquire("d", {"default": 1}, NOW))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(known)
+        while not store._worker.is_held_up:
+            await anyio.sleep(0.01)
+        with anyio.fail_after(2):
+            assert await store.authenticate_and_acquire("unknown", {"default": 1}, NOW) is None
+            assert project() == await store.project("shop-p")
+        assert [] == admitted
+        other.execute("COMMIT")
+    assert [True] == [one is not None for one in admitted]
+    other.close()
+
+
 # -- releases ------------------------------------------------------------------------------------------------------
 
 

@@ -2,8 +2,9 @@
 
 WAL, so readers never wait; `BEGIN IMMEDIATE`, so a transaction that will write never has to be taken back;
 `synchronous=NORMAL`, so a commit costs no fsync: a process that dies loses nothing, a machine that loses power may lose
-the last moments, never the file's consistency. All calls run in one worker thread of the process: the event loop is never
-blocked, and a cancelled caller's transaction still runs to its end.
+the last moments, never the file's consistency. All calls run in a worker thread of the process: the event loop is never
+blocked, and a cancelled caller's transaction still runs to its end. While the thread waits for another process's write,
+reads go to a second one.
 """
 
 import os
@@ -55,12 +56,14 @@ class SQLiteStore:
         self.path = Path(path)
         self._busy_s = busy_s
         self._worker = Worker(self._connect, self._file_identity)
+        self._reader = Worker(self._connect, self._file_identity)  # for reads while the other waits to write
         self._swept: dict[float, float] = {}
 
     # -- how a call runs -------------------------------------------------------------------------------------------
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
-        return cast(T, await self._worker.run(Job(work, None)))
+        worker = self._reader if self._worker.is_held_up else self._worker
+        return cast(T, await worker.run(Job(work, None)))
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         return cast(T, await self._worker.run(Job(None, lambda connection, _: work(connection))))
@@ -91,7 +94,8 @@ class SQLiteStore:
         await self._read(lambda _: None)
 
     async def aclose(self) -> None:
-        await anyio.to_thread.run_sync(self._worker.stop)
+        for worker in (self._worker, self._reader):
+            await anyio.to_thread.run_sync(worker.stop)
 
     # -- projects and keys -----------------------------------------------------------------------------------------
 
@@ -136,7 +140,9 @@ class SQLiteStore:
             limit = rate_limit(project, limits)
             return KeyAdmitted(project, window_rows.acquire(connection, project.id, limit, now))
 
-        # Only a known key takes the write lock: strangers cannot make the projects' requests wait.
+        # Only a known key takes the write lock: strangers do not make the projects' requests wait, nor wait themselves.
+        if self._worker.is_held_up and await self.authenticate(digest) is None:
+            return None
         return await self._worker.run(Job(partial(project_rows.by_digest, digest), spend))
 
     # -- both holds of a request -----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ __all__ = ["Job", "Worker"]
 
 T = TypeVar("T")
 Connection = sqlite3.Connection
+HELD_UP_S = 0.05
+"""A batch takes a few milliseconds at most unless it waits."""
 MAX_BATCH = 128
 """Calls that share one transaction at most, so that the first of them does not wait long for the last."""
 
@@ -65,7 +68,14 @@ class Worker:
         self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._busy_since: float | None = None
         _workers.add(self)
+
+    @property
+    def is_held_up(self) -> bool:
+        """Return whether the thread has been at one batch for long: it waits for another process's write."""
+        since = self._busy_since
+        return since is not None and time.monotonic() - since > HELD_UP_S
 
     async def run(self, job: Job[T]) -> T | None:
         """Do a job; once it is queued, cancellation waits for its answer, which would otherwise be lost."""
@@ -134,11 +144,13 @@ class Worker:
                     connection = self._connect()
                     opened = self._identity()
                 if connection is not None:
+                    self._busy_since = time.monotonic()
                     _do(connection, wanted)
             except BaseException as error:
                 for job in wanted:
                     if not job.answered:
                         job.error = job.error or _translated(error)
+            self._busy_since = None
             if connection is not None and any(_damaged(job.error) for job in wanted):
                 _closed(connection)
                 connection = None
