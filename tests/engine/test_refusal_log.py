@@ -1,9 +1,15 @@
 """A key that hammers fills the log with ten records a minute and one that counts the rest."""
 
+from dataclasses import replace
+
 import anyio
 import pytest
 
+from floop_gateway_core import MemoryStore, StoreUnavailable
+from floop_gateway_core.engine.refusal_log import RefusalLog
 from floop_gateway_core.testing.clock import FakeClock
+from floop_gateway_core.testing.suites.facts import hold_request
+from floop_gateway_core.types import RequestId, UsageRecord
 from tests.engine.kit import bench
 
 pytestmark = pytest.mark.anyio
@@ -54,3 +60,32 @@ async def test_counts_are_written_when_the_gateway_is_closed() -> None:
                 tasks.start_soon(b.ask)
         await b.gateway.aclose()
         assert 49 == sum([record.repeats for record in await b.records() if record.code == "RATE_LIMITED"])
+
+
+class Failing(MemoryStore):
+    down = False
+
+    async def log(self, record: UsageRecord) -> None:
+        if self.down:
+            raise StoreUnavailable("down")
+        await super().log(record)
+
+
+async def test_counts_that_the_store_did_not_take_are_written_later() -> None:
+    log, store = RefusalLog(), Failing()
+    record = hold_request("req_1").record
+    for _ in range(10):
+        assert await log.note(record, store, now=NOW, monotonic=0.0) is None
+    store.down = True
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await log.note(record, store, now=NOW, monotonic=0.0)
+    store.down = False
+    assert "req_1" == await log.note(record, store, now=NOW, monotonic=0.0)
+    assert [3] == [one.repeats async for one in store.usage()]
+    # A minute later what was counted since is written, and the minute is forgotten.
+    await log.note(record, store, now=NOW, monotonic=0.5)
+    await log.note(replace(record, request_id=RequestId("req_2")), store, now=NOW + 60.0, monotonic=60.0)
+    assert [4] == [one.repeats async for one in store.usage()]
+    await log.flush(store, now=NOW + 120.0, monotonic=120.0)
+    assert {} == log._minutes

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from floop_gateway_core.providers import reading
 from floop_gateway_core.providers.base import FaultKind
 from floop_gateway_core.providers.faults import http_fault, retry_after_s, stream_error_fault
+from floop_gateway_core.providers.gemini import GeminiCodec
 from floop_gateway_core.providers.openai import OpenAICodec
 from floop_gateway_core.providers.reading import loads
 from floop_gateway_core.wire.sse import SSEDecoder
@@ -209,3 +211,30 @@ def test_an_event_longer_than_the_gateway_holds_is_a_fault(monkeypatch: pytest.M
     short = lambda: SSEDecoder(max_event_bytes=100)  # noqa: E731
     monkeypatch.setattr("floop_gateway_core.providers.reading.SSEDecoder", short)
     assert outcome(OpenAICodec(), [b"data: " + b"x" * 200]).fault is FaultKind.TRANSIENT
+
+
+def test_a_whole_answer_beyond_measure_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "WHOLE_MAX_BYTES", 100)
+    read = outcome(OpenAICodec(), [b'{"choices": [{"message": {"content": "', b"x" * 200, b'"}}]}'])
+    assert (FaultKind.TRANSIENT, "an answer is longer than the gateway holds") == (read.fault, read.reason)
+
+
+@pytest.mark.parametrize("cut", [b"[", b'[{"candidates": [', b'[{"candidates": []}, {]'])
+def test_an_array_that_is_cut_is_a_fault(cut: bytes) -> None:
+    assert outcome(GeminiCodec(), [cut]).fault is FaultKind.TRANSIENT
+
+
+def test_an_array_of_chunks_is_an_answer() -> None:
+    chunks = [
+        {"candidates": [{"content": {"parts": [{"text": "Hel"}]}}]},
+        {"candidates": [{"content": {"parts": [{"text": "lo"}]}, "finishReason": "STOP"}]},
+    ]
+    read = outcome(GeminiCodec(), [json.dumps(chunks).encode()])
+    assert (("Hel", "lo"), "end_turn") == (read.texts, read.finish)
+
+
+def test_heartbeats_sent_as_data_are_skipped() -> None:
+    ping, done = b"data: \n\ndata: : keepalive\n\ndata: 2026-01-01T00:00:00Z\n\n", b"data: [DONE]\n\n"
+    text = b'data: {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
+    read = outcome(OpenAICodec(), [ping + text + ping + done])
+    assert (("Hi",), "end_turn") == (read.texts, read.finish)

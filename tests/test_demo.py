@@ -1,0 +1,57 @@
+"""What `floop-gateway demo` sets up before it serves."""
+
+import argparse
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from floop_gateway_core import Gateway, Settings
+from floop_gateway_core.cli import demo
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FLOOP_GATEWAY_CONFIG", raising=False)
+    return tmp_path
+
+
+def gateway_of(config: str | None = None) -> Gateway:
+    with ExitStack() as stack:
+        return demo._gateway(argparse.Namespace(config=config, local_model=False), stack)
+
+
+def test_without_a_configuration_it_answers_with_echo_or_with_openai(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert {"echo"} == {one.provider for one in gateway_of().settings.deployments.values()}
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    assert {"openai"} == {one.provider for one in gateway_of().settings.deployments.values()}
+
+
+def test_a_configuration_goes_before_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    (folder / "gateway.toml").write_text("[upstream]\nattempts = 7\n")
+    gateway = gateway_of()
+    assert (7, {"echo"}) == (gateway.settings.upstream.attempts, set(gateway.settings.deployments))
+
+
+async def test_its_project_gets_credits_once_and_a_new_key_each_time(folder: Path) -> None:
+    settings = Settings(store=f"sqlite:///{folder}/demo.db")
+    keys = {await demo._key(Gateway(settings)) for _ in range(2)}
+    assert 2 == len(keys)
+    gateway = Gateway(settings)
+    (project,) = await gateway.admin.projects()
+    account = await gateway.admin.account(project.owner)
+    assert account.posted > 0
+    await gateway.aclose()
+
+
+def test_it_prints_lines_to_paste() -> None:
+    text = demo._welcome(Settings(), "flp_sk_example", 8123)
+    assert "http://127.0.0.1:8123/api/v1/ai" in text
+    assert "flp_sk_example" in text
+    assert "curl" in text
+    assert "echo (echo)" in text
