@@ -192,8 +192,11 @@ class LedgerStore(Protocol):
     async def day(self, project: ProjectId, day: int) -> DayUsage:
         """Return the tokens used and held of a project's UTC day."""
 
-    def usage(self, project: ProjectId | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
-        """Return the finished records, oldest first. `since` is epoch seconds."""
+    def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
+        """Return the finished records, oldest first. `since` is epoch seconds.
+
+        `project` is an id (`prj_…`), or a name, which several projects may have had one after the other.
+        """
 
 
 class NamedHoldStore(Protocol):

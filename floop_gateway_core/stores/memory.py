@@ -272,9 +272,9 @@ class MemoryStore:
         budget = self._days.get((project, day), DayBudget(0))
         return DayUsage(budget.used, budget.held)
 
-    async def usage(self, project: ProjectId | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
+    async def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
         with self._lock:
             records = [record for _, record in self._settled.values()]
         for record in sorted(records, key=lambda record: (record.started_at, record.request_id)):
-            if project in (None, record.project_id) and (since is None or record.started_at >= since):
+            if project in (None, record.project_id, record.project) and (since is None or record.started_at >= since):
                 yield record

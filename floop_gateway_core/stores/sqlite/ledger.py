@@ -120,12 +120,13 @@ def prune(connection: Connection, before: float, day: int, limit: int) -> int:
     return records + resolved
 
 
-def usage(project: ProjectId | None, after: tuple[float, str], connection: Connection) -> list[UsageRecord]:
+def usage(project: str | None, after: tuple[float, str], connection: Connection) -> list[UsageRecord]:
     """Return the next page of finished records after a position in the log."""
     where = "WHERE (started_at, request_id) > (?, ?) AND ending IS NOT NULL"
     values: Sequence[object] = after
     if project is not None:
-        where, values = where + " AND project_id = ?", (*after, project)
+        column = "project_id" if project.startswith("prj_") else "project"
+        where, values = f"{where} AND {column} = ?", (*after, project)
     rows = connection.execute(f"{_SELECT_RECORD}{where} ORDER BY started_at, request_id LIMIT {PAGE_RECORDS}", values)
     return [_record(row) for row in rows.fetchall()]
 

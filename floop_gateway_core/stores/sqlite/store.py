@@ -189,7 +189,7 @@ class SQLiteStore:
     async def day(self, project: ProjectId, day: int) -> DayUsage:
         return await self._read(lambda connection: ledger_rows.day(connection, project, day))
 
-    async def usage(self, project: ProjectId | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
+    async def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
         after = (-1.0 if since is None else since, "")
         while True:
             page = await self._read(partial(ledger_rows.usage, project, after))

@@ -91,9 +91,7 @@ async def grant(store: LedgerStore, amount: int, owner: str = "o") -> Account:
     return await store.grant_credits(owner, Microcredits(amount), NOW)
 
 
-async def records_of(
-    store: LedgerStore, project: ProjectId | None = None, since: float | None = None
-) -> list[UsageRecord]:
+async def records_of(store: LedgerStore, project: str | None = None, since: float | None = None) -> list[UsageRecord]:
     """Return the records that the store lists."""
     return [record async for record in store.usage(project, since)]
 
