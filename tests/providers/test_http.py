@@ -1,5 +1,6 @@
 """What servers and proxies do to an answer on its way: encodings, statuses, refused parts, dead connections."""
 
+import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
@@ -7,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
+import anyio.to_thread
 import httpx
 import pytest
 
@@ -38,9 +40,17 @@ class RawServer:
     url: str = ""
     requests: list[dict[str, object]] = field(default_factory=list)
     connections: int = 0
+    open_connections: int = 0
 
     async def serve(self, stream: anyio.abc.SocketStream) -> None:
         self.connections += 1
+        self.open_connections += 1
+        try:
+            await self._answer(stream)
+        finally:
+            self.open_connections -= 1
+
+    async def _answer(self, stream: anyio.abc.SocketStream) -> None:
         async with stream:
             held = b""
             while True:
@@ -230,3 +240,18 @@ async def test_an_injected_client_follows_no_redirect_and_its_errors_hold_no_sec
         fault = await fault_of(provider)
         assert (FaultKind.UNUSABLE, 1) == (fault.fault, len(server.requests))
         assert "sk-key" not in f"{fault} {fault.__cause__} {fault.__context__}"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_one_event_loop_a_call_leaves_no_connections_behind() -> None:
+    async with serving(*[answer(EVENTS)] * 8) as (server, provider):
+
+        def call() -> list[str]:
+            return asyncio.run(texts_of(provider))
+
+        for _ in range(8):
+            assert ["Hello"] == await anyio.to_thread.run_sync(call)
+        assert 8 == server.connections
+        while server.open_connections > 1:
+            await anyio.sleep(0.01)
+        provider.clients._abandon_closed()

@@ -42,6 +42,9 @@ class Sender(Protocol):
     async def aclose(self) -> None:
         """Close all connections."""
 
+    def abandon(self) -> None:
+        """Drop the connections of an event loop that is closed, where nothing can be awaited any more."""
+
 
 class HttpxResponse:
     """A `Response` over one of httpx's."""

@@ -6,17 +6,20 @@ first request: see `senders`.
 An `UpstreamFault` raised here has a status and our own words: never a URL's query, a header or a body.
 """
 
+import asyncio
+import threading
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from time import time
 from types import TracebackType
+from weakref import WeakKeyDictionary
 
 import anyio
 import httpx
-from anyio.lowlevel import RunVar
 
+from floop_gateway_core.concurrency.loops import current_event_loop
 from floop_gateway_core.policy.retry import FaultKind
 from floop_gateway_core.providers.base import Codec, Decoder, Delta, UpstreamCall, UpstreamFault, UpstreamRequest
 from floop_gateway_core.providers.http.base import HttpxResponse, Response, Sender, httpx_body
@@ -49,7 +52,8 @@ class HttpSenders:
         # of streams is the host's concurrency, and a queue inside the client would be invisible.
         self._injected = injected
         self._connect_s = connect_s
-        self._own: RunVar[Sender | None] = RunVar(f"floop_gateway_sender_{id(self)}", None)
+        self._lock = threading.Lock()  # several threads may run an event loop each
+        self._own: WeakKeyDictionary[object, Sender] = WeakKeyDictionary()
 
     async def send(self, request: UpstreamRequest, on_sent: Callable[[], None]) -> Response:
         """Send a request and return the answer, whose body is still to be read and which must be closed."""
@@ -57,20 +61,28 @@ class HttpSenders:
             headers, body = httpx_body(request, on_sent)
             built = self._injected.build_request("POST", request.url, headers=headers, content=body)
             return HttpxResponse(await self._injected.send(built, stream=True, follow_redirects=False))
-        sender = self._own.get()
+        sender = self._own.get(running := current_event_loop())
         if sender is None:
             from floop_gateway_core.providers.http.senders import make_sender  # not needed with an injected client
 
             sender = make_sender(self._connect_s)
-            self._own.set(sender)
+            with self._lock:
+                self._abandon_closed()
+                self._own[running] = sender
         return await sender.send(request, on_sent)
 
     async def aclose(self) -> None:
         """Close this event loop's own connections."""
-        sender = self._own.get()
+        sender = self._own.pop(current_event_loop(), None)
         if sender is not None:
-            self._own.set(None)
             await sender.aclose()
+
+    def _abandon_closed(self) -> None:
+        """Close what event loops that are closed have left: async Flask views, for one, run one for each call."""
+        for loop, sender in list(self._own.items()):
+            if isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed():
+                del self._own[loop]
+                sender.abandon()
 
 
 class HttpProvider:

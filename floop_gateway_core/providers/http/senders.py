@@ -84,6 +84,23 @@ class _Aiohttp:
         await self._session.close()
         await self._fresh.close()
 
+    def abandon(self) -> None:
+        for session in (self._session, self._fresh):
+            connector = session.connector
+            session.detach()  # or it would warn that nobody closed it
+            if connector is not None:
+                for connections in connector._conns.values():
+                    for protocol, _ in connections:
+                        _close_socket(protocol.transport)
+                connector._conns.clear()
+
+
+def _close_socket(transport: object) -> None:
+    """Close a transport's socket without its event loop, which `close` would need; uvloop closes them by itself."""
+    if (socket := getattr(transport, "_sock", None)) is not None:
+        socket.close()
+        transport._sock = None  # type: ignore[attr-defined]
+
 
 _opened: ContextVar[bool] = ContextVar("floop_gateway_connection_opened", default=False)
 """Whether the request that this task sends has opened a connection of its own."""
@@ -163,3 +180,6 @@ class _Httpx:
 
     async def aclose(self) -> None:
         await self._transport.aclose()
+
+    def abandon(self) -> None:
+        """Do nothing: trio closes the sockets of a run that has ended."""

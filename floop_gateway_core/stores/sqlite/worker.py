@@ -22,8 +22,9 @@ from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled, current_token
+from anyio.lowlevel import checkpoint_if_cancelled
 
+from floop_gateway_core.concurrency.loops import current_event_loop
 from floop_gateway_core.stores.base import StoreUnavailable
 
 __all__ = ["Job", "Worker"]
@@ -34,12 +35,6 @@ HELD_UP_S = 0.05
 """A batch takes a few milliseconds at most unless it waits."""
 MAX_BATCH = 128
 """Calls that share one transaction at most, so that the first of them does not wait long for the last."""
-
-
-def _event_loop() -> object:
-    """Return the running event loop itself, which newer versions of anyio wrap."""
-    token = current_token()
-    return getattr(token, "native_token", token)
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +51,7 @@ class Job(Generic[T]):
     error: BaseException | None = None
     answered: bool = False
     done: anyio.Event = field(default_factory=anyio.Event)
-    loop: Any = field(default_factory=_event_loop)
+    loop: Any = field(default_factory=current_event_loop)
 
 
 class Worker:
