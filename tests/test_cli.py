@@ -15,7 +15,8 @@ import anyio
 import httpx
 import pytest
 
-from floop_gateway_core import Gateway, Settings
+from floop_gateway_core import Gateway, Settings, StoreUnavailable
+from floop_gateway_core.cli import main
 from floop_gateway_core.wire import keys
 from tests.serving import post, until
 
@@ -369,3 +370,46 @@ def test_usage_prints_a_table_for_people(shell: Shell) -> None:
     record = json.loads(shell("usage", "--json").stdout)
     assert ("in_process", {}, 1, None) == tuple(record[name] for name in ("dialect", "tags", "repeats", "replay_of"))
     assert record["settled_at"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("serve", "--port", "70000"), "port must be 0 to 65535, got '70000'"),
+        (("serve", "--mount", "api"), "a mount starts with a slash"),
+        (("project", "create", "a", "--rpm", "0"), "a whole number from 1"),
+        (("project", "create", "a", "--credits", "1.0000001"), "at most six decimal places"),
+        (("usage", "--since", "yesterday"), "a time is written 2026-01-31T08:00:00Z"),
+        (("usage", "--since", "nan"), "a time is written 2026-01-31T08:00:00Z"),
+    ],
+)
+def test_wrong_use_is_told_with_what_is_allowed(
+    words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert 2 == left.value.code
+    assert said in capsys.readouterr().err
+
+
+def test_auto_explains_texts_and_bodies_and_says_which_file_it_cannot_read(shell: Shell) -> None:
+    (shell.folder / "requests.txt").write_text(
+        'What is 2 + 2?\n{"prompt": "Prove it.", "model": "auto"}\n{"messages": 1}\n'
+    )
+    assert [1, 2, 3] == [
+        json.loads(line)["line"] for line in shell("auto", "--explain", "requests.txt", "--json").stdout.splitlines()
+    ]
+    assert "SCORE" in shell("auto", "--explain", "-", stdin="Hi\n").stdout
+    failed = shell("auto", "--explain", "nothing.txt")
+    assert (1, True) == (failed.returncode, "nothing.txt: cannot be read" in failed.stderr)
+
+
+@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt(), 130), (StoreUnavailable("gone"), 1)])
+def test_an_interrupt_and_a_store_that_is_down_have_codes(
+    raised: BaseException, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(args: object) -> int:
+        raise raised
+
+    monkeypatch.setattr("floop_gateway_core.cli.commands.auto", interrupted)
+    assert code == main(["auto", "--explain", "-"])

@@ -227,3 +227,12 @@ async def test_a_started_gateway_has_read_the_tables_that_its_first_request_need
         for name in vocabularies:
             estimate_tokens("Hello", name)
         assert read == _tokens.load_costs.cache_info().currsize == len(vocabularies)
+
+
+async def test_a_stream_is_read_inside_its_context() -> None:
+    async with Gateway(Settings(store="memory://")) as gateway:
+        key = (await gateway.admin.create_project("p", credits="1")).key
+        stream = gateway.stream(key, [Message.of("user", "Hi")])
+        with pytest.raises(RuntimeError, match="use the stream in a context"):
+            await stream.next_event()
+        assert ("auto", None, None) == (stream.model, stream.finish_reason, stream.deployment)

@@ -89,3 +89,13 @@ async def test_counts_that_the_store_did_not_take_are_written_later() -> None:
     assert [4] == [one.repeats async for one in store.usage()]
     await log.flush(store, now=NOW + 120.0, monotonic=120.0)
     assert {} == log._minutes
+
+
+async def test_old_records_are_deleted_a_few_at_a_time_while_requests_come() -> None:
+    clock = FakeClock(NOW)
+    async with bench(clock=clock, settings={"retention": {"usage_days": 1}}) as b:
+        assert 200 == (await b.ask()).status
+        clock.now += 2 * 86_400.0
+        b.gateway.runtime.pruned_at -= 61.0
+        assert 200 == (await b.ask()).status
+        assert [clock.now] == [record.started_at for record in await b.records()]

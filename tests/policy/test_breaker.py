@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -111,3 +112,9 @@ def test_a_suspected_failure_of_a_probe_lets_the_next_call_probe() -> None:
     for _ in range(2):
         breaker.failure(breaker.admit(60.0), 60.0, suspect="a")
     assert "open" == breaker.state(60.0)
+
+
+@pytest.mark.parametrize("limits", [{"failures": 0}, {"window_s": 0.0}, {"cool_down_s": -1.0}])
+def test_limits_that_make_no_sense_are_refused(limits: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="failures is 1 or more"):
+        CircuitBreaker(**limits)  # type: ignore[arg-type]
