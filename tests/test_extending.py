@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import cast
 
 import pytest
 
@@ -12,14 +14,35 @@ from floop_gateway_core import (
     ProviderSpec,
     Refusal,
     Settings,
+    Store,
+    UnauthorizedError,
     register_provider,
 )
 from floop_gateway_core.dialects.base import Operation
+from floop_gateway_core.policy.admission import Held, HoldRefused
+from floop_gateway_core.policy.ledger import Account, Hold
+from floop_gateway_core.policy.rate_window import RateDecision
 from floop_gateway_core.providers.base import Provider
 from floop_gateway_core.providers.echo import EchoProvider
 from floop_gateway_core.providers.options import Options
 from floop_gateway_core.providers.registry import Place
-from floop_gateway_core.types import Bill, Call, Completed, FinishReason, Message, RequestId, Started
+from floop_gateway_core.stores.base import HoldRequest, KeyAdmitted, Settled, Settlement
+from floop_gateway_core.types import (
+    Bill,
+    Call,
+    Completed,
+    FinishReason,
+    Message,
+    Microcredits,
+    Project,
+    ProjectId,
+    ProjectSettings,
+    RequestId,
+    Started,
+    UsageRecord,
+)
+from floop_gateway_core.types.amounts import ZERO_CREDITS
+from floop_gateway_core.wire import keys
 from floop_gateway_core.wire.messages import Headers
 
 pytestmark = pytest.mark.anyio
@@ -135,3 +158,42 @@ def test_a_providers_name_is_taken_once() -> None:
 def test_a_provider_that_does_not_exist_is_told_with_those_that_do() -> None:
     with pytest.raises(ConfigError, match=r"provider is 'cohere'; allowed are openai, anthropic, gemini, echo"):
         Settings.read({**parrots().model_dump(), "deployments": {"c": {"provider": "cohere"}}}, source="gateway.toml")
+
+
+class Scripts:
+    """A store that answers each of a request's three round trips from one function, as a script of a server would."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.records: list[UsageRecord] = []
+        self.digest = keys.digest(KEY)
+        self.project = Project(ProjectId("prj_1"), "shop", "olga", ProjectSettings(), keys.short(KEY), 0.0, 0.0)
+
+    async def authenticate_and_acquire(self, digest: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
+        self.asked.append("key and rate")
+        decision = RateDecision(True, limits["default"], 9, 0, 60)
+        return KeyAdmitted(self.project, decision) if digest == self.digest else None
+
+    async def hold(self, request: HoldRequest) -> Held | HoldRefused:
+        self.asked.append("holds")
+        return Held(request.estimate.output_tokens, 0, ZERO_CREDITS)
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        self.asked.append("settlement")
+        charged = settlement.charge or ZERO_CREDITS
+        self.records.append(replace(settlement.record, microcredits=charged))
+        return Settled(Hold(charged, "captured", charged), Account(Microcredits(1_000)))
+
+
+KEY = "flp_sk_" + "k" * 33
+
+
+async def test_a_store_can_answer_each_round_trip_from_one_function() -> None:
+    store = Scripts()
+    async with Gateway(Settings(store="memory://"), store=cast(Store, store)) as gateway:
+        answer = await gateway.generate(KEY, "one two")
+        assert ("one two", 5_000, 1_000) == (answer.content, answer.bill.credits_used, answer.bill.credits_remaining)
+        assert ["key and rate", "holds", "settlement"] == store.asked
+        with pytest.raises(UnauthorizedError):
+            await gateway.generate("flp_sk_" + "x" * 33, "one two")
+    assert ["complete"] == [record.ending for record in store.records]
