@@ -9,7 +9,7 @@ that clearly exceeds its grant is stopped, so what is kept is bounded.
 from typing import assert_never
 
 from floop_gateway_core.policy.tokens.estimate import estimate_tokens
-from floop_gateway_core.providers.base import Delta, Thinking
+from floop_gateway_core.providers.base import Delta, DeltaItem, Thinking, texts_alone
 from floop_gateway_core.types import Usage
 
 __all__ = ["BYTES_PER_TOKEN_BEYOND_DOUBT", "Meter"]
@@ -59,20 +59,31 @@ class Meter:
 
     def add(self, delta: Delta) -> None:
         """Count a delta."""
-        for item in delta.items:
+        if (texts := texts_alone(delta.items)) is not None:
+            self._add_text("".join(texts))
+        else:
+            self._add_items(delta.items)
+        if delta.items:
+            self._covers = False
+        if delta.usage is not None:
+            self._report, self._covers = delta.usage, delta.usage_is_complete
+
+    def _add_text(self, text: str) -> None:
+        if text:
+            self._produced.append(text)
+            self._text_room -= _bytes(text)
+
+    def _add_items(self, items: list[DeltaItem]) -> None:
+        for item in items:
             match item:
                 case str():
-                    self._produced.append(item)
-                    self._text_room -= _bytes(item)
+                    self._add_text(item)
                 case Thinking(text):
                     self._thought = True
                     self._produced.append(text)
                     self._thinking_room -= _bytes(text)
                 case _:
                     assert_never(item)
-            self._covers = False
-        if delta.usage is not None:
-            self._report, self._covers = delta.usage, delta.usage_is_complete
 
     @property
     def exceeded_grant(self) -> bool:

@@ -152,32 +152,40 @@ class _Reader:
         self._written = False
 
     def event(self, data: bytes, delta: Delta) -> None:
-        if data.strip() == b"[DONE]":
+        chunk = read(_CHUNK, data)
+        if chunk is None:
+            return self._mark(data.strip(), delta)
+        if chunk.error:
+            raise stream_error_fault(chunk.error)
+        choice = chunk.choices[0] if chunk.choices else None
+        if choice is not None:
+            self._choice(choice, delta)
+        if chunk.usage is not None or chunk.x_groq is not None or (choice is not None and choice.usage is not None):
+            self._reported(chunk, choice, delta)
+        return None
+
+    def _mark(self, data: bytes, delta: Delta) -> None:
+        """Read an event that is not JSON: the end mark, or a heartbeat."""
+        if data == b"[DONE]":
             if self._finish is None and self._written:
                 self._finish = "end_turn"
             if self._finish is None:
                 raise malformed_reply("the stream was done before it began")
             self.end(delta)
-            return
-        chunk = read(_CHUNK, data)
-        if chunk is None:
-            if not data.strip():
-                return  # a heartbeat
+        elif data:
             raise malformed_reply("an event is malformed")
-        if chunk.error:
-            raise stream_error_fault(chunk.error)
+
+    @staticmethod
+    def _reported(chunk: _Chunk, choice: _Choice | None, delta: Delta) -> None:
+        """Read usage from wherever servers put it; the first report that counts something wins."""
         if chunk.x_groq is not None and chunk.x_groq.error:
             raise stream_error_fault(chunk.x_groq.error)
-        reports = [chunk.usage]
-        if chunk.choices:
-            self._choice(chunk.choices[0], delta)
-            reports.append(chunk.choices[0].usage)
-        if chunk.x_groq is not None:
-            reports.append(chunk.x_groq.usage)
-        for one in reports:
-            if one is not None and (usage := _usage(one)) is not None:
-                delta.usage, delta.usage_is_complete = usage, True
-                break
+        for reporting in (chunk, choice, chunk.x_groq):
+            if reporting is not None and reporting.usage is not None:
+                usage = _usage(reporting.usage)
+                if usage is not None:
+                    delta.usage, delta.usage_is_complete = usage, True
+                    break
 
     def _choice(self, choice: _Choice, delta: Delta) -> None:
         if choice.finish_reason:
@@ -190,19 +198,17 @@ class _Reader:
         thought = added.reasoning_content or added.reasoning  # never both: some servers send one text under both names
         if thought:
             delta.items.append(Thinking(thought))
-            delta.usage_is_complete = False
         content = added.content
-        if content or added.refusal:
-            self._written = True
         if content:
+            self._written = True
             if type(content) is str:
                 delta.items.append(content)
             else:
                 _parts(content, delta)
-            delta.usage_is_complete = False
         if added.refusal:
-            self._refused = True
+            self._written = self._refused = True
             delta.items.append(added.refusal)
+        if thought or content or added.refusal:
             delta.usage_is_complete = False
 
     def whole(self, data: bytes, delta: Delta) -> None:

@@ -151,7 +151,7 @@ class StreamDecoder:
     def _take(self, events: list[bytes], delta: Delta) -> None:
         take = self._reader.event
         for data in events:
-            if data[:1] not in _JSON_BEGINS and data.lstrip()[:1] not in _JSON_BEGINS:
+            if not data.startswith(_JSON_BEGINS) and not data.lstrip().startswith(_JSON_BEGINS):
                 continue  # a keep-alive that came as data
             take(data, delta)
             delta.events += 1
