@@ -48,7 +48,10 @@ class CircuitBreaker:
 
     def __init__(self, *, failures: int = 5, window_s: float = 60.0, cool_down_s: float = 60.0) -> None:
         if failures < 1 or not window_s > 0 or not cool_down_s > 0:
-            raise ValueError("failures is 1 or more, window_s and cool_down_s are more than 0")
+            raise ValueError(
+                "failures must be at least 1, window_s and cool_down_s above 0, "
+                f"got {failures}, {window_s:g} and {cool_down_s:g}"
+            )
         self.failures = failures
         self.window_s = window_s
         self.cool_down_s = cool_down_s

@@ -49,11 +49,13 @@ class DayBudget:
     def hold(self, tokens: int) -> "DayBudget":
         """Hold tokens; the caller has checked `available`. Raises ValueError if there are not enough."""
         if not 0 <= tokens <= self.available:
-            raise ValueError(f"a hold of {tokens} tokens; {self.available} are available")
+            raise ValueError(f"a hold must be from 0 to {self.available} tokens, got {tokens}")
         return DayBudget(self.limit, self.used, self.held + tokens)
 
     def capture(self, *, held: int, used: int) -> "DayBudget":
         """Resolve a hold of `held` tokens with what was really used; 0 voids it."""
         if not 0 <= held <= self.held or used < 0:
-            raise ValueError(f"{used} tokens used of a hold of {held}; {self.held} are held")
+            raise ValueError(
+                f"a hold must be from 0 to {self.held} tokens and its use at least 0, got {held} and {used}"
+            )
         return DayBudget(self.limit, self.used + used, self.held - held)

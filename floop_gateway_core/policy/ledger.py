@@ -154,13 +154,15 @@ def apply(account: Account, hold: Hold | None, command: Command) -> tuple[Accoun
     match command:
         case Grant(amount):
             if not 0 <= amount <= MAX_MICROCREDITS - account.posted:
-                raise ValueError(f"a grant of {amount} micro-credits: it is 0 or more, and so that the balance fits")
+                raise ValueError(
+                    f"a grant must be from 0 to {MAX_MICROCREDITS - account.posted} micro-credits, got {amount}"
+                )
             return replace(account, posted=Microcredits(account.posted + amount)), hold, Credited(amount)
         case Place(amount):
             if hold is not None:
                 return account, hold, Resolved(hold)
             if amount < 0:
-                raise ValueError(f"a hold of {amount} micro-credits: it is 0 or more")
+                raise ValueError(f"a hold must be at least 0 micro-credits, got {amount}")
             if amount > account.available:
                 return account, None, Insufficient(amount, account.available)
             hold = Hold(amount)
@@ -181,7 +183,7 @@ def apply(account: Account, hold: Hold | None, command: Command) -> tuple[Accoun
 
 def _capture(account: Account, hold: Hold, amount: Microcredits) -> tuple[Account, Hold, Outcome]:
     if amount < 0:
-        raise ValueError(f"a capture of {amount} micro-credits: it is 0 or more")
+        raise ValueError(f"a capture must be at least 0 micro-credits, got {amount}")
     set_aside = hold.amount if hold.state == "open" else ZERO
     captured = min(amount, set_aside)
     overrun = min(amount - captured, account.available)

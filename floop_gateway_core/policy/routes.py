@@ -62,4 +62,4 @@ class Routes:
         if self.knows(alias):
             return None
         known = ", ".join((AUTO, *self.table, *self.deployments))
-        return Refusal(ErrorCode.INVALID_MODEL, f"model: there is no such alias or deployment. Use one of: {known}.")
+        return Refusal(ErrorCode.INVALID_MODEL, f"model must be an alias or a deployment. Use one of: {known}.")

@@ -116,5 +116,5 @@ def test_a_suspected_failure_of_a_probe_lets_the_next_call_probe() -> None:
 
 @pytest.mark.parametrize("limits", [{"failures": 0}, {"window_s": 0.0}, {"cool_down_s": -1.0}])
 def test_limits_that_make_no_sense_are_refused(limits: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="failures is 1 or more"):
+    with pytest.raises(ValueError, match="failures must be at least 1"):
         CircuitBreaker(**limits)  # type: ignore[arg-type]

@@ -235,12 +235,12 @@ def test_a_capture_above_the_hold_is_paid_from_what_is_available_then_written_of
 @pytest.mark.parametrize("command", [Grant(amount(-1)), Place(amount(-1)), Capture(amount(-1))])
 def test_an_amount_below_zero_is_a_bug_of_the_caller(command: Command) -> None:
     hold = Hold(amount(1)) if isinstance(command, Capture) else None
-    with pytest.raises(ValueError, match="-1 micro-credits"):
+    with pytest.raises(ValueError, match="got -1"):
         apply(account(10, 1), hold, command)
 
 
 def test_a_balance_always_fits_a_64_bit_column() -> None:
     after, _, _ = apply(Account(), None, Grant(amount(MAX_MICROCREDITS)))
     assert account(MAX_MICROCREDITS) == after
-    with pytest.raises(ValueError, match="fits"):
+    with pytest.raises(ValueError, match="must be from 0 to 0 micro-credits, got 1"):
         apply(after, None, Grant(amount(1)))

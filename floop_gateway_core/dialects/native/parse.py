@@ -81,7 +81,7 @@ def _load(body: bytes) -> dict[str, object] | Refusal:
     except ValueError:
         return _invalid("The body is not valid JSON. Send a JSON object in UTF-8; NaN and Infinity are not JSON.")
     if not isinstance(value, dict):
-        return _invalid("The body is JSON but no object. Send a JSON object.")
+        return _invalid("The body is JSON but not an object. Send a JSON object.")
     return value
 
 

@@ -85,7 +85,9 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.smart_from <= self.reason_from <= 1.0:
-            raise ValueError(f"need 0 <= smart_from <= reason_from <= 1, not {self.smart_from} and {self.reason_from}")
+            raise ValueError(
+                f"0 <= smart_from <= reason_from <= 1 must hold, got {self.smart_from} and {self.reason_from}"
+            )
 
 
 DEFAULT = Thresholds()
