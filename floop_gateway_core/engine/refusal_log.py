@@ -4,6 +4,7 @@ The first ten of a project's UTC minute have records of their own. The others sh
 them; it is written when it begins, then at most once a second, and for the last time by a later request or at the close.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from floop_gateway_core.errors import ErrorCode
@@ -36,6 +37,7 @@ class RefusalLog:
 
     def __init__(self) -> None:
         self._minutes: dict[ProjectId, _Minute] = {}
+        self._flushed_at = -math.inf
 
     async def note(self, record: UsageRecord, ledger: LedgerStore, *, now: float, monotonic: float) -> RequestId | None:
         """Count a refusal that `record` would describe; return the shared record's id, or None if it has its own."""
@@ -56,7 +58,13 @@ class RefusalLog:
         return minute.shared.request_id
 
     async def flush(self, ledger: LedgerStore, *, now: float, monotonic: float, every: bool = False) -> None:
-        """Write the counts that have not been written for a second (or `every` count), and forget past minutes."""
+        """Write the counts that have not been written for a second (or `every` count), and forget past minutes.
+
+        It is called for each request, and looks through the projects once a second.
+        """
+        if not every and monotonic - self._flushed_at < WRITE_EVERY_S:
+            return
+        self._flushed_at = monotonic
         for project, minute in list(self._minutes.items()):
             if minute.dirty and (every or monotonic - minute.written_at >= WRITE_EVERY_S):
                 await self._write(minute, ledger, monotonic)
