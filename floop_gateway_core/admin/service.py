@@ -17,7 +17,6 @@ from floop_gateway_core.config.settings import Settings
 from floop_gateway_core.errors import AdminError, NoSuchAccount, NoSuchProject
 from floop_gateway_core.money import Credits, format_credits, to_microcredits
 from floop_gateway_core.policy.budget import DAY_S, utc_day
-from floop_gateway_core.policy.holds import RESOLVED_HOLD_DAYS
 from floop_gateway_core.policy.ledger import MAX_MICROCREDITS, Account
 from floop_gateway_core.stores.stores import Stores
 from floop_gateway_core.types import Project, ProjectSettings
@@ -89,6 +88,7 @@ class Admin:
         time_for_expiry: Clock | None = None,
     ) -> None:
         self._settings = settings
+        self._stores = stores
         self._store = stores.store
         self._ledger = stores.ledger
         self._clock = clock
@@ -182,9 +182,8 @@ class Admin:
 
     async def prune(self, *, limit: int = MAX_PRUNED) -> int:
         """Delete up to `limit` records older than `[retention]` allows, and old resolved holds; return how many."""
-        now = self._clock()
-        before = now - self._settings.retention.usage_days * DAY_S
-        return await self._ledger.prune(before=before, day=utc_day(now) - RESOLVED_HOLD_DAYS, limit=limit)
+        retention_s = self._settings.retention.usage_days * DAY_S
+        return await self._stores.prune(self._clock(), retention_s=retention_s, limit=limit)
 
     async def account(self, owner: str) -> Account:
         """Return an owner's account; raise `NoSuchAccount`."""

@@ -15,8 +15,6 @@ from floop_gateway_core.observability.events import Listener
 from floop_gateway_core.policy.auto.classify import DEFAULT as DEFAULT_THRESHOLDS
 from floop_gateway_core.policy.auto.classify import Classification, Thresholds
 from floop_gateway_core.policy.breaker import CircuitBreaker
-from floop_gateway_core.policy.budget import utc_day
-from floop_gateway_core.policy.holds import RESOLVED_HOLD_DAYS
 from floop_gateway_core.policy.pricing import Prices
 from floop_gateway_core.policy.routes import Routes
 from floop_gateway_core.policy.step_guard import StepGuard
@@ -199,10 +197,9 @@ class Runtime:
         """Do what is due besides requests: write counts of refusals, and delete a few old records once a minute."""
         await self.flush_refusals()
         if self.monotonic() - self.pruned_at >= PRUNE_EVERY_S:
-            self.pruned_at, now = self.monotonic(), self.clock()
-            before, day = now - self.routing.retention_s, utc_day(now) - RESOLVED_HOLD_DAYS
+            self.pruned_at = self.monotonic()
             with suppress(StoreUnavailable):
-                await self.stores.ledger.prune(before=before, day=day, limit=PRUNE_RECORDS)
+                await self.stores.prune(self.clock(), retention_s=self.routing.retention_s, limit=PRUNE_RECORDS)
 
     async def flush_refusals(self, *, every: bool = False) -> None:
         """Write what the log of refusals has counted; a store that does not answer is asked again later."""

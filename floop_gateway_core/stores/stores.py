@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from floop_gateway_core.policy.budget import utc_day
+from floop_gateway_core.policy.holds import RESOLVED_HOLD_DAYS
 from floop_gateway_core.stores.base import KeyAdmitted, LedgerStore, RateStore, Store, rate_limit
 
 __all__ = ["Stores"]
@@ -40,6 +42,11 @@ class Stores:
     def distinct(self) -> tuple[object, ...]:
         """Each store once, in the order in which they are opened."""
         return tuple({id(one): one for one in (self.store, self.rate, self.ledger)}.values())
+
+    async def prune(self, now: float, *, retention_s: float, limit: int) -> int:
+        """Delete up to `limit` records that are older than their retention, and old resolved holds; return how many."""
+        day = utc_day(now) - RESOLVED_HOLD_DAYS
+        return await self.ledger.prune(before=now - retention_s, day=day, limit=limit)
 
     async def setup(self) -> None:
         """Open every store that can be opened."""
