@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from floop_gateway_core.errors import StoreUnavailable
-from floop_gateway_core.stores.sqlite.schema import STEPS, check_ours
+from floop_gateway_core.stores.sqlite.schema import STEPS, check_ours, known_version
 
 __all__ = ["inspect"]
 
@@ -24,9 +24,7 @@ def inspect(path: str | Path) -> tuple[str, int | None]:
         connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=1.0)
         try:
             check_ours(connection)
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > len(STEPS):
-                raise sqlite3.DatabaseError(f"the file has schema {version}, this release knows {len(STEPS)}")
+            version = known_version(connection)
             if version < len(STEPS):
                 return f"will be migrated from schema {version} to {len(STEPS)}" if version else "will be created", None
             (projects,) = connection.execute("SELECT count(*) FROM projects WHERE deleted_at IS NULL").fetchone()

@@ -6,7 +6,7 @@ INTEGER microseconds, other times REAL epoch seconds.
 
 import sqlite3
 
-__all__ = ["APPLICATION_ID", "STEPS", "check_ours", "migrate"]
+__all__ = ["APPLICATION_ID", "STEPS", "check_ours", "known_version", "migrate"]
 
 APPLICATION_ID = int.from_bytes(b"flop", "big")
 """Marks the file as ours, in SQLite's own header."""
@@ -219,11 +219,7 @@ def migrate(connection: sqlite3.Connection) -> None:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(connection)
-        if version > len(STEPS):
-            raise sqlite3.DatabaseError(
-                f"the file has schema {version}, this release knows {len(STEPS)}: use the release that wrote it"
-            )
+        version = known_version(connection)
         for number, step in enumerate(STEPS[version:], version + 1):
             for statement in filter(str.strip, step.split(";")):
                 connection.execute(statement)
@@ -233,6 +229,16 @@ def migrate(connection: sqlite3.Connection) -> None:
         connection.rollback()
         raise
     connection.commit()
+
+
+def known_version(connection: sqlite3.Connection) -> int:
+    """Return the file's schema; raise `sqlite3.DatabaseError` for a file from a later release."""
+    version = _version(connection)
+    if version > len(STEPS):
+        raise sqlite3.DatabaseError(
+            f"the file has schema {version}, this release knows {len(STEPS)}: use the release that wrote it"
+        )
+    return version
 
 
 def _version(connection: sqlite3.Connection) -> int:
