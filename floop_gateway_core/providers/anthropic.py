@@ -136,7 +136,7 @@ class _Reader:
             delta.finish = self._finish
 
     def _count(self, usage: _Usage | None, delta: Delta) -> None:
-        """Update the counts. A count that is absent stays as it was; an input of 0 overall is no report."""
+        """Update the counts. A count that is absent stays as it was; an input of 0 overall counts as no report."""
         if usage is None:
             return
         fresh, written, cached = (

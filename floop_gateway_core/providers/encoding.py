@@ -85,7 +85,10 @@ def system_text(call: UpstreamCall) -> str:
 
 
 def text_of(message: Message) -> str:
-    """Return a message as one text, its parts joined without a separator (contract: Request bodies)."""
+    """Return a message as one text, its parts joined without a separator (contract: Request bodies).
+
+    Not `Message.text`, which may leave a kind of part out: what is sent upstream must decide about each.
+    """
     texts: list[str] = []
     for part in message.content:
         match part:

@@ -124,6 +124,7 @@ def estimate_messages(
 
 
 def _text(message: Message) -> str:
+    """Not `Message.text`, which may leave a kind of part out: every kind costs tokens."""
     texts: list[str] = []
     for part in message.content:
         match part:
