@@ -67,8 +67,8 @@ class Lines:
     def renderer(self, call: Call) -> "_Renderer":
         return _Renderer()
 
-    def reply(self, operation: Operation, request: GatewayRequest) -> bytes | Refusal:
-        return json.dumps(request.query).encode()
+    def reply(self, operation: Operation, request: GatewayRequest) -> tuple[Headers, bytes] | Refusal:
+        return (("Content-Type", "application/json"),), json.dumps(request.query).encode()
 
     def error(self, refusal: Refusal, request_id: RequestId) -> tuple[Headers, bytes]:
         return (("Content-Type", "text/plain"),), f"{refusal.code}\n".encode()

@@ -73,8 +73,8 @@ class Dialect(Protocol):
     def renderer(self, call: Call) -> Renderer:
         """Return what renders this call's answer."""
 
-    def reply(self, operation: Operation, request: GatewayRequest) -> bytes | Refusal:
-        """Return the JSON answer of an operation without a call."""
+    def reply(self, operation: Operation, request: GatewayRequest) -> tuple[Headers, bytes] | Refusal:
+        """Return the headers and the body of an operation without a call."""
 
     def error(self, refusal: Refusal, request_id: RequestId) -> tuple[Headers, bytes]:
         """Return a refusal's headers and body, in the dialect's own envelope."""

@@ -122,11 +122,12 @@ class Exchange:
                 assert_never(operation.kind)
 
     async def _without_call(self, operation: Operation) -> Reply:
-        body = self._dialect.reply(operation, self._request)
-        if isinstance(body, Refusal):
-            return self._error(await self._session.refuse(body))
+        reply = self._dialect.reply(operation, self._request)
+        if isinstance(reply, Refusal):
+            return self._error(await self._session.refuse(reply))
         await self._session.close()
-        return Reply(200, self._headers(("Content-Type", "application/json"), _length(body)), body)
+        headers, body = reply
+        return Reply(200, self._headers(*headers, _length(body)), body)
 
     async def _call(self, operation: Operation) -> Reply:
         session, routing = self._session, self._routing

@@ -37,7 +37,7 @@ class NativeDialect:
         """Return the renderer of a stream of frames, or of one JSON object."""
         return _Renderer(call)
 
-    def reply(self, operation: Operation, request: GatewayRequest) -> bytes | Refusal:
+    def reply(self, operation: Operation, request: GatewayRequest) -> tuple[Headers, bytes] | Refusal:
         """Every operation of this dialect needs a call."""
         raise NotImplementedError(operation.endpoint)
 
