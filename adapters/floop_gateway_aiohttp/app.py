@@ -7,7 +7,7 @@ polled; and, if the host has enabled `handler_cancellation`, an immediate `task.
 from contextlib import suppress
 
 import anyio
-from aiohttp import ClientConnectionError, web
+from aiohttp import ClientConnectionError, hdrs, web
 from multidict import CIMultiDict
 
 from floop_gateway_core import ClientDisconnected, GatewayRequest, Mountable, Reply
@@ -17,6 +17,8 @@ from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS
 __all__ = ["setup", "sub_app"]
 
 POLL_INTERVAL_S = 0.1
+METHODS = (hdrs.METH_POST, hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_PUT, hdrs.METH_PATCH, hdrs.METH_DELETE)
+METHODS = (hdrs.METH_POST, hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_PUT, hdrs.METH_PATCH, hdrs.METH_DELETE)
 
 
 def setup(app: web.Application, gateway: Mountable, prefix: str = PREFIX) -> None:
@@ -37,8 +39,12 @@ def sub_app(gateway: Mountable) -> web.Application:
         await gateway.aclose()
 
     app = web.Application()
-    app.router.add_route("*", r"/{path:[\s\S]*}", handle)
-    app.router.add_route("*", "", handle)
+    # The methods without OPTIONS first, so that a host's CORS can add its own OPTIONS to them (as aiohttp-cors does).
+    for methods in (METHODS, (hdrs.METH_ANY,)):
+        for path in (r"/{path:[\s\S]*}", ""):
+            resource = app.router.add_resource(path)
+            for method in methods:
+                resource.add_route(method, handle)
     app.on_startup.append(start)
     app.on_cleanup.append(close)
     return app

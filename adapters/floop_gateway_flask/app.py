@@ -9,6 +9,7 @@ from floop_gateway_core.hosting.bridge import BlockingBody, Bridge
 from floop_gateway_core.hosting.prefix import PREFIX, below, checked_prefix
 from floop_gateway_core.hosting.threaded_body import ThreadedBody
 from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS
+from floop_gateway_flask.cors import HostCORS
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -108,4 +109,5 @@ class FloopGateway:
         if self.gateway is None:
             raise ValueError("a gateway must be passed: FloopGateway(app, gateway)")
         app.extensions["floop_gateway"] = self
-        app.wsgi_app = FloopGatewayMiddleware(app.wsgi_app, self.gateway, self.prefix)  # type: ignore[method-assign]
+        ours = FloopGatewayMiddleware(app.wsgi_app, self.gateway, self.prefix)
+        app.wsgi_app = HostCORS(app, ours, self.prefix)  # type: ignore[method-assign]
