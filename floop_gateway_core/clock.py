@@ -16,6 +16,7 @@ Clock = Callable[[], float]
 system_clock: Clock = time.time
 
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
+_PAIRS = [first + second for first in _BASE32 for second in _BASE32]
 
 
 def new_request_id(now_s: float) -> RequestId:
@@ -36,4 +37,4 @@ def new_project_id(now_s: float) -> ProjectId:
 
 def _sortable(now_s: float) -> str:
     bits = (int(now_s * 1000) & (1 << 48) - 1) << 80 | int.from_bytes(os.urandom(10))
-    return "".join(_BASE32[bits >> shift & 31] for shift in range(125, -5, -5))
+    return "".join([_PAIRS[bits >> shift & 1023] for shift in range(120, -10, -10)])

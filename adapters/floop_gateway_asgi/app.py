@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import anyio
 
 from floop_gateway_core import ClientDisconnected, GatewayRequest, Mountable, Reply
-from floop_gateway_core.concurrency.background import BackgroundTask
+from floop_gateway_core.concurrency.background import Watch
 from floop_gateway_core.hosting.prefix import PREFIX, below, checked_prefix
 from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS, MalformedBody
 
@@ -52,7 +52,7 @@ class FloopGateway:
         )
         writer = _Writer(send)
         whole = False
-        async with BackgroundTask(body.cancel_on_disconnect), self.gateway.open(request) as reply:
+        async with Watch(body.cancel_on_disconnect), self.gateway.open(request) as reply:
             await writer.write(reply)
             whole = True
         if whole:

@@ -1,22 +1,29 @@
 """Runs something beside a block that may end it: a watch on the client, a reader that works ahead.
 
+A `Watch` starts late, so that a block that is over soon pays for no task.
+
 A task group wraps what is raised in its block into an exception group. Here the block's own
 exception is raised unchanged, so that a host sees what it would see without the gateway.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio
 
-__all__ = ["BackgroundTask"]
+__all__ = ["BackgroundTask", "Watch"]
+
+Run: TypeAlias = Callable[[anyio.CancelScope], Coroutine[Any, Any, None]]
+WATCH_AFTER_S = 0.05
+"""How long a block runs without its watch. Most answers take longer, most refusals do not."""
 
 
 class BackgroundTask:
     """Use as `async with`, in one task; leaving the block ends what runs beside it, which may cancel `scope`."""
 
-    def __init__(self, run: Callable[[anyio.CancelScope], Coroutine[Any, Any, None]]) -> None:
+    def __init__(self, run: Run) -> None:
         self._run = run
         self._tasks = anyio.create_task_group()
 
@@ -38,3 +45,40 @@ class BackgroundTask:
             await self._tasks.__aexit__(None, None, None)
             return None
         return await self._tasks.__aexit__(kind, error, traceback)
+
+
+class Watch:
+    """A `BackgroundTask` that starts after `WATCH_AFTER_S` on asyncio; on trio, where tasks are cheap, immediately."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._scope = anyio.CancelScope()
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._on_trio: BackgroundTask | None = None
+
+    async def __aenter__(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._on_trio = BackgroundTask(self._run)
+            await self._on_trio.__aenter__()
+            return
+        self._timer = loop.call_later(WATCH_AFTER_S, self._start, loop)
+        self._scope.__enter__()
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._task = loop.create_task(self._run(self._scope))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        if self._on_trio is not None:
+            return await self._on_trio.__aexit__(kind, error, traceback)
+        if self._timer is not None:
+            self._timer.cancel()
+        ended = self._scope.__exit__(kind, error, traceback)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        return ended

@@ -164,7 +164,7 @@ class AttemptRunner:
             vocabulary=deployment.vocabulary,
         )
         self.made += 1
-        self._notifier.notify(AttemptStarted(self._request_id, deployment.id, self.made))
+        self._notifier.notify(AttemptStarted, self._request_id, deployment.id, self.made)
         headers = self._notifier.upstream_headers(self._request_id, self.made)
         call = deployment.upstream_call(self._call, self._granted_tokens, headers)
         return Attempt(planned, meter, call, number=self.made, deadline=self._deadline, clock=self._clock)
@@ -182,7 +182,7 @@ class AttemptRunner:
         kind, reason = (None, None) if fault is None else (fault.fault, fault.reason)
         self.records.append(AttemptRecord(attempt.deployment.id, kind and kind.value, reason, duration_ms))
         self._notifier.notify(
-            AttemptEnded(self._request_id, attempt.deployment.id, attempt.number, outcome, kind, reason, duration_ms)
+            AttemptEnded, self._request_id, attempt.deployment.id, attempt.number, outcome, kind, reason, duration_ms
         )
 
     def _count(self, attempt: Attempt, fault: UpstreamFault) -> None:
@@ -206,7 +206,7 @@ class AttemptRunner:
     def _state_changed(self, deployment: str, state: BreakerState) -> None:
         if state == "open":
             log.warning("deployment %s: the circuit breaker has opened", deployment)
-        self._notifier.notify(BreakerStateChanged(deployment, state, self._request_id))
+        self._notifier.notify(BreakerStateChanged, deployment, state, self._request_id)
 
     # -- a race of two ---------------------------------------------------------------------------------------------
 
@@ -223,4 +223,4 @@ class AttemptRunner:
         self._schedule.dropped(attempt.planned, self._now())
         usage = attempt.meter.usage() if attempt.meter.sent else Usage(0, 0)
         cost = attempt.deployment.prices.charge(usage)
-        self._notifier.notify(HedgeLost(self._request_id, attempt.deployment.id, usage, cost))
+        self._notifier.notify(HedgeLost, self._request_id, attempt.deployment.id, usage, cost)

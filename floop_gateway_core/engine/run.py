@@ -52,6 +52,7 @@ from floop_gateway_core.types import (
     Usage,
     UsageRecord,
 )
+from floop_gateway_core.types.amounts import ZERO_CREDITS
 from floop_gateway_core.wire.surrogates import SurrogateJoiner
 
 __all__ = ["INTERNAL_ERROR", "NO_BILL", "STOPPING", "STORE_UNAVAILABLE", "Run"]
@@ -79,13 +80,14 @@ INTERNAL_ERROR = Refusal(
     ErrorCode.INTERNAL_ERROR, "Internal error. Retry later; if it persists, report the X-Request-Id."
 )
 NO_USAGE = Usage(0, 0)
-NO_BILL = Bill(NO_USAGE, Microcredits(0), None)
+NO_BILL = Bill(NO_USAGE, ZERO_CREDITS, None)
 
 
 class Run:
     """Call `admit`; if it returns no refusal, read `events` and close them."""
 
     def __init__(self, runtime: Runtime, caller: Caller, record: UsageRecord) -> None:
+        self._id = record.request_id
         self._record = record
         self._changes: dict[str, object] = {}
         self.headers_sent = False
@@ -140,7 +142,7 @@ class Run:
     async def begin(self) -> None:
         """Notify the listeners that the request has started."""
         record = self.record
-        self._notifier.notify(RequestStarted(record.request_id, record.project, record.dialect, record.endpoint))
+        self._notifier.notify(RequestStarted, record.request_id, record.project, record.dialect, record.endpoint)
         await self._notifier.flush()
 
     async def admit(self, call: Call) -> Refusal | None:
@@ -166,7 +168,7 @@ class Run:
             return hold_refusal(held, self._runtime.clock())
         self._granted_tokens = held.output_tokens
         route = tuple(deployment.id for deployment in self._route)
-        self._notifier.notify(Admitted(self.record.request_id, self.record.project, route))
+        self._notifier.notify(Admitted, self._id, self._record.project, route)
         await self._notifier.flush()
         return None
 
@@ -190,7 +192,7 @@ class Run:
 
     async def refuse(self, refusal: Refusal, ending: Ending = "refused") -> Bill:
         """End a request that gets no answer, and void its holds."""
-        self._notifier.notify(Refused(self.record.request_id, refusal.code))
+        self._notifier.notify(Refused, self._id, refusal.code)
         return await self._close(ending, refusal=refusal)
 
     async def close(self) -> None:
@@ -215,14 +217,14 @@ class Run:
             self._runtime,
             self.routing,
             self._notifier,
-            self.record.request_id,
+            self._id,
             self._call,
             self._route,
             self._sizes,
             granted_tokens=self._granted_tokens,
             deadline=self._deadline,
             clock=self._clock,
-            suspect=self.record.project_id if self._runtime.has_several_projects else None,
+            suspect=self._record.project_id if self._runtime.has_several_projects else None,
         )
         fault: UpstreamFault | None = None
         self._runtime.runs.add(self)
@@ -308,7 +310,7 @@ class Run:
     async def _note_text(self, attempts: AttemptRunner) -> None:
         if attempts.first_text_ms is None:
             attempts.first_text_ms = after_ms = self._elapsed_ms()
-            self._notifier.notify(FirstText(self.record.request_id, attempts.current.deployment.id, after_ms))
+            self._notifier.notify(FirstText, self._id, attempts.current.deployment.id, after_ms)
             await self._notifier.flush()
 
     def _elapsed_ms(self) -> int:
@@ -373,7 +375,7 @@ class Run:
         if attempt is not None:
             usage = await run_cpu_bound(attempt.meter.characters, attempt.meter.usage, shield=True)
             charge, estimated = attempt.deployment.prices.charge(usage), not attempt.meter.usage_is_complete
-        self._finish(ending, usage, estimated=estimated, refusal=refusal, finish=finish)
+        self._finish(ending, usage, charge=charge, estimated=estimated, refusal=refusal, finish=finish)
         return await self._settle(charge, usage)
 
     def _finish(
@@ -381,6 +383,7 @@ class Run:
         ending: Ending,
         usage: Usage,
         *,
+        charge: Microcredits | None = None,
         estimated: bool = False,
         refusal: Refusal | None = None,
         finish: FinishReason | None = None,
@@ -399,6 +402,7 @@ class Run:
             output_tokens=usage.output_tokens,
             cached_tokens=usage.cached_tokens,
             reasoning_tokens=usage.reasoning_tokens,
+            microcredits=charge or ZERO_CREDITS,
             estimated=estimated,
             total_ms=self._elapsed_ms(),
             settled_at=self._runtime.clock(),
@@ -411,21 +415,24 @@ class Run:
             self.record, self._caller.project.owner, self._day, self._runtime.clock(), charge, usage.total_tokens
         )
         self._settled = True
-        self.bill = Bill(usage, charge or Microcredits(0), None)
+        self.bill = Bill(usage, charge or ZERO_CREDITS, None)
         try:
             settled = await settle(self._runtime, settlement, self.routing.limits.settle_s)
         except StoreUnavailable:
             self._runtime.pending_settlements.append(self._pending(settlement))
             raise
-        self._note(microcredits=settled.hold.charged)
+        if settled.hold.charged != settlement.record.microcredits:
+            self._note(microcredits=settled.hold.charged)
         self.bill = Bill(usage, settled.hold.charged, settled.account.posted)
         self._log()
-        self._notifier.notify(SettledEvent(self.record))
+        self._notifier.notify(SettledEvent, self.record)
         await self._notifier.flush()
         return self.bill
 
     def _log(self) -> None:
         """Log the request in one line."""
+        if not log.isEnabledFor(logging.INFO):
+            return
         record = self.record
         log.info(
             "request %s: project=%s alias=%s deployment=%s status=%s code=%s tokens=%d+%d credits=%s ms=%s",

@@ -29,16 +29,16 @@ RETRY_S = 0.2
 
 async def settle(runtime: Runtime, settlement: Settlement, settle_s: float) -> Settled:
     """Settle, retrying while the store does not answer; raise `StoreUnavailable` after `settle_s`."""
-    try:
-        with anyio.fail_after(settle_s, shield=True):
-            try:
-                settled = await _until_answered(runtime.stores.ledger, settlement)
-            except anyio.get_cancelled_exc_class():
-                await _until_answered(runtime.stores.ledger, settlement)
-                raise
-    except TimeoutError:
+    settled: Settled | None = None
+    with anyio.CancelScope(deadline=anyio.current_time() + settle_s, shield=True):
+        try:
+            settled = await _until_answered(runtime.stores.ledger, settlement)
+        except anyio.get_cancelled_exc_class():
+            settled = await _until_answered(runtime.stores.ledger, settlement)
+            raise
+    if settled is None:
         log.error("request %s could not be settled yet: the store does not answer", settlement.record.request_id)
-        raise StoreUnavailable("no settlement in time") from None
+        raise StoreUnavailable("no settlement in time")
     if runtime.pending_settlements:
         await retry_pending_settlements(runtime)
     return settled
@@ -61,7 +61,7 @@ async def retry_pending_settlements(runtime: Runtime) -> None:
             if pending and pending[0] is settlement:  # another request may have settled it meanwhile
                 pending.popleft()
                 if settled is not None:
-                    notifier.notify(SettledEvent(replace(settlement.record, microcredits=settled.hold.charged)))
+                    notifier.notify(SettledEvent, replace(settlement.record, microcredits=settled.hold.charged))
                     await notifier.flush()
 
 

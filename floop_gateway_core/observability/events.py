@@ -16,7 +16,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, ParamSpec, TypeAlias
 
 import anyio
 
@@ -142,6 +142,7 @@ GatewayEvent: TypeAlias = (
     | Settled
 )
 Listener: TypeAlias = Callable[[GatewayEvent], object | Awaitable[object]]
+P = ParamSpec("P")
 
 
 class Notifier:
@@ -151,8 +152,11 @@ class Notifier:
         self._listeners = listeners
         self._awaited: list[Awaitable[object]] = []
 
-    def notify(self, event: GatewayEvent) -> None:
-        """Call every listener; keep the awaitables of async ones for `flush`."""
+    def notify(self, kind: Callable[P, GatewayEvent], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call every listener with a new event; keep the awaitables of async ones for `flush`."""
+        if not self._listeners:
+            return
+        event = kind(*args, **kwargs)
         for listener in self._listeners:
             try:
                 result = listener(event)

@@ -5,7 +5,7 @@ function, save the result.
 Both holds share an id and resolve once; see `budget` and `ledger` for what each does.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from floop_gateway_core.policy import ledger
 from floop_gateway_core.policy.admission import AlreadySettled, Held, HoldEstimate, HoldRefused, decide_hold
@@ -83,5 +83,7 @@ def _resolve(holds: RequestHolds, command: ledger.Command, tokens: int) -> Reque
     budget = holds.budget
     if before is not None and outcome.hold != before.credits:
         budget = budget.capture(held=before.tokens if before.open else 0, used=tokens)
-    joint = replace(before or RequestHold(outcome.hold), credits=outcome.hold)
+    joint = (
+        RequestHold(outcome.hold) if before is None else RequestHold(outcome.hold, before.tokens, before.output_tokens)
+    )
     return RequestHolds(account, budget, joint)

@@ -157,7 +157,7 @@ def apply(account: Account, hold: Hold | None, command: Command) -> tuple[Accoun
                 raise ValueError(
                     f"a grant must be from 0 to {MAX_MICROCREDITS - account.posted} micro-credits, got {amount}"
                 )
-            return replace(account, posted=Microcredits(account.posted + amount)), hold, Credited(amount)
+            return Account(Microcredits(account.posted + amount), account.held), hold, Credited(amount)
         case Place(amount):
             if hold is not None:
                 return account, hold, Resolved(hold)
@@ -166,7 +166,7 @@ def apply(account: Account, hold: Hold | None, command: Command) -> tuple[Accoun
             if amount > account.available:
                 return account, None, Insufficient(amount, account.available)
             hold = Hold(amount)
-            return replace(account, held=Microcredits(account.held + amount)), hold, Resolved(hold)
+            return Account(account.posted, Microcredits(account.held + amount)), hold, Resolved(hold)
         case Capture(amount):
             if hold is None:
                 return account, None, Unknown()
@@ -197,4 +197,4 @@ def _free(account: Account, hold: Hold, state: HoldState) -> tuple[Account, Hold
     if hold.state != "open":
         return account, hold, Resolved(hold)
     freed = replace(hold, state=state)
-    return replace(account, held=Microcredits(account.held - hold.amount)), freed, Resolved(freed)
+    return Account(account.posted, Microcredits(account.held - hold.amount)), freed, Resolved(freed)

@@ -157,7 +157,9 @@ class MemoryStore:
         await self.expire(request.now)
         with self._lock:
             key = record.project_id, request.day
-            budget = replace(self._days.get(key, DayBudget(0)), limit=request.budget_tokens)
+            budget = self._days.get(key, DayBudget(request.budget_tokens))
+            if budget.limit != request.budget_tokens:
+                budget = replace(budget, limit=request.budget_tokens)
             after, granted = holds.place(
                 RequestHolds(self._accounts.get(request.owner, Account()), budget, self._hold_of(record.request_id)),
                 request.estimate,
@@ -192,7 +194,9 @@ class MemoryStore:
         if before.hold is None or after.hold.credits != before.hold.credits:
             self._open.pop(record.request_id, None)
             charged = after.hold.credits.charged
-            self._settled[record.request_id] = after.hold.credits, replace(record, microcredits=charged)
+            if record.microcredits != charged:
+                record = replace(record, microcredits=charged)
+            self._settled[record.request_id] = after.hold.credits, record
             self._accounts[settlement.owner] = after.account
             self._days[key] = after.budget
             self._bound_log()

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, replace
 from typing import Any
 
+import msgspec
+
 from floop_gateway_core.errors import ErrorCode
 from floop_gateway_core.policy import holds, ledger
 from floop_gateway_core.policy.admission import Held, HoldRefused
@@ -58,7 +60,9 @@ def _resolve(
         raise AssertionError("settling always leaves a hold or its mark")
     if before.hold is None or after.hold.credits != before.hold.credits:
         credits = after.hold.credits
-        save_record(connection, replace(record, microcredits=credits.charged))
+        if record.microcredits != credits.charged:
+            record = replace(record, microcredits=credits.charged)
+        save_record(connection, record)
         if before.hold is not None:
             _save_hold(connection, record.request_id, owner, day, after.hold, expires_at=0.0)
             _save(connection, record, owner, day, after)
@@ -206,7 +210,7 @@ def save_record(connection: Connection, record: UsageRecord) -> None:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return msgspec.json.encode(value).decode()
 
 
 def _record(row: Sequence[object]) -> UsageRecord:

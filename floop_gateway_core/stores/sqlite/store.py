@@ -2,9 +2,9 @@
 
 WAL, so readers never wait; `BEGIN IMMEDIATE`, so a transaction that will write never has to be taken back;
 `synchronous=NORMAL`, so a commit costs no fsync: a process that dies loses nothing, a machine that loses power may lose
-the last moments, never the file's consistency. All calls run in a worker thread of the process: the event loop is never
-blocked, and a cancelled caller's transaction still runs to its end. While the thread waits for another process's write,
-reads go to a second one.
+the last moments, never the file's consistency. Whatever may wait or take long runs in a worker thread of the process, so
+the event loop is never blocked, and a cancelled caller's transaction still runs to its end. While the thread waits for
+another process's write, reads go to a second one.
 """
 
 import os
@@ -34,6 +34,7 @@ from floop_gateway_core.stores.sqlite import ledger as ledger_rows
 from floop_gateway_core.stores.sqlite import named_holds as named_hold_rows
 from floop_gateway_core.stores.sqlite import projects as project_rows
 from floop_gateway_core.stores.sqlite import windows as window_rows
+from floop_gateway_core.stores.sqlite.inline import InlineConnection
 from floop_gateway_core.stores.sqlite.schema import check_ours, migrate
 from floop_gateway_core.stores.sqlite.worker import Job, Worker
 from floop_gateway_core.types import Microcredits, Project, ProjectId, ProjectSettings, UsageRecord
@@ -55,7 +56,8 @@ class SQLiteStore:
     def __init__(self, path: str | Path, *, busy_s: float = 5.0) -> None:
         self.path = Path(path)
         self._busy_s = busy_s
-        self._worker = Worker(self._connect, self._file_identity)
+        inline = InlineConnection(partial(self._connect, waits=False), self._file_identity)
+        self._worker = Worker(self._connect, self._file_identity, inline)
         self._reader = Worker(self._connect, self._file_identity)  # for reads while the other waits to write
         self._swept: dict[float, float] = {}
 
@@ -65,8 +67,8 @@ class SQLiteStore:
         worker = self._reader if self._worker.is_held_up else self._worker
         return cast(T, await worker.run(Job(work, None)))
 
-    async def _write(self, work: Callable[[Connection], T]) -> T:
-        return cast(T, await self._worker.run(Job(None, lambda connection, _: work(connection))))
+    async def _write(self, work: Callable[[Connection], T], *, short: bool = False) -> T:
+        return cast(T, await self._worker.run(Job(None, lambda connection, _: work(connection), short)))
 
     def _file_identity(self) -> object:
         """Return what distinguishes this file from another one at the same path; None if there is no file."""
@@ -76,12 +78,16 @@ class SQLiteStore:
             return None
         return found.st_dev, found.st_ino
 
-    def _connect(self) -> Connection:
+    def _connect(self, *, waits: bool = True) -> Connection:
+        busy_s = self._busy_s if waits else 0.0
         _create_private(self.path)
-        connection = sqlite3.connect(self.path, timeout=self._busy_s, isolation_level=None, cached_statements=256)
+        # One thread at a time uses a connection, though not always the same one.
+        connection = sqlite3.connect(
+            self.path, timeout=busy_s, isolation_level=None, cached_statements=256, check_same_thread=False
+        )
         try:
             check_ours(connection)
-            _turn_to_wal(connection, self._busy_s)
+            _turn_to_wal(connection, busy_s)
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(f"PRAGMA journal_size_limit={MAX_JOURNAL_BYTES}")
             migrate(connection)
@@ -143,15 +149,15 @@ class SQLiteStore:
         # Only a known key takes the write lock: strangers do not make the projects' requests wait, nor wait themselves.
         if self._worker.is_held_up and await self.authenticate(digest) is None:
             return None
-        return await self._worker.run(Job(partial(project_rows.by_digest, digest), spend))
+        return await self._worker.run(Job(partial(project_rows.by_digest, digest), spend, short=True))
 
     # -- both holds of a request -----------------------------------------------------------------------------------
 
     async def hold(self, request: HoldRequest) -> Held | HoldRefused:
-        return await self._write(lambda connection: ledger_rows.hold(connection, request))
+        return await self._write(lambda connection: ledger_rows.hold(connection, request), short=True)
 
     async def settle(self, settlement: Settlement) -> Settled:
-        return await self._write(lambda connection: ledger_rows.settle(connection, settlement))
+        return await self._write(lambda connection: ledger_rows.settle(connection, settlement), short=True)
 
     async def log(self, record: UsageRecord) -> None:
         await self._write(lambda connection: ledger_rows.save_record(connection, record))

@@ -1,7 +1,8 @@
-"""The one thread of a process that touches the SQLite file: it takes what has piled up and commits it together.
+"""The one thread of a process that waits for the SQLite file: it takes what has piled up and commits it together.
 
 Commits dominate under load, so waiting jobs share one transaction, each in its own savepoint; a failed job rolls back
 alone. Results are returned after the commit. A single job waits for no other, and a cancelled caller does not stop its job.
+A short job is done immediately, without the thread, if nothing is queued and nobody else writes: see `inline`.
 
 SQLite keeps its table of locks per process, so a connection must not be open across a fork: a child that closes its copy
 would release the parent's locks. Before a fork every worker finishes what it has begun, closes its connection and ends its
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -26,6 +27,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from floop_gateway_core.concurrency.loops import current_event_loop
 from floop_gateway_core.stores.base import StoreUnavailable
+from floop_gateway_core.stores.sqlite.inline import InlineConnection
 
 __all__ = ["Job", "Worker"]
 
@@ -41,25 +43,32 @@ MAX_BATCH = 128
 class Job(Generic[T]):
     """`look` runs outside any transaction; if it returns None, that is the result. `work` runs inside one.
 
-    A job without `work` only reads.
+    A job without `work` only reads. `short` jobs take microseconds, and may be done on the event loop's own thread.
     """
 
     look: Callable[[Connection], Any] | None
     work: Callable[[Connection, Any], T] | None
+    short: bool = False
     seen: Any = None
     answer: T | None = None
     error: BaseException | None = None
     answered: bool = False
-    done: anyio.Event = field(default_factory=anyio.Event)
-    loop: Any = field(default_factory=current_event_loop)
+    done: anyio.Event | None = None
+    loop: Any = None
 
 
 class Worker:
     """`connect` opens the file, `identity` says which file is at the path now; both are called in the thread."""
 
-    def __init__(self, connect: Callable[[], Connection], identity: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        identity: Callable[[], object] = lambda: None,
+        inline: InlineConnection | None = None,
+    ) -> None:
         self._connect = connect
         self._identity = identity
+        self._inline = inline
         self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -75,15 +84,33 @@ class Worker:
     async def run(self, job: Job[T]) -> T | None:
         """Do a job; once it is queued, cancellation waits for its answer, which would otherwise be lost."""
         await checkpoint_if_cancelled()
+        if not (job.short and self._done_inline(job)):
+            done = self._queue(job)
+            with anyio.CancelScope(shield=True):
+                await done.wait()
+        if job.error is not None:
+            raise job.error
+        return job.answer
+
+    def _done_inline(self, job: Job[Any]) -> bool:
+        """Do a job here and now if the thread has opened the file and is idle; return False if that was not possible."""
+        inline = self._inline
+        if inline is None or self._thread is None or self._busy_since is not None or not self._jobs.empty():
+            return False
+        if not inline.attempt(lambda connection: _do(connection, [job])) or _damaged(job.error):
+            job.error = None
+            return False
+        if inline.checkpoint_is_due:
+            self._queue(Job(lambda connection: connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall(), None))
+        return True
+
+    def _queue(self, job: Job[Any]) -> anyio.Event:
+        job.done, job.loop = anyio.Event(), current_event_loop()
         with self._lock:  # or a stop could end the thread between the look at it and the job
             if self._thread is None:
                 self._start()
             self._jobs.put(job)
-        with anyio.CancelScope(shield=True):
-            await job.done.wait()
-        if job.error is not None:
-            raise job.error
-        return job.answer
+        return job.done
 
     def _start(self) -> None:
         self._jobs = queue.SimpleQueue()
@@ -96,6 +123,8 @@ class Worker:
         """Finish what is queued, close the connection, and end the thread; the next job starts another."""
         with self._lock:
             thread = self._retire()
+            if self._inline is not None:
+                self._inline.close()
         if thread is not None:
             thread.join()
 
@@ -111,15 +140,21 @@ class Worker:
         self._lock.acquire()
         if (thread := self._retire()) is not None and thread is not threading.current_thread():
             thread.join()
+        if self._inline is not None:
+            self._inline.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Let jobs in again."""
+        if self._inline is not None:
+            self._inline.after_fork_in_parent()
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
         """Start anew: the lock is held by a thread that exists in the parent only."""
         self._lock = threading.Lock()
         self._thread = None
+        if self._inline is not None:
+            self._inline.after_fork_in_child()
 
     def _serve(self, jobs: "queue.SimpleQueue[Job[Any] | None]") -> None:
         connection: Connection | None = None
@@ -262,4 +297,5 @@ def _wake(batch: list[Job[Any]]) -> None:
 
 def _set_all(jobs: list[Job[Any]]) -> None:
     for job in jobs:
-        job.done.set()
+        if job.done is not None:
+            job.done.set()
