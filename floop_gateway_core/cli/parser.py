@@ -63,6 +63,20 @@ def build_parser() -> argparse.ArgumentParser:
     _listed(commands_of, "prune", "delete what is older than [retention] allows", "commands:prune")
     _listed(commands_of, "check", "check the configuration, and whether the store answers", "commands:check")
 
+    one = _command(
+        commands_of, "bench", "measure this configuration against a mock upstream, beside floors", "bench:run"
+    )
+    one.add_argument("--host", choices=["asgi", "flask", "aiohttp"], default="asgi", help="what mounts the gateway")
+    one.add_argument("--http", choices=["httptools", "h11"], default="httptools", help="uvicorn's parser")
+    one.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop", help="the event loop")
+    one.add_argument("--store", metavar="URI", help="memory:// or sqlite (a new file); default: the configured kind")
+    one.add_argument("--workers", type=_counts, default=[1], metavar="N[,N…]", help="worker processes to compare")
+    one.add_argument("--connections", type=_count, metavar="N", help="only the cells with so many connections")
+    one.add_argument("--cell", metavar="TEXT", help="only the cells whose name contains this")
+    one.add_argument("--rounds", type=_count, default=3, metavar="N", help="rounds that count, after one to warm up")
+    one.add_argument("--json", metavar="FILE", help="write the results as JSON lines")
+    one.add_argument("--svg", metavar="FILE", help="draw the ratios")
+
     auto = _listed(
         commands_of, "auto", "say what `auto` would pick for each request of a file, and why", "commands:auto"
     )
@@ -114,6 +128,10 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text.lstrip("0")[:20] or 0) <= MAX_COUNT:
         raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 to {MAX_COUNT}")
     return int(text)
+
+
+def _counts(text: str) -> list[int]:
+    return [_count(one) for one in text.split(",")]
 
 
 def _credits(text: str) -> Microcredits:
