@@ -14,8 +14,9 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
+from floop_gateway_core.engine.memo import Memo, digest
 from floop_gateway_core.engine.routing import Classifier, RoutingTable
-from floop_gateway_core.policy.auto.classify import Classification, classify
+from floop_gateway_core.policy.auto.classify import Classification, Thresholds, classify
 from floop_gateway_core.policy.tokens.estimate import TokenEstimate, estimate_messages, estimate_tokens
 from floop_gateway_core.types import Call
 
@@ -28,6 +29,12 @@ INLINE_CHARACTERS = 16_000
 """Assessing this many characters takes about as long as handing them to a thread."""
 MAX_THREADS = 2
 """Long texts at the same time: they compete for one interpreter, and more of them only use more memory."""
+EARLY_MESSAGES = 3
+"""System messages count for the classifier if they are among the first."""
+REMEMBERED = 2048
+"""Some hundred bytes each."""
+_estimates: Memo[TokenEstimate] = Memo(REMEMBERED)
+_classifications: Memo[Classification] = Memo(REMEMBERED)
 _threads: RunVar[anyio.CapacityLimiter] = RunVar("floop_gateway_cpu_threads")
 
 
@@ -66,7 +73,7 @@ async def estimate_input(call: Call, vocabularies: Iterable[str]) -> Mapping[str
     names = tuple(dict.fromkeys(vocabularies))
     return await run_cpu_bound(
         characters_of(call) * len(names),
-        lambda: {name: estimate_messages(call.messages, call.system, name) for name in names},
+        lambda: {name: estimate_messages(call.messages, call.system, name, estimate=_remembered) for name in names},
     )
 
 
@@ -74,8 +81,7 @@ async def choose_alias(routing: RoutingTable, call: Call) -> Classification:
     """Ask the classifier; return `smart` if a host's own is too slow or fails."""
     classifier = routing.classifier
     if classifier is None:
-        ours = partial(classify, call.messages, call.system, thresholds=routing.thresholds)
-        return await run_cpu_bound(characters_of(call), ours)
+        return await run_cpu_bound(characters_of(call), partial(_classified, call, routing.thresholds))
     judged: Classification | None = None
     try:
         with anyio.move_on_after(routing.classifier_s):
@@ -83,6 +89,21 @@ async def choose_alias(routing: RoutingTable, call: Call) -> Classification:
     except Exception:
         log.exception("the classifier failed; smart is taken")
     return judged or Classification("smart", 0.5, (("classifier_unavailable", 1.0),))
+
+
+def _remembered(text: str, vocabulary: str) -> TokenEstimate:
+    return _estimates.get((vocabulary, digest(text)), partial(estimate_tokens, text, vocabulary))
+
+
+def _classified(call: Call, thresholds: Thresholds) -> Classification:
+    """Classify a call. The assistant's turns do not count, so all calls of an agent at work on one task are the same."""
+    texts: list[str] = []
+    for index, message in enumerate(call.messages):
+        if message.role != "assistant":
+            early = message.role == "system" and index < EARLY_MESSAGES
+            texts += (f"{message.role}{early}", message.text)
+    ours = partial(classify, call.messages, call.system, thresholds=thresholds)
+    return _classifications.get((digest(call.system, *texts), thresholds), ours)
 
 
 async def _ask_host(classifier: Classifier, call: Call) -> Classification:

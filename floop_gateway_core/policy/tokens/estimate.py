@@ -13,7 +13,7 @@ than the windows do, the windows' sum is scaled. `upper` is at least that of the
 
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import assert_never
@@ -106,9 +106,16 @@ def estimate_tokens(text: str, vocabulary: str = "o200k") -> TokenEstimate:
 
 
 def estimate_messages(
-    messages: Sequence[Message], system: str | None = None, vocabulary: str = "o200k"
+    messages: Sequence[Message],
+    system: str | None = None,
+    vocabulary: str = "o200k",
+    *,
+    estimate: Callable[[str, str], TokenEstimate] = estimate_tokens,
 ) -> TokenEstimate:
-    """Estimate the input tokens of a chat: those of its texts, and the chat format's own."""
+    """Estimate the input tokens of a chat: those of its texts, and the chat format's own.
+
+    `estimate` estimates one text; pass one that remembers texts which come again.
+    """
     _costs(vocabulary)
     texts = [_text(message) for message in messages]
     if system is not None:
@@ -118,8 +125,8 @@ def estimate_messages(
     if len(texts) > _MESSAGES or sum(map(len, texts)) > EXACT_CHARACTERS:
         texts = ["".join(texts)]  # so that many messages take no longer than one
     for text in texts:
-        estimate = estimate_tokens(text, vocabulary)
-        expected, upper = expected + estimate.expected, upper + estimate.upper
+        one = estimate(text, vocabulary)
+        expected, upper = expected + one.expected, upper + one.upper
     return TokenEstimate(expected, upper)
 
 
