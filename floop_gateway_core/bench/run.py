@@ -119,15 +119,17 @@ def measure(
     hosts: Sequence[Mapping[str, Any]],
     cells: Sequence[Cell] = CELLS,
     rounds: int = 3,
-    store: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Target]:
-    """Measure each of `hosts` (fields of `Hosted`) and both floors; the first round only warms up and is dropped."""
+    """Measure each of `hosts` and both floors; the first round only warms up and is dropped.
+
+    A host is fields of `Hosted`, and `store` in place of the configured one. A SQLite store is always a new file.
+    """
     with ExitStack() as stack:
         upstream = stack.enter_context(_listening("-m", "floop_gateway_core.bench.upstream", core=1))[1]
         targets = []
         for number, host in enumerate(hosts):
-            hosted = _hosted(settings, upstream, store, folder / str(number), host)
+            hosted = _hosted(settings, upstream, folder / str(number), host)
             targets.append(stack.enter_context(_gateway(hosted)))
         url = f"http://127.0.0.1:{upstream}/v1/chat/completions"
         for kind in ("parsing", "passing"):
@@ -145,15 +147,15 @@ def measure(
         return targets
 
 
-def _hosted(
-    settings: Mapping[str, Any], upstream: int, store: str | None, folder: Path, host: Mapping[str, Any]
-) -> Hosted:
+def _hosted(settings: Mapping[str, Any], upstream: int, folder: Path, host: Mapping[str, Any]) -> Hosted:
     folder.mkdir()
-    if store == "sqlite" or (store is None and str(settings.get("store", "sqlite")).startswith("sqlite")):
-        store = f"sqlite:///{folder / 'bench.db'}"  # never the configured file
+    store = host.get("store") or str(settings.get("store", "sqlite"))
+    if store.startswith("sqlite"):
+        store = f"sqlite:///{folder / 'bench.db'}"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    return Hosted(turned_to(settings, upstream, store), str(folder / "key"), port, **host)
+    served = {name: value for name, value in host.items() if name != "store"}
+    return Hosted(turned_to(settings, upstream, store), str(folder / "key"), port, **served)
 
 
 @contextmanager
@@ -253,5 +255,6 @@ def _rss_kb(pid: int) -> int:
 
 
 def ratio(ours: Sequence[Measured], floor: Sequence[Measured], of: Callable[[Measured], float]) -> float:
-    """Return the median of the rounds' ratios."""
-    return statistics.median(of(us) / of(them) for us, them in zip(ours, floor, strict=True) if of(them))
+    """Return the median of the rounds' ratios; 0 if the floor's figures are too small to measure."""
+    ratios = [of(us) / of(them) for us, them in zip(ours, floor, strict=True) if of(them)]
+    return statistics.median(ratios) if ratios else 0.0

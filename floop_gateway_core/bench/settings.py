@@ -37,7 +37,7 @@ class Hosted:
         return cls(**json.loads(os.environ["FLOOP_BENCH"]))
 
 
-def turned_to(settings: Mapping[str, Any], upstream: int, store: str | None) -> dict[str, Any]:
+def turned_to(settings: Mapping[str, Any], upstream: int, store: str) -> dict[str, Any]:
     """Return settings whose deployments are the mock upstream, and whose limits refuse nothing."""
     mock = {"provider": "openai", "base_url": f"http://127.0.0.1:{upstream}/v1", "model": "mock"}
     deployments = {
@@ -46,10 +46,10 @@ def turned_to(settings: Mapping[str, Any], upstream: int, store: str | None) -> 
     } or {"mock": {**mock, "microcredits_per_token": 1}}
     first = [next(iter(deployments))]
     plans = settings.get("plans", {})
-    turned = {
+    return {
         **settings,
         "deployments": deployments,
         "routes": settings.get("routes") or dict.fromkeys(("fast", "smart", "reason"), first),
         "plans": {name: {**plans.get(name, {}), **PLENTY} for name in {"default", *plans}},
+        "store": store,
     }
-    return turned if store is None else {**turned, "store": store}

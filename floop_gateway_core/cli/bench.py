@@ -23,11 +23,14 @@ def run(args: argparse.Namespace) -> int:
         names = "; ".join(cell.name for cell in CELLS)
         print(f"floop-gateway: no cell is left; the cells are: {names}", file=sys.stderr)
         return 2
-    hosts = [{"host": args.host, "http": args.http, "loop": args.loop, "workers": workers} for workers in args.workers]
+    hosts = [
+        {"host": args.host, "http": args.http, "loop": args.loop, "workers": workers, "store": args.store}
+        for workers in args.workers
+    ]
     with tempfile.TemporaryDirectory(prefix="floop-bench-") as folder:
         targets = measure(
             _configured(args.config), folder=Path(folder), hosts=hosts, cells=cells, rounds=args.rounds,
-            store=args.store, progress=_progress,
+            progress=_progress,
         )  # fmt: skip
     found = report.rows(cells, targets)
     print(report.table(found))
