@@ -16,6 +16,7 @@ __all__ = [
     "AdminError",
     "AttemptRecord",
     "BudgetExceededError",
+    "Conflict",
     "ErrorCode",
     "ErrorSpec",
     "FieldError",
@@ -24,6 +25,7 @@ __all__ = [
     "InvalidRequestError",
     "NoSuchAccount",
     "NoSuchProject",
+    "NoSuchRequest",
     "ProjectExists",
     "ProviderError",
     "RateLimitedError",
@@ -43,8 +45,11 @@ class ErrorCode(StrEnum):
     INVALID_MODEL = "INVALID_MODEL"
     UNAUTHORIZED = "UNAUTHORIZED"
     INSUFFICIENT_CREDITS = "INSUFFICIENT_CREDITS"
+    FORBIDDEN = "FORBIDDEN"
+    PROJECT_SUSPENDED = "PROJECT_SUSPENDED"
     NOT_FOUND = "NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    CONFLICT = "CONFLICT"
     RATE_LIMITED = "RATE_LIMITED"
     BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
     INTERNAL_ERROR = "INTERNAL_ERROR"
@@ -83,8 +88,11 @@ CATALOGUE: Mapping[ErrorCode, ErrorSpec] = MappingProxyType(
         ErrorCode.INVALID_MODEL: ErrorSpec(400, "the alias or deployment does not exist", NO_RETRY),
         ErrorCode.UNAUTHORIZED: ErrorSpec(401, "key missing or not valid", (("WWW-Authenticate", "Bearer"), *NO_RETRY)),
         ErrorCode.INSUFFICIENT_CREDITS: ErrorSpec(402, "the account cannot pay for this request", NO_RETRY),
+        ErrorCode.FORBIDDEN: ErrorSpec(403, "the operator may not do this", NO_RETRY),
+        ErrorCode.PROJECT_SUSPENDED: ErrorSpec(403, "the project's owner or operator has suspended it", NO_RETRY),
         ErrorCode.NOT_FOUND: ErrorSpec(404, "the path does not exist", NO_RETRY),
         ErrorCode.METHOD_NOT_ALLOWED: ErrorSpec(405, "the path is known, the method is not", NO_RETRY),
+        ErrorCode.CONFLICT: ErrorSpec(409, "what is there already forbids it", NO_RETRY),
         ErrorCode.RATE_LIMITED: ErrorSpec(429, "the key's requests per minute are used up"),
         ErrorCode.BUDGET_EXCEEDED: ErrorSpec(429, "the day's token budget is used up", NO_RETRY),
         ErrorCode.INTERNAL_ERROR: ErrorSpec(500, "a bug in the gateway"),
@@ -263,6 +271,21 @@ class NoSuchAccount(AdminError):
 
     def __str__(self) -> str:
         return f"there is no account {self.owner!r}; an account is created with its first project"
+
+
+class NoSuchRequest(AdminError):
+    """There is no finished request of this id in the log."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(request_id)
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return f"there is no finished request {self.request_id!r} in the log"
+
+
+class Conflict(AdminError):
+    """What is there already forbids the change: an id that is taken, a balance that is too small."""
 
 
 class StoreUnavailable(Exception):

@@ -126,7 +126,7 @@ def test_a_request_in_sqlite_takes_the_same_steps_with_many_keys_and_a_long_log(
         connection = filled(tmp_path / name, keys=keys, records=records)
 
         def request() -> None:
-            projects.by_digest("0", connection)
+            projects.by_digest("0", NOW, connection)
             windows.acquire(connection, ProjectId("0"), 100, NOW)
             asked = hold_request("req_0", project=ProjectId("0"))
             ledger.hold(connection, asked)

@@ -20,14 +20,13 @@ from floop_gateway_core.policy.budget import DAY_S, utc_day
 from floop_gateway_core.policy.ledger import MAX_MICROCREDITS, Account
 from floop_gateway_core.stores.stores import Stores
 from floop_gateway_core.types import Project, ProjectSettings
-from floop_gateway_core.types.amounts import ZERO_CREDITS, Microcredits
+from floop_gateway_core.types.amounts import OWN_ACCOUNT, ZERO_CREDITS, Microcredits
 from floop_gateway_core.wire import keys
 
 __all__ = ["Admin", "KeyRotated", "KeyRotatedHook", "NewKey", "ProjectStatus"]
 
 log = logging.getLogger("floop_gateway")
 
-OWN_ACCOUNT = "project:"
 MAX_PRUNED = 1000
 """Rows deleted in one transaction, so that pruning never keeps requests waiting."""
 MAX_COUNT = 10**12

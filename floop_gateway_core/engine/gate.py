@@ -16,10 +16,13 @@ UNAUTHORIZED = Refusal(ErrorCode.UNAUTHORIZED, "Send a valid key: Authorization:
 
 @dataclass(frozen=True, slots=True)
 class CallerAdmitted:
-    """A known caller: the run that will serve its request, and the decision on its rate, which the caller must enforce."""
+    """A known caller: the run that will serve its request, and the decision on its rate, which the caller must enforce.
+
+    A suspended project has no decision: it spends nothing.
+    """
 
     run: Run
-    decision: RateDecision
+    decision: RateDecision | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,6 @@
-"""Keeps a key that hammers from filling the usage log: most of its `RATE_LIMITED` refusals share a record.
+"""Keeps a key that hammers from filling the usage log: most of its refusals at the gate share a record.
+
+They are those by the rate, and those of a suspended project.
 
 The first ten of a project's UTC minute have records of their own. The others share one per process, whose `repeats` counts
 them; it is written when it begins, then at most once a second, and for the last time by a later request or at the close.
@@ -7,7 +9,7 @@ them; it is written when it begins, then at most once a second, and for the last
 import math
 from dataclasses import dataclass, replace
 
-from floop_gateway_core.errors import ErrorCode
+from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.stores.base import LedgerStore
 from floop_gateway_core.types import ProjectId, RequestId, UsageRecord
 
@@ -36,21 +38,24 @@ class RefusalLog:
     """Counts the refusals of one process. `now` is wall time, `monotonic` the time between writes."""
 
     def __init__(self) -> None:
-        self._minutes: dict[ProjectId, _Minute] = {}
+        self._minutes: dict[tuple[ProjectId, ErrorCode], _Minute] = {}
         self._flushed_at = -math.inf
 
-    async def note(self, record: UsageRecord, ledger: LedgerStore, *, now: float, monotonic: float) -> RequestId | None:
+    async def note(
+        self, record: UsageRecord, refusal: Refusal, ledger: LedgerStore, *, now: float, monotonic: float
+    ) -> RequestId | None:
         """Count a refusal that `record` would describe; return the shared record's id, or None if it has its own."""
-        minute = self._minutes.get(record.project_id)
+        key = record.project_id, refusal.code
+        minute = self._minutes.get(key)
         if minute is None or minute.number != int(now // MINUTE_S):
             if minute is not None:
                 await self._write(minute, ledger, monotonic)
-            minute = self._minutes[record.project_id] = _Minute(int(now // MINUTE_S))
+            minute = self._minutes[key] = _Minute(int(now // MINUTE_S))
         minute.refusals += 1
         if minute.refusals <= OWN_RECORDS:
             return None
         if minute.shared is None:
-            minute.shared = replace(record, status=429, code=ErrorCode.RATE_LIMITED, ending="refused", settled_at=now)
+            minute.shared = replace(record, status=refusal.status, code=refusal.code, ending="refused", settled_at=now)
         else:
             minute.shared = replace(minute.shared, repeats=minute.shared.repeats + 1, settled_at=now)
         if minute.written == 0 or monotonic - minute.written_at >= WRITE_EVERY_S:
@@ -65,11 +70,11 @@ class RefusalLog:
         if not every and monotonic - self._flushed_at < WRITE_EVERY_S:
             return
         self._flushed_at = monotonic
-        for project, minute in list(self._minutes.items()):
+        for key, minute in list(self._minutes.items()):
             if minute.dirty and (every or monotonic - minute.written_at >= WRITE_EVERY_S):
                 await self._write(minute, ledger, monotonic)
             if not minute.dirty and minute.number != int(now // MINUTE_S):
-                self._minutes.pop(project, None)
+                self._minutes.pop(key, None)
 
     @staticmethod
     async def _write(minute: _Minute, ledger: LedgerStore, monotonic: float) -> None:

@@ -24,6 +24,8 @@ __all__ = ["CallSession"]
 
 log = logging.getLogger("floop_gateway")
 
+SUSPENDED = Refusal(ErrorCode.PROJECT_SUSPENDED, "The project is suspended. Its owner or the operator can resume it.")
+
 
 class CallSession:
     """One request. `run` and `decision` are None until `open` knows the caller."""
@@ -45,8 +47,8 @@ class CallSession:
         if admitted is None:
             return UNAUTHORIZED
         self.run, self.decision = admitted.run, admitted.decision
-        refusal = rate_refusal(admitted.decision)
-        if refusal is not None and (shared := await self._share(admitted.run)) is not None:
+        refusal = SUSPENDED if admitted.decision is None else rate_refusal(admitted.decision)
+        if refusal is not None and (shared := await self._share(admitted.run, refusal)) is not None:
             self.run = None  # the refusal is counted in another request's record
             return replace(refusal, extra_headers=(*refusal.extra_headers, ("X-Record-Id", shared)))
         await self.run.begin()
@@ -55,11 +57,11 @@ class CallSession:
             refusal = self._enter(admitted.run)
         return None if refusal is None else await self.refuse(refusal)
 
-    async def _share(self, run: Run) -> RequestId | None:
-        """Count a refusal by the rate; return the id of the record that it shares, or None if it has its own."""
+    async def _share(self, run: Run, refusal: Refusal) -> RequestId | None:
+        """Count a refusal at the gate; return the id of the record that it shares, or None if it has its own."""
         runtime = self._gate.runtime
         return await runtime.refusals.note(
-            run.record, runtime.stores.ledger, now=self.now, monotonic=runtime.monotonic()
+            run.record, refusal, runtime.stores.ledger, now=self.now, monotonic=runtime.monotonic()
         )
 
     def _enter(self, run: Run) -> Refusal | None:

@@ -4,6 +4,7 @@ A host may pass them separately or as one `Store`:
 
     ProjectStore   projects, their settings, their keys' digests
     RateStore      the moving window of each project
+    BookStore      grants, debits, refunds, statements, and the log as pages
     LedgerStore    daily budgets, accounts, holds, and the usage log, which are settled together
 
 Stores exchange facts: no call runs a caller's code inside a transaction, and no store writes a message for a client. The
@@ -15,22 +16,37 @@ A store that cannot answer raises `StoreUnavailable`, which the client sees as 5
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from floop_gateway_core.errors import NoSuchProject, ProjectExists, StoreUnavailable
 from floop_gateway_core.policy.admission import Held, HoldEstimate, HoldRefused
 from floop_gateway_core.policy.ledger import Account, Command, Hold, Outcome
 from floop_gateway_core.policy.rate_window import RateDecision
-from floop_gateway_core.types import Microcredits, Project, ProjectId, ProjectSettings, UsageRecord
+from floop_gateway_core.types import (
+    AuditLine,
+    Entry,
+    Microcredits,
+    Project,
+    ProjectId,
+    ProjectSettings,
+    RequestId,
+    Suspension,
+    UsageFilter,
+    UsageRecord,
+)
 from floop_gateway_core.types.amounts import ZERO_CREDITS
 
 __all__ = [
+    "BookStore",
     "DayUsage",
     "HoldRequest",
     "KeyAdmitted",
     "LedgerStore",
     "NamedHoldStore",
     "NoSuchProject",
+    "Posted",
+    "Posting",
+    "PostingRefused",
     "ProjectExists",
     "ProjectStore",
     "RateStore",
@@ -87,10 +103,10 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class KeyAdmitted:
-    """A known key: its project, and what the project's rate says."""
+    """A known key: its project, and what the project's rate says. A suspended project spends nothing: None."""
 
     project: Project
-    decision: RateDecision
+    decision: RateDecision | None
 
 
 class DayUsage(NamedTuple):
@@ -115,7 +131,7 @@ class ProjectStore(Protocol):
         """
 
     async def project(self, name: str) -> Project | None:
-        """Return the project of this name, or None."""
+        """Return the project of this name, else of this id, or None."""
 
     async def projects(self) -> list[Project]:
         """Return all projects, ordered by name."""
@@ -123,11 +139,34 @@ class ProjectStore(Protocol):
     async def set_project(self, id: ProjectId, settings: ProjectSettings) -> Project:
         """Replace the settings; raise `NoSuchProject`."""
 
-    async def rotate_key(self, id: ProjectId, *, digest: str, key_prefix: str, now: float) -> Project:
-        """Replace the active key by a new one, in one transaction; raise `NoSuchProject`."""
+    async def suspend(self, id: ProjectId, suspension: Suspension | None) -> Project:
+        """Suspend a project, or resume it; raise `NoSuchProject`."""
 
-    async def authenticate(self, digest: str) -> Project | None:
-        """Return the project whose active key has this digest; a change is seen within one second."""
+    async def delete_project(self, id: ProjectId, *, now: float, erase: bool = False) -> None:
+        """Delete a project: its name is free, its keys are dead. Raises `NoSuchProject`.
+
+        The account of its own (`project:NAME`) goes on as `project:ID`, and is closed with its last hold; an owner's
+        stays. `erase` also replaces the name in its records by the id.
+        """
+
+    async def rotate_key(
+        self, id: ProjectId, *, digest: str, key_prefix: str, now: float, grace_until: float | None = None
+    ) -> Project:
+        """Replace the active key by a new one, in one transaction; raise `NoSuchProject`.
+
+        The old key is accepted until `grace_until`; one that an earlier rotation left in grace is not.
+        """
+
+    async def authenticate(self, digest: str, now: float) -> Project | None:
+        """Return the project that a key with this digest opens; a change is seen within one second."""
+
+    async def audit(self, line: AuditLine) -> None:
+        """Keep an audit line; its `number` is the store's to give."""
+
+    async def audit_lines(
+        self, *, before: int | None = None, projects: frozenset[ProjectId] | None = None, limit: int = 100
+    ) -> list[AuditLine]:
+        """Return audit lines with numbers below `before`, newest first; those of `projects` alone if that is given."""
 
 
 class RateStore(Protocol):
@@ -199,6 +238,66 @@ class LedgerStore(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """A grant, debit or refund to make. `id` is the caller's own: repeated, the first one counts.
+
+    `amount` is more than 0 for every kind. A refund names its request.
+    """
+
+    kind: Literal["grant", "debit", "refund"]
+    owner: str
+    amount: Microcredits
+    now: float
+    id: str | None = None
+    request_id: RequestId | None = None
+    project_id: ProjectId | None = None
+    by: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """The entry, and the account after it: as they were the first time if the posting was `repeated`."""
+
+    entry: Entry
+    account: Account
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PostingRefused:
+    """Nothing changed. `left` is what may still be debited, refunded or granted; None if the id is another posting's."""
+
+    left: Microcredits | None = None
+
+
+class BookStore(Protocol):
+    """The entries of accounts: every movement of money, with who and why."""
+
+    async def post(self, posting: Posting) -> Posted | PostingRefused:
+        """Make a posting, in one transaction. A debit takes at most what is available.
+
+        A refund takes at most what the request was charged and was not refunded.
+        """
+
+    async def entries(
+        self, owner: str, *, after: int = 0, since: float | None = None, until: float | None = None, limit: int = 1000
+    ) -> list[Entry]:
+        """Return an account's entries with numbers above `after`, oldest first."""
+
+    async def accounts(self, *, after: str = "", limit: int = 1000) -> list[tuple[str, Account]]:
+        """Return owners after a name, with their accounts, ordered by name."""
+
+    async def record(self, request_id: RequestId) -> UsageRecord | None:
+        """Return a finished record."""
+
+    async def usage_page(
+        self, wanted: UsageFilter, *, after: tuple[float, str] | None, newest_first: bool, limit: int
+    ) -> list[UsageRecord]:
+        """Return the next finished records in the order of (`settled_at`, `request_id`), or against it."""
+
+
 class NamedHoldStore(Protocol):
     """Holds that do not belong to a request: other things that a host meters on the same accounts (`toolkit.credits`)."""
 
@@ -214,7 +313,7 @@ class NamedHoldStore(Protocol):
         """Void the named holds that have expired, and return how many there were."""
 
 
-class Store(ProjectStore, RateStore, WindowStore, LedgerStore, NamedHoldStore, Protocol):
+class Store(ProjectStore, RateStore, WindowStore, LedgerStore, BookStore, NamedHoldStore, Protocol):
     """All protocols in one place, which saves a round trip for each request."""
 
     async def authenticate_and_acquire(self, digest: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:

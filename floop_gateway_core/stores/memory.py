@@ -5,11 +5,14 @@ operators should know: a process that finds out that it is one of several worker
 """
 
 import logging
+import math
 import os
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
+from itertools import islice
 
 from floop_gateway_core.policy import holds, ledger
 from floop_gateway_core.policy.admission import Held, HoldRefused
@@ -22,15 +25,30 @@ from floop_gateway_core.stores.base import (
     HoldRequest,
     KeyAdmitted,
     NoSuchProject,
+    Posted,
+    Posting,
+    PostingRefused,
     ProjectExists,
     Settled,
     Settlement,
     WindowLimit,
     rate_limit,
 )
+from floop_gateway_core.stores.memory_books import Books
 from floop_gateway_core.stores.worker_detection import is_one_of_several_workers
-from floop_gateway_core.types import Microcredits, Project, ProjectId, ProjectSettings, RequestId, UsageRecord
-from floop_gateway_core.types.amounts import ZERO_CREDITS
+from floop_gateway_core.types import (
+    AuditLine,
+    Entry,
+    Microcredits,
+    Project,
+    ProjectId,
+    ProjectSettings,
+    RequestId,
+    Suspension,
+    UsageFilter,
+    UsageRecord,
+)
+from floop_gateway_core.types.amounts import OWN_ACCOUNT, ZERO_CREDITS
 
 __all__ = ["MemoryStore"]
 
@@ -61,10 +79,13 @@ class MemoryStore:
         self._max_records = max_records
         self._projects: dict[ProjectId, Project] = {}
         self._ids: dict[str, ProjectId] = {}  # by name
-        self._keys: dict[str, ProjectId] = {}  # by digest
+        self._keys: dict[str, tuple[ProjectId, float]] = {}  # by digest, and until when
         self._limiter = RateLimiter(1)
         self._own_limiters: dict[float, RateLimiter] = {}  # by their windows
-        self._accounts: dict[str, Account] = {}
+        self._books = Books(max_records)
+        self._accounts = self._books.accounts
+        self._audits = 0
+        self._audit: deque[AuditLine] = deque(maxlen=max_records)
         self._days: dict[tuple[ProjectId, int], DayBudget] = {}
         self._open: dict[RequestId, _OpenHold] = {}
         self._expiries: list[tuple[float, RequestId]] = []  # a heap; entries of settled requests are dropped when met
@@ -81,15 +102,13 @@ class MemoryStore:
             if project.name in self._ids:
                 raise ProjectExists(project.name)
             self._projects[project.id], self._ids[project.name] = project, project.id
-            before = self._accounts.get(project.owner, Account())
-            self._accounts[project.owner], _, _ = ledger.apply(before, None, ledger.Grant(credits))
-            self._keys[digest] = project.id
+            self._grant(project.owner, credits, project.created_at)
+            self._keys[digest] = project.id, math.inf
             return project
 
     async def project(self, name: str) -> Project | None:
         with self._lock:
-            id = self._ids.get(name)
-            return None if id is None else self._projects[id]
+            return self._projects.get(self._ids.get(name, ProjectId(name)))
 
     async def projects(self) -> list[Project]:
         with self._lock:
@@ -99,13 +118,53 @@ class MemoryStore:
         with self._lock:
             return self._change(id, settings=settings)
 
-    async def rotate_key(self, id: ProjectId, *, digest: str, key_prefix: str, now: float) -> Project:
+    async def rotate_key(
+        self, id: ProjectId, *, digest: str, key_prefix: str, now: float, grace_until: float | None = None
+    ) -> Project:
         with self._lock:
             project = self._change(id, key_prefix=key_prefix, key_created_at=now)
-            for old in [key for key, owner in self._keys.items() if owner == id]:
-                del self._keys[old]
-            self._keys[digest] = id
+            for old, (owner, until) in list(self._keys.items()):
+                if owner == id and until == math.inf and grace_until is not None:
+                    self._keys[old] = id, grace_until
+                elif owner == id:
+                    del self._keys[old]
+            self._keys[digest] = id, math.inf
             return project
+
+    async def suspend(self, id: ProjectId, suspension: Suspension | None) -> Project:
+        with self._lock:
+            return self._change(id, suspension=suspension)
+
+    async def delete_project(self, id: ProjectId, *, now: float, erase: bool = False) -> None:
+        with self._lock:
+            if id not in self._projects:
+                raise NoSuchProject(id)
+            project = self._projects.pop(id)
+            del self._ids[project.name]
+            self._keys = {digest: key for digest, key in self._keys.items() if key[0] != id}
+            if erase:
+                self._erase(id)
+            if project.owner == OWN_ACCOUNT + project.name:
+                self._rename_account(project.owner, OWN_ACCOUNT + id)
+                self._books.close(OWN_ACCOUNT + id, now, id)
+
+    def _erase(self, id: ProjectId) -> None:
+        """Replace a project's name by its id in records and audit lines."""
+        for request_id, (hold, record) in self._settled.items():
+            if record.project_id == id:
+                self._settled[request_id] = hold, replace(record, project=id)
+        lines = [replace(line, project=id) if line.project_id == id else line for line in self._audit]
+        self._audit = deque(lines, self._audit.maxlen)
+
+    def _rename_account(self, old: str, new: str) -> None:
+        """Give an account another owner, for the requests and other holds on it too."""
+        self._books.rename(old, new)
+        for request_id, one in self._open.items():
+            if one.request.owner == old:
+                self._open[request_id] = replace(one, request=replace(one.request, owner=new))
+        for name, named in self._named.items():
+            if named.owner == old:
+                self._named[name] = replace(named, owner=new)
 
     def _change(self, id: ProjectId, **changes: object) -> Project:
         """Replace fields of a project; the caller holds the lock."""
@@ -114,10 +173,26 @@ class MemoryStore:
         self._projects[id] = project = replace(self._projects[id], **changes)  # type: ignore[arg-type]
         return project
 
-    async def authenticate(self, digest: str) -> Project | None:
+    async def authenticate(self, digest: str, now: float) -> Project | None:
         with self._lock:
-            id = self._keys.get(digest)
-            return None if id is None else self._projects[id]
+            id, until = self._keys.get(digest, (None, 0.0))
+            return None if id is None or until <= now else self._projects[id]
+
+    async def audit(self, line: AuditLine) -> None:
+        with self._lock:
+            self._audits += 1
+            self._audit.append(replace(line, number=self._audits))
+
+    async def audit_lines(
+        self, *, before: int | None = None, projects: frozenset[ProjectId] | None = None, limit: int = 100
+    ) -> list[AuditLine]:
+        with self._lock:
+            wanted = (
+                line
+                for line in reversed(self._audit)
+                if (before is None or line.number < before) and (projects is None or line.project_id in projects)
+            )
+            return list(islice(wanted, limit))
 
     def _look_for_siblings(self) -> None:
         """Once per process, so again in each child of a fork."""
@@ -147,9 +222,11 @@ class MemoryStore:
         return limiter.acquire(window.key, now, limit=window.limit, spends=spends)
 
     async def authenticate_and_acquire(self, digest: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
-        project = await self.authenticate(digest)
+        project = await self.authenticate(digest, now)
         if project is None:
             return None
+        if project.suspension is not None:
+            return KeyAdmitted(project, None)
         return KeyAdmitted(project, await self.acquire(project.id, rate_limit(project, limits), now))
 
     async def hold(self, request: HoldRequest) -> Held | HoldRefused:
@@ -183,8 +260,11 @@ class MemoryStore:
     def _settle(self, settlement: Settlement, resolve: Callable[[RequestHolds], RequestHolds]) -> Settled:
         record = settlement.record
         key = record.project_id, settlement.day
+        known = self._open.get(record.request_id)
+        # A project that was deleted meanwhile has given its account another name: the hold knows who pays.
+        owner = settlement.owner if known is None else known.request.owner
         before = RequestHolds(
-            self._accounts.get(settlement.owner, Account()),
+            self._accounts.get(owner, Account()),
             self._days.get(key, DayBudget(0)),
             self._hold_of(record.request_id),
         )
@@ -197,8 +277,14 @@ class MemoryStore:
             if record.microcredits != charged:
                 record = replace(record, microcredits=charged)
             self._settled[record.request_id] = after.hold.credits, record
-            self._accounts[settlement.owner] = after.account
+            self._accounts[owner] = after.account
             self._days[key] = after.budget
+            if before.hold is not None:
+                self._books.enter_capture(
+                    owner, after.hold.credits, settlement.now, record.request_id, record.project_id
+                )
+            if owner != settlement.owner:
+                self._books.close(owner, settlement.now, record.project_id)
             self._bound_log()
         return Settled(after.hold.credits, after.account)
 
@@ -247,8 +333,9 @@ class MemoryStore:
             payer, until = (owner or "", expires_at) if known is None else (known.owner, known.expires_at)
             before = self._accounts.get(payer, Account())
             after, hold, outcome = ledger.apply(before, None if known is None else known.hold, command)
-            if hold is not None:
+            if hold is not None and (known is None or hold != known.hold):
                 self._accounts[payer], self._named[id] = after, _NamedHold(payer, hold, until)
+                self._books.enter_capture(payer, hold, now, None, None)
             return outcome
 
     async def expire_named_holds(self, now: float) -> int:
@@ -265,9 +352,47 @@ class MemoryStore:
 
     async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account:
         with self._lock:
-            before = self._accounts.get(owner, Account())
-            self._accounts[owner], _, _ = ledger.apply(before, None, ledger.Grant(amount))
-            return self._accounts[owner]
+            return self._grant(owner, amount, now)
+
+    def _grant(self, owner: str, amount: Microcredits, now: float) -> Account:
+        before = self._accounts.get(owner, Account())
+        self._accounts[owner], _, _ = ledger.apply(before, None, ledger.Grant(amount))
+        if amount:
+            self._books.enter(owner, "grant", amount, now)
+        return self._accounts[owner]
+
+    async def post(self, posting: Posting) -> Posted | PostingRefused:
+        with self._lock:
+            return self._books.post(posting)
+
+    async def entries(
+        self, owner: str, *, after: int = 0, since: float | None = None, until: float | None = None, limit: int = 1000
+    ) -> list[Entry]:
+        with self._lock:
+            return self._books.entries(owner, after, since, until, limit)
+
+    async def accounts(self, *, after: str = "", limit: int = 1000) -> list[tuple[str, Account]]:
+        with self._lock:
+            return [(owner, self._accounts[owner]) for owner in sorted(self._accounts) if owner > after][:limit]
+
+    async def record(self, request_id: RequestId) -> UsageRecord | None:
+        with self._lock:
+            found = self._settled.get(request_id)
+            return None if found is None else found[1]
+
+    async def usage_page(
+        self, wanted: UsageFilter, *, after: tuple[float, str] | None, newest_first: bool, limit: int
+    ) -> list[UsageRecord]:
+        with self._lock:
+            records = [record for _, record in self._settled.values() if wanted.matches(record)]
+
+        def place(record: UsageRecord) -> tuple[float, str]:
+            return record.settled_at or 0.0, record.request_id
+
+        records.sort(key=place, reverse=newest_first)
+        if after is not None:
+            records = [one for one in records if (place(one) < after if newest_first else place(one) > after)]
+        return records[:limit]
 
     async def account(self, owner: str) -> Account | None:
         return self._accounts.get(owner)

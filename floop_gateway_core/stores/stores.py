@@ -33,9 +33,11 @@ class Stores:
         """
         if self.rate is self.store:
             return await self.store.authenticate_and_acquire(digest, limits, now)
-        project = await self.store.authenticate(digest)
+        project = await self.store.authenticate(digest, now)
         if project is None:
             return None
+        if project.suspension is not None:
+            return KeyAdmitted(project, None)
         return KeyAdmitted(project, await self.rate.acquire(project.id, rate_limit(project, limits), now))
 
     @property

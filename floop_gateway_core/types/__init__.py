@@ -13,17 +13,32 @@ from floop_gateway_core.types.answers import (
 )
 from floop_gateway_core.types.calls import Call, Endpoint
 from floop_gateway_core.types.content import Message, Part, Role, TextPart
-from floop_gateway_core.types.records import RECORD_FIELDS, AttemptRecord, Ending, Project, ProjectSettings, UsageRecord
+from floop_gateway_core.types.records import (
+    RECORD_FIELDS,
+    AttemptRecord,
+    AuditLine,
+    Ending,
+    Entry,
+    EntryKind,
+    Project,
+    ProjectSettings,
+    Suspension,
+    UsageFilter,
+    UsageRecord,
+)
 
 __all__ = [
     "RECORD_FIELDS",
     "AnswerEvent",
     "AttemptRecord",
+    "AuditLine",
     "Bill",
     "Call",
     "Completed",
     "Ending",
     "Endpoint",
+    "Entry",
+    "EntryKind",
     "Failed",
     "FinishReason",
     "Message",
@@ -35,8 +50,10 @@ __all__ = [
     "RequestId",
     "Role",
     "Started",
+    "Suspension",
     "TextPart",
     "Texts",
     "Usage",
+    "UsageFilter",
     "UsageRecord",
 ]

@@ -2,7 +2,7 @@
 
 from typing import NewType
 
-__all__ = ["ZERO_CREDITS", "Microcredits", "ProjectId", "RequestId"]
+__all__ = ["OWN_ACCOUNT", "ZERO_CREDITS", "Microcredits", "ProjectId", "RequestId"]
 
 ProjectId = NewType("ProjectId", str)
 RequestId = NewType("RequestId", str)
@@ -28,3 +28,5 @@ class Microcredits(int):
 
 
 ZERO_CREDITS = Microcredits(0)
+OWN_ACCOUNT = "project:"
+"""How the owner of a project's own account begins; the project's name follows, or its id once it is deleted."""

@@ -1,6 +1,7 @@
 """Projects and the usage log: values that outlive a request."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -9,7 +10,19 @@ from floop_gateway_core.types.amounts import ZERO_CREDITS, Microcredits, Project
 from floop_gateway_core.types.answers import FinishReason
 from floop_gateway_core.types.calls import Endpoint
 
-__all__ = ["RECORD_FIELDS", "AttemptRecord", "Ending", "Project", "ProjectSettings", "UsageRecord"]
+__all__ = [
+    "RECORD_FIELDS",
+    "AttemptRecord",
+    "AuditLine",
+    "Ending",
+    "Entry",
+    "EntryKind",
+    "Project",
+    "ProjectSettings",
+    "Suspension",
+    "UsageFilter",
+    "UsageRecord",
+]
 
 Ending = Literal["complete", "upstream_error", "client_gone", "refused", "internal_error", "lost", "replayed"]
 
@@ -21,6 +34,14 @@ class ProjectSettings:
     plan: str = "default"
     requests_per_minute: int | None = None
     daily_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """A project whose requests are refused since `at`. `by_operator` is whether an operator of all projects did it."""
+
+    at: float
+    by_operator: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +58,7 @@ class Project:
     key_prefix: str
     created_at: float
     key_created_at: float
+    suspension: Suspension | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +72,7 @@ class UsageRecord:
     request_id: RequestId
     project_id: ProjectId
     project: str
-    key_prefix: str
+    key_prefix: str | None
     endpoint: Endpoint
     started_at: float
     alias: str | None = None
@@ -91,6 +113,79 @@ class UsageRecord:
 
 def _rfc3339(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+EntryKind = Literal["grant", "debit", "refund", "capture", "overrun", "written_off", "closed", "carried"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One movement of money of an account, in the order of `number`.
+
+    `amount` is signed as it moves what is posted; of what is written off, which moves nothing, it is the amount that
+    nobody pays. `posted_after` is None for entries from before it was kept. `id` is the caller's own, for grants,
+    debits and refunds.
+    """
+
+    number: int
+    at: float
+    owner: str
+    kind: EntryKind
+    amount: Microcredits
+    posted_after: Microcredits | None = None
+    id: str | None = None
+    request_id: RequestId | None = None
+    project_id: ProjectId | None = None
+    by: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLine:
+    """One change by an operator: who, what, when and from where. `details` are JSON's own types."""
+
+    at: float
+    by: str
+    what: str
+    project_id: ProjectId | None = None
+    project: str | None = None
+    account: str | None = None
+    origin: str | None = None
+    details: Mapping[str, object] = field(default_factory=dict)
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UsageFilter:
+    """Which records of the log are wanted; None is no condition. Times are epoch seconds, `since` <= started < `until`.
+
+    `tag` is a name, and a value or None for any.
+    """
+
+    projects: frozenset[ProjectId] | None = None
+    since: float | None = None
+    until: float | None = None
+    status: int | None = None
+    code: str | None = None
+    alias: str | None = None
+    deployment: str | None = None
+    dialect: str | None = None
+    tag: tuple[str, str | None] | None = None
+
+    def matches(self, record: UsageRecord) -> bool:
+        """Return whether a record is wanted."""
+        equal = ((self.status, record.status), (self.code, record.code), (self.alias, record.alias),
+                 (self.deployment, record.deployment), (self.dialect, record.dialect))  # fmt: skip
+        return (
+            (self.projects is None or record.project_id in self.projects)
+            and (self.since is None or record.started_at >= self.since)
+            and (self.until is None or record.started_at < self.until)
+            and all(wanted is None or wanted == found for wanted, found in equal)
+            and (self.tag is None or any(self._tagged(name, value) for name, value in record.tags))
+        )
+
+    def _tagged(self, name: str, value: str) -> bool:
+        return self.tag is not None and name == self.tag[0] and self.tag[1] in (None, value)
 
 
 RECORD_FIELDS = (

@@ -7,6 +7,7 @@ import pytest
 
 from floop_gateway_core import MemoryStore, StoreUnavailable
 from floop_gateway_core.engine.refusal_log import RefusalLog
+from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.testing.clock import FakeClock
 from floop_gateway_core.testing.suites.facts import hold_request
 from floop_gateway_core.types import RequestId, UsageRecord
@@ -15,6 +16,7 @@ from tests.engine.kit import bench
 pytestmark = pytest.mark.anyio
 
 NOW = 1_700_000_040.0  # the start of a UTC minute
+LIMITED = Refusal(ErrorCode.RATE_LIMITED, "Too many.")
 
 
 async def test_the_first_ten_refusals_have_their_own_record_and_the_rest_share_one() -> None:
@@ -75,17 +77,17 @@ async def test_counts_that_the_store_did_not_take_are_written_later() -> None:
     log, store = RefusalLog(), Failing()
     record = hold_request("req_1").record
     for _ in range(10):
-        assert await log.note(record, store, now=NOW, monotonic=0.0) is None
+        assert await log.note(record, LIMITED, store, now=NOW, monotonic=0.0) is None
     store.down = True
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
-            await log.note(record, store, now=NOW, monotonic=0.0)
+            await log.note(record, LIMITED, store, now=NOW, monotonic=0.0)
     store.down = False
-    assert "req_1" == await log.note(record, store, now=NOW, monotonic=0.0)
+    assert "req_1" == await log.note(record, LIMITED, store, now=NOW, monotonic=0.0)
     assert [3] == [one.repeats async for one in store.usage()]
     # A minute later what was counted since is written, and the minute is forgotten.
-    await log.note(record, store, now=NOW, monotonic=0.5)
-    await log.note(replace(record, request_id=RequestId("req_2")), store, now=NOW + 60.0, monotonic=60.0)
+    await log.note(record, LIMITED, store, now=NOW, monotonic=0.5)
+    await log.note(replace(record, request_id=RequestId("req_2")), LIMITED, store, now=NOW + 60.0, monotonic=60.0)
     assert [4] == [one.repeats async for one in store.usage()]
     await log.flush(store, now=NOW + 120.0, monotonic=120.0)
     assert {} == log._minutes

@@ -30,7 +30,7 @@ def test_looking_at_a_store_changes_nothing(tmp_path: Path) -> None:
         file.executescript(step)
     file.execute("PRAGMA user_version = 2")
     file.close()
-    assert ("will be migrated from schema 2 to 3", None) == inspect_store(uri)
+    assert (f"will be migrated from schema 2 to {len(schema.STEPS)}", None) == inspect_store(uri)
     path.write_bytes(b"this is no database" * 100)
     with pytest.raises(StoreUnavailable, match="SQLite"):
         inspect_store(uri)

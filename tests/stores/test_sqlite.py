@@ -147,15 +147,15 @@ anyio.run(main)
 
 async def test_a_change_in_one_process_shows_at_once_in_another(path: Path, store: SQLiteStore) -> None:
     await store.create_project(project(), digest="old")
-    assert await store.authenticate("old") is not None
+    assert await store.authenticate("old", NOW) is not None
     script = """
 async def main():
     await store.rotate_key(PROJECT, digest="new", key_prefix="…", now=NOW)
 anyio.run(main)
 """
     run_processes(path, script, 1)
-    assert await store.authenticate("old") is None
-    assert await store.authenticate("new") is not None
+    assert await store.authenticate("old", NOW) is None
+    assert await store.authenticate("new", NOW) is not None
 
 
 async def test_a_process_that_is_forked_with_the_store_open_shares_the_file(path: Path) -> None:
@@ -212,7 +212,7 @@ async def test_readers_do_not_wait_for_a_writer(path: Path) -> None:
     await store.create_project(project(), digest="d")
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
-    assert await store.authenticate("d") is not None
+    assert await store.authenticate("d", NOW) is not None
     assert await store.authenticate_and_acquire("unknown", {"default": 1}, NOW) is None
     assert 0 == await store.expire(NOW)
     writer.close()
@@ -265,7 +265,7 @@ async def test_a_file_of_an_earlier_release_is_migrated_and_keeps_what_it_holds(
     steps = (*schema.STEPS, "CREATE TABLE later (x INTEGER); INSERT INTO later VALUES (7)")
     monkeypatch.setattr(schema, "STEPS", steps)
     after = SQLiteStore(path)
-    assert project() == await after.authenticate("d")
+    assert project() == await after.authenticate("d", NOW)
     await after.aclose()
     file = sqlite3.connect(path)
     assert [(len(steps),), (7,)] == [
@@ -310,12 +310,12 @@ async def test_everything_in_a_file_of_schema_2_is_kept(path: Path) -> None:
     file.execute("PRAGMA user_version = 2")
     file.close()
     store = SQLiteStore(path)
-    shop = await store.authenticate("new")
+    shop = await store.authenticate("new", NOW)
     assert shop is not None
     assert re.fullmatch("prj_[0-9a-f]{26}", shop.id)
     assert ("shop", "olga", ProjectSettings("gold", 20, None)) == (shop.name, shop.owner, shop.settings)
     assert ("flp_sk_1111…", 1000.5, 1500.0) == (shop.key_prefix, shop.created_at, shop.key_created_at)
-    assert await store.authenticate("old") is None
+    assert await store.authenticate("old", NOW) is None
     assert ["blog", "shop"] == [one.name for one in await store.projects()]
     assert 2 == len({one.id for one in await store.projects()})
     assert not (await store.acquire(shop.id, 1, NOW)).allowed
@@ -375,7 +375,7 @@ async def test_a_file_of_a_later_release_is_left_alone(path: Path) -> None:
 async def test_a_file_that_is_no_database_is_unavailable(path: Path) -> None:
     path.write_bytes(b"this is no database" * 100)
     with pytest.raises(StoreUnavailable):
-        await SQLiteStore(path).authenticate("d")
+        await SQLiteStore(path).authenticate("d", NOW)
     assert path.read_bytes().startswith(b"this is no database")
 
 

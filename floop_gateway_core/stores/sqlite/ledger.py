@@ -18,7 +18,16 @@ from floop_gateway_core.policy.budget import DayBudget
 from floop_gateway_core.policy.holds import RequestHold, RequestHolds
 from floop_gateway_core.policy.ledger import Account, Hold
 from floop_gateway_core.stores.base import DayUsage, HoldRequest, Settled, Settlement
-from floop_gateway_core.types import RECORD_FIELDS, AttemptRecord, Microcredits, ProjectId, RequestId, UsageRecord
+from floop_gateway_core.stores.sqlite import books
+from floop_gateway_core.types import (
+    RECORD_FIELDS,
+    AttemptRecord,
+    Microcredits,
+    ProjectId,
+    RequestId,
+    UsageFilter,
+    UsageRecord,
+)
 
 Connection = sqlite3.Connection
 
@@ -27,6 +36,8 @@ _INSERT_RECORD = f"INSERT OR REPLACE INTO usage ({', '.join(_COLUMNS)}) VALUES (
 _SELECT_RECORD = f"SELECT {', '.join(_COLUMNS)} FROM usage "
 MAX_EXPIRED_AT_ONCE = 1000
 """Holds voided in one transaction, so that a request never waits for an unbounded sweep."""
+NO_KEY = ""
+"""The prefix of a request without a key, in a column that takes no NULL."""
 PAGE_RECORDS = 1000
 """Records read at a time, so that listing a long log holds little memory and blocks no writer."""
 
@@ -53,7 +64,10 @@ def settle(connection: Connection, settlement: Settlement) -> Settled:
 def _resolve(
     connection: Connection, settlement: Settlement, resolve: Callable[[RequestHolds], RequestHolds]
 ) -> Settled:
-    record, owner, day = settlement.record, settlement.owner, settlement.day
+    record, day = settlement.record, settlement.day
+    # A project that was deleted meanwhile has given its account another name: the hold knows who pays.
+    held_of = connection.execute("SELECT owner FROM holds WHERE request_id = ?", (record.request_id,)).fetchone()
+    owner = settlement.owner if held_of is None else str(held_of[0])
     before = _load(connection, record, owner, day, limit=0)
     after = resolve(before)
     if after.hold is None:
@@ -66,7 +80,11 @@ def _resolve(
         if before.hold is not None:
             _save_hold(connection, record.request_id, owner, day, after.hold, expires_at=0.0)
             _save(connection, record, owner, day, after)
-            insert_capture_entries(connection, owner, credits, record.request_id, settlement.now)
+            books.insert_capture_entries(
+                connection, owner, credits, record.request_id, settlement.now, after.account, record.project_id
+            )
+            if owner != settlement.owner:
+                books.close_account(connection, owner, settlement.now, record.project_id)
     return Settled(after.hold.credits, after.account)
 
 
@@ -90,17 +108,11 @@ def expire(connection: Connection, now: float) -> int:
 
 def grant_credits(connection: Connection, owner: str, amount: Microcredits, now: float) -> Account:
     """See `LedgerStore.grant_credits`."""
-    after, _, _ = ledger.apply(account(connection, owner) or Account(), None, ledger.Grant(amount))
-    save_account(connection, owner, after)
+    after, _, _ = ledger.apply(books.account(connection, owner) or Account(), None, ledger.Grant(amount))
+    books.save_account(connection, owner, after)
     if amount:
-        _enter(connection, owner, "grant", amount, None, now)
+        books.enter(connection, owner, "grant", amount, after, now)
     return after
-
-
-def account(connection: Connection, owner: str) -> Account | None:
-    """See `LedgerStore.account`."""
-    row = connection.execute("SELECT posted, held FROM accounts WHERE owner = ?", (owner,)).fetchone()
-    return None if row is None else Account(Microcredits(row[0]), Microcredits(row[1]))
 
 
 def day(connection: Connection, project: ProjectId, day: int) -> DayUsage:
@@ -135,6 +147,47 @@ def usage(project: str | None, after: tuple[float, str], connection: Connection)
     return [_record(row) for row in rows.fetchall()]
 
 
+def record(request_id: RequestId, connection: Connection) -> UsageRecord | None:
+    """See `BookStore.record`."""
+    query = _SELECT_RECORD + "WHERE request_id = ? AND ending IS NOT NULL"
+    row = connection.execute(query, (request_id,)).fetchone()
+    return None if row is None else _record(row)
+
+
+def usage_page(
+    wanted: UsageFilter, after: tuple[float, str] | None, newest_first: bool, limit: int, connection: Connection
+) -> list[UsageRecord]:
+    """See `BookStore.usage_page`."""
+    conditions, values = ["ending IS NOT NULL"], list[object]()
+    if after is not None:
+        conditions.append(f"(settled_at, request_id) {'<' if newest_first else '>'} (?, ?)")
+        values += after
+    if wanted.projects is not None:
+        conditions.append(f"project_id IN ({', '.join('?' * len(wanted.projects))})")
+        values += sorted(wanted.projects)
+    for condition, value in (
+        ("started_at >= ?", wanted.since), ("started_at < ?", wanted.until), ("status = ?", wanted.status),
+        ("code = ?", wanted.code), ("alias = ?", wanted.alias), ("deployment = ?", wanted.deployment),
+        ("dialect = ?", wanted.dialect),
+    ):  # fmt: skip
+        if value is not None:
+            conditions.append(condition)
+            values.append(value)
+    if wanted.tag is not None:
+        name, tag = wanted.tag
+        conditions.append(
+            "EXISTS (SELECT 1 FROM json_each(tags) WHERE json_extract(value, '$[0]') = ?"
+            " AND (? IS NULL OR json_extract(value, '$[1]') = ?))"
+        )
+        values += (name, tag, tag)
+    order = "DESC" if newest_first else "ASC"
+    rows = connection.execute(
+        f"{_SELECT_RECORD}WHERE {' AND '.join(conditions)} ORDER BY settled_at {order}, request_id {order} LIMIT ?",
+        (*values, limit),
+    )
+    return [_record(row) for row in rows.fetchall()]
+
+
 def _load(connection: Connection, record: UsageRecord, owner: str, day_key: int, limit: int) -> RequestHolds:
     used, held = day(connection, record.project_id, day_key)
     row = connection.execute(
@@ -144,7 +197,7 @@ def _load(connection: Connection, record: UsageRecord, owner: str, day_key: int,
     joint = RequestHold(Hold(*row[:5]), *row[5:]) if row else None
     if joint is None and _finished(connection, record.request_id):
         joint = RequestHold(Hold(ledger.ZERO, "voided"))
-    return RequestHolds(account(connection, owner) or Account(), DayBudget(limit, used, held), joint)
+    return RequestHolds(books.account(connection, owner) or Account(), DayBudget(limit, used, held), joint)
 
 
 def _finished(connection: Connection, request_id: RequestId) -> bool:
@@ -154,18 +207,10 @@ def _finished(connection: Connection, request_id: RequestId) -> bool:
 
 
 def _save(connection: Connection, record: UsageRecord, owner: str, day_key: int, after: RequestHolds) -> None:
-    save_account(connection, owner, after.account)
+    books.save_account(connection, owner, after.account)
     connection.execute(
         "INSERT INTO days VALUES (?1, ?2, ?3, ?4) ON CONFLICT (project_id, day) DO UPDATE SET used = ?3, held = ?4",
         (record.project_id, day_key, after.budget.used, after.budget.held),
-    )
-
-
-def save_account(connection: Connection, owner: str, after: Account) -> None:
-    """Insert or update an account."""
-    connection.execute(
-        "INSERT INTO accounts VALUES (?1, ?2, ?3) ON CONFLICT (owner) DO UPDATE SET posted = ?2, held = ?3",
-        (owner, after.posted, after.held),
     )
 
 
@@ -182,30 +227,13 @@ def _save_hold(
     )  # fmt: skip
 
 
-def insert_capture_entries(connection: Connection, owner: str, hold: Hold, id: str, now: float) -> None:
-    """Insert the entries of a resolved hold."""
-    for kind, amount in (
-        ("capture", -hold.captured),
-        ("overrun", -hold.overrun),
-        ("written_off", hold.written_off),
-    ):
-        if amount:
-            _enter(connection, owner, kind, amount, id, now)
-
-
-def _enter(connection: Connection, owner: str, kind: str, amount: int, request_id: str | None, now: float) -> None:
-    connection.execute(
-        "INSERT INTO entries (owner, kind, amount, request_id, at) VALUES (?, ?, ?, ?, ?)",
-        (owner, kind, amount, request_id, now),
-    )
-
-
 def save_record(connection: Connection, record: UsageRecord) -> None:
     """Insert or replace a record."""
     values = {name: getattr(record, name) for name in _COLUMNS}
     values["auto_reasons"] = None if record.auto_reasons is None else _json(record.auto_reasons)
     values["tags"] = _json(record.tags) if record.tags else None
     values["attempt_list"] = _json([astuple(one) for one in record.attempt_list]) if record.attempt_list else None
+    values["key_prefix"] = record.key_prefix or NO_KEY
     connection.execute(_INSERT_RECORD, tuple(values.values()))
 
 
@@ -219,6 +247,7 @@ def _record(row: Sequence[object]) -> UsageRecord:
     values["auto_reasons"] = tuple(_rows(reasons)) if isinstance(reasons, str) else None
     values["tags"] = tuple(_rows(values["tags"]))
     values["attempt_list"] = tuple(AttemptRecord(*one) for one in _rows(values["attempt_list"]))
+    values["key_prefix"] = values["key_prefix"] or None
     values["code"] = ErrorCode(code) if isinstance(code, str) else None
     values["estimated"], values["streamed"] = bool(values["estimated"]), bool(values["streamed"])
     return UsageRecord(**values)  # type: ignore[arg-type]

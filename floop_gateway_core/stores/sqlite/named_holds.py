@@ -7,7 +7,7 @@ import sqlite3
 
 from floop_gateway_core.policy import ledger
 from floop_gateway_core.policy.ledger import Account, Hold, Outcome
-from floop_gateway_core.stores.sqlite import ledger as ledger_rows
+from floop_gateway_core.stores.sqlite import books
 
 Connection = sqlite3.Connection
 
@@ -28,10 +28,10 @@ def apply(
     if row is not None and isinstance(command, ledger.Place) and (owner, command.amount) != (row[0], row[2]):
         raise ValueError(f"hold {id!r} already exists for another account or amount")
     payer, until = (owner or "", expires_at) if row is None else row[:2]
-    before = ledger_rows.account(connection, payer) or Account()
+    before = books.account(connection, payer) or Account()
     after, resolved, outcome = ledger.apply(before, hold, command)
     if resolved is not None and resolved != hold:
-        ledger_rows.save_account(connection, payer, after)
+        books.save_account(connection, payer, after)
         connection.execute(
             "INSERT OR REPLACE INTO named_holds VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -39,7 +39,7 @@ def apply(
                 until,
             ),
         )  # fmt: skip
-        ledger_rows.insert_capture_entries(connection, payer, resolved, id, now)
+        books.insert_capture_entries(connection, payer, resolved, id, now, after)
     return outcome
 
 
@@ -57,8 +57,8 @@ def expire(connection: Connection, now: float) -> int:
         (now, MAX_EXPIRED_AT_ONCE),
     ).fetchall()
     for id, owner, amount in over:
-        before = ledger_rows.account(connection, owner) or Account()
+        before = books.account(connection, owner) or Account()
         after, _, _ = ledger.apply(before, Hold(amount), ledger.Expire())
-        ledger_rows.save_account(connection, owner, after)
+        books.save_account(connection, owner, after)
         connection.execute("UPDATE named_holds SET state = 'expired' WHERE id = ?", (id,))
     return len(over)

@@ -3,24 +3,30 @@
 import sqlite3
 
 from floop_gateway_core.stores.base import NoSuchProject, ProjectExists
-from floop_gateway_core.types import Project, ProjectId, ProjectSettings
+from floop_gateway_core.stores.sqlite import books
+from floop_gateway_core.types import Project, ProjectId, ProjectSettings, Suspension
+from floop_gateway_core.types.amounts import OWN_ACCOUNT
 
 Connection = sqlite3.Connection
 
-_COLUMNS = "id, name, owner, plan, requests_per_minute, daily_tokens, prefix, projects.created_at, keys.created_at"
+_COLUMNS = (
+    "id, name, owner, plan, requests_per_minute, daily_tokens, prefix, projects.created_at, keys.created_at,"
+    " suspended_at, suspended_by_operator"
+)
 _PROJECT = f"""
     SELECT {_COLUMNS} FROM projects JOIN keys ON keys.project_id = projects.id AND keys.revoked_at IS NULL
     WHERE projects.deleted_at IS NULL
 """
-Row = tuple[ProjectId, str, str, str, int | None, int | None, str, float, float]
+Row = tuple[ProjectId, str, str, str, int | None, int | None, str, float, float, float | None, int]
 
 
 def _project(row: Row | None) -> Project | None:
     if row is None:
         return None
-    id, name, owner, plan, requests_per_minute, daily_tokens, prefix, created_at, key_created_at = row
+    id, name, owner, plan, requests_per_minute, daily_tokens, prefix, created_at, key_created_at, since, by = row
     settings = ProjectSettings(plan, requests_per_minute, daily_tokens)
-    return Project(id, name, owner, settings, prefix, created_at, key_created_at)
+    suspension = None if since is None else Suspension(since, bool(by))
+    return Project(id, name, owner, settings, prefix, created_at, key_created_at, suspension)
 
 
 def by_id(connection: Connection, id: ProjectId) -> Project:
@@ -32,13 +38,21 @@ def by_id(connection: Connection, id: ProjectId) -> Project:
 
 
 def by_name(connection: Connection, name: str) -> Project | None:
-    """Return a project, or None."""
-    return _project(connection.execute(_PROJECT + "AND name = ?", (name,)).fetchone())
+    """Return the project of this name, else of this id, or None."""
+    for condition in ("AND name = ?", "AND id = ?"):
+        if (project := _project(connection.execute(_PROJECT + condition, (name,)).fetchone())) is not None:
+            return project
+    return None
 
 
-def by_digest(digest: str, connection: Connection) -> Project | None:
-    """Return the project of an active key, or None."""
-    return _project(connection.execute(_PROJECT + "AND digest = ?", (digest,)).fetchone())
+def by_digest(digest: str, now: float, connection: Connection) -> Project | None:
+    """Return the project that a key opens, the active one or one in grace, or None."""
+    project = _project(connection.execute(_PROJECT + "AND digest = ?", (digest,)).fetchone())
+    if project is None:
+        row = connection.execute("SELECT project_id FROM keys WHERE digest = ? AND grace_until > ?", (digest, now))
+        if (found := row.fetchone()) is not None:
+            project = _project(connection.execute(_PROJECT + "AND id = ?", found).fetchone())
+    return project
 
 
 def every(connection: Connection) -> list[Project]:
@@ -64,7 +78,7 @@ def create(connection: Connection, project: Project, digest: str) -> None:
 
 
 def _add_key(connection: Connection, id: ProjectId, digest: str, prefix: str, now: float) -> None:
-    connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, NULL)", (digest, id, prefix, now))
+    connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, NULL, NULL)", (digest, id, prefix, now))
 
 
 def change(connection: Connection, id: ProjectId, settings: ProjectSettings) -> Project:
@@ -76,9 +90,44 @@ def change(connection: Connection, id: ProjectId, settings: ProjectSettings) -> 
     return by_id(connection, id)
 
 
-def rotate(connection: Connection, id: ProjectId, digest: str, prefix: str, now: float) -> Project:
-    """Revoke the active key and insert a new one; raise `NoSuchProject`."""
+def rotate(
+    connection: Connection, id: ProjectId, digest: str, prefix: str, now: float, grace_until: float | None
+) -> Project:
+    """Revoke the active key, now or at the end of its grace, and insert a new one; raise `NoSuchProject`."""
     by_id(connection, id)
-    connection.execute("UPDATE keys SET revoked_at = ? WHERE project_id = ? AND revoked_at IS NULL", (now, id))
+    connection.execute("UPDATE keys SET grace_until = NULL WHERE project_id = ? AND grace_until IS NOT NULL", (id,))
+    connection.execute(
+        "UPDATE keys SET revoked_at = ?, grace_until = ? WHERE project_id = ? AND revoked_at IS NULL",
+        (now, grace_until, id),
+    )
     _add_key(connection, id, digest, prefix, now)
     return by_id(connection, id)
+
+
+def suspend(connection: Connection, id: ProjectId, suspension: Suspension | None) -> Project:
+    """Set or clear a project's suspension; raise `NoSuchProject`."""
+    connection.execute(
+        "UPDATE projects SET suspended_at = ?, suspended_by_operator = ? WHERE id = ?",
+        (None, 0, id) if suspension is None else (suspension.at, int(suspension.by_operator), id),
+    )
+    return by_id(connection, id)
+
+
+def delete(connection: Connection, id: ProjectId, now: float, *, erase: bool) -> None:
+    """Free a project's name, end its keys, and give its own account and all that refers to it the id's name."""
+    project = by_id(connection, id)
+    name = id if erase else project.name
+    connection.execute("UPDATE projects SET deleted_at = ?, name = ? WHERE id = ?", (now, name, id))
+    connection.execute(
+        "UPDATE keys SET revoked_at = coalesce(revoked_at, ?), grace_until = NULL WHERE project_id = ?", (now, id)
+    )
+    if erase:
+        connection.execute("UPDATE usage SET project = project_id WHERE project_id = ?", (id,))
+        connection.execute("UPDATE audit SET project = project_id WHERE project_id = ?", (id,))
+    connection.execute("DELETE FROM claims WHERE project_id = ?", (id,))
+    if project.owner == OWN_ACCOUNT + project.name:
+        closed = OWN_ACCOUNT + id
+        for table in ("accounts", "entries", "holds", "named_holds"):
+            connection.execute(f"UPDATE {table} SET owner = ? WHERE owner = ?", (closed, project.owner))
+        connection.execute("UPDATE projects SET owner = ? WHERE id = ?", (closed, id))
+        books.close_account(connection, closed, now, id)

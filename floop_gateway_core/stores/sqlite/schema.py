@@ -177,6 +177,17 @@ STEPS = (
     CREATE INDEX usage_by_time ON usage (started_at, request_id);
     CREATE INDEX usage_by_project ON usage (project_id, started_at, request_id);
     """,
+    """
+    ALTER TABLE keys ADD COLUMN grace_until REAL;
+    ALTER TABLE projects ADD COLUMN suspended_by_operator INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE audit (
+        number INTEGER PRIMARY KEY, at REAL NOT NULL, by TEXT NOT NULL, what TEXT NOT NULL, project_id TEXT,
+        project TEXT, account TEXT, origin TEXT, details TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX usage_by_settlement ON usage (settled_at, request_id) WHERE ending IS NOT NULL;
+    CREATE INDEX usage_of_project_by_settlement ON usage (project_id, settled_at, request_id) WHERE ending IS NOT NULL;
+    CREATE INDEX entries_of_request ON entries (request_id) WHERE request_id IS NOT NULL;
+    """,
 )
 
 

@@ -25,11 +25,16 @@ from floop_gateway_core.stores.base import (
     DayUsage,
     HoldRequest,
     KeyAdmitted,
+    Posted,
+    Posting,
+    PostingRefused,
     Settled,
     Settlement,
     WindowLimit,
     rate_limit,
 )
+from floop_gateway_core.stores.sqlite import audit as audit_rows
+from floop_gateway_core.stores.sqlite import books as book_rows
 from floop_gateway_core.stores.sqlite import ledger as ledger_rows
 from floop_gateway_core.stores.sqlite import named_holds as named_hold_rows
 from floop_gateway_core.stores.sqlite import projects as project_rows
@@ -37,7 +42,18 @@ from floop_gateway_core.stores.sqlite import windows as window_rows
 from floop_gateway_core.stores.sqlite.inline import InlineConnection
 from floop_gateway_core.stores.sqlite.schema import check_ours, migrate
 from floop_gateway_core.stores.sqlite.worker import Job, Worker
-from floop_gateway_core.types import Microcredits, Project, ProjectId, ProjectSettings, UsageRecord
+from floop_gateway_core.types import (
+    AuditLine,
+    Entry,
+    Microcredits,
+    Project,
+    ProjectId,
+    ProjectSettings,
+    RequestId,
+    Suspension,
+    UsageFilter,
+    UsageRecord,
+)
 from floop_gateway_core.types.amounts import ZERO_CREDITS
 
 __all__ = ["SQLiteStore"]
@@ -122,11 +138,28 @@ class SQLiteStore:
     async def set_project(self, id: ProjectId, settings: ProjectSettings) -> Project:
         return await self._write(lambda connection: project_rows.change(connection, id, settings))
 
-    async def rotate_key(self, id: ProjectId, *, digest: str, key_prefix: str, now: float) -> Project:
-        return await self._write(lambda connection: project_rows.rotate(connection, id, digest, key_prefix, now))
+    async def rotate_key(
+        self, id: ProjectId, *, digest: str, key_prefix: str, now: float, grace_until: float | None = None
+    ) -> Project:
+        rotate = partial(project_rows.rotate, id=id, digest=digest, prefix=key_prefix, now=now, grace_until=grace_until)
+        return await self._write(rotate)
 
-    async def authenticate(self, digest: str) -> Project | None:
-        return await self._read(partial(project_rows.by_digest, digest))
+    async def suspend(self, id: ProjectId, suspension: Suspension | None) -> Project:
+        return await self._write(lambda connection: project_rows.suspend(connection, id, suspension))
+
+    async def delete_project(self, id: ProjectId, *, now: float, erase: bool = False) -> None:
+        await self._write(lambda connection: project_rows.delete(connection, id, now, erase=erase))
+
+    async def authenticate(self, digest: str, now: float) -> Project | None:
+        return await self._read(partial(project_rows.by_digest, digest, now))
+
+    async def audit(self, line: AuditLine) -> None:
+        await self._write(lambda connection: audit_rows.add(connection, line))
+
+    async def audit_lines(
+        self, *, before: int | None = None, projects: frozenset[ProjectId] | None = None, limit: int = 100
+    ) -> list[AuditLine]:
+        return await self._read(partial(audit_rows.lines, before, projects, limit))
 
     async def acquire(self, project: ProjectId, limit: int, now: float) -> RateDecision:
         return await self._write(lambda connection: window_rows.acquire(connection, project, limit, now))
@@ -143,13 +176,15 @@ class SQLiteStore:
 
     async def authenticate_and_acquire(self, digest: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
         def spend(connection: Connection, project: Project) -> KeyAdmitted:
+            if project.suspension is not None:
+                return KeyAdmitted(project, None)
             limit = rate_limit(project, limits)
             return KeyAdmitted(project, window_rows.acquire(connection, project.id, limit, now))
 
         # Only a known key takes the write lock: strangers do not make the projects' requests wait, nor wait themselves.
-        if self._worker.is_held_up and await self.authenticate(digest) is None:
+        if self._worker.is_held_up and await self.authenticate(digest, now) is None:
             return None
-        return await self._worker.run(Job(partial(project_rows.by_digest, digest), spend, short=True))
+        return await self._worker.run(Job(partial(project_rows.by_digest, digest, now), spend, short=True))
 
     # -- both holds of a request -----------------------------------------------------------------------------------
 
@@ -189,8 +224,27 @@ class SQLiteStore:
     async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account:
         return await self._write(lambda connection: ledger_rows.grant_credits(connection, owner, amount, now))
 
+    async def post(self, posting: Posting) -> Posted | PostingRefused:
+        return await self._write(lambda connection: book_rows.post(connection, posting))
+
+    async def entries(
+        self, owner: str, *, after: int = 0, since: float | None = None, until: float | None = None, limit: int = 1000
+    ) -> list[Entry]:
+        return await self._read(partial(book_rows.entries, owner, after, since, until, limit))
+
+    async def accounts(self, *, after: str = "", limit: int = 1000) -> list[tuple[str, Account]]:
+        return await self._read(partial(book_rows.accounts, after, limit))
+
+    async def record(self, request_id: RequestId) -> UsageRecord | None:
+        return await self._read(partial(ledger_rows.record, request_id))
+
+    async def usage_page(
+        self, wanted: UsageFilter, *, after: tuple[float, str] | None, newest_first: bool, limit: int
+    ) -> list[UsageRecord]:
+        return await self._read(partial(ledger_rows.usage_page, wanted, after, newest_first, limit))
+
     async def account(self, owner: str) -> Account | None:
-        return await self._read(lambda connection: ledger_rows.account(connection, owner))
+        return await self._read(lambda connection: book_rows.account(connection, owner))
 
     async def day(self, project: ProjectId, day: int) -> DayUsage:
         return await self._read(lambda connection: ledger_rows.day(connection, project, day))

@@ -24,6 +24,7 @@ from floop_gateway_core.stores.base import (
     ProjectExists,
     Store,
 )
+from floop_gateway_core.testing.suites.books import BookSuite
 from floop_gateway_core.testing.suites.facts import (
     DAY,
     NOW,
@@ -44,7 +45,7 @@ from floop_gateway_core.types import Microcredits, Project, ProjectId, ProjectSe
 __all__ = ["LedgerSuite", "ProjectSuite", "RateSuite", "StoreSuite", "hold_request", "settlement"]
 
 
-class StoreSuite(ProjectSuite, RateSuite, LedgerSuite, NamedHoldSuite):
+class StoreSuite(ProjectSuite, RateSuite, LedgerSuite, BookSuite, NamedHoldSuite):
     """What a whole `Store` promises."""
 
     async def test_a_project_is_created_together_with_its_owners_credits(self, store: Store) -> None:
@@ -76,13 +77,18 @@ class StoreSuite(ProjectSuite, RateSuite, LedgerSuite, NamedHoldSuite):
 
     async def _admitted(self, store: Store, digest: str) -> tuple[Project, bool] | None:
         admitted = await store.authenticate_and_acquire(digest, {"default": 1}, NOW)
-        return None if admitted is None else (admitted.project, admitted.decision.allowed)
+        return (
+            None
+            if admitted is None
+            else (admitted.project, admitted.decision is not None and admitted.decision.allowed)
+        )
 
     async def test_the_limit_is_asked_of_the_project_as_it_is_now(self, store: Store) -> None:
         await self._create(store)
         await store.set_project(PROJECT, ProjectSettings(requests_per_minute=7))
         admitted = await store.authenticate_and_acquire("digest-1", {"default": 1}, NOW)
         assert admitted is not None
+        assert admitted.decision is not None
         assert 7 == admitted.decision.limit
 
     async def test_rate_budget_and_credits_outlive_a_rotation(self, store: Store) -> None:

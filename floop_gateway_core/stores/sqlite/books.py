@@ -1,0 +1,154 @@
+"""Rows of accounts and entries. Each function runs inside a transaction that its caller opened.
+
+Every movement of money is one entry, which also keeps the balance after it.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+from floop_gateway_core.policy.ledger import MAX_MICROCREDITS, Account, Hold
+from floop_gateway_core.stores.base import Posted, Posting, PostingRefused
+from floop_gateway_core.types import Entry, EntryKind, Microcredits, ProjectId, RequestId
+from floop_gateway_core.types.amounts import ZERO_CREDITS
+
+Connection = sqlite3.Connection
+
+_COLUMNS = "number, at, owner, kind, amount, posted_after, id, request_id, project_id, by, note"
+_SELECT = f"SELECT {_COLUMNS}, held_after FROM entries "
+
+
+def account(connection: Connection, owner: str) -> Account | None:
+    """Return an owner's account, or None."""
+    row = connection.execute("SELECT posted, held FROM accounts WHERE owner = ?", (owner,)).fetchone()
+    return None if row is None else Account(Microcredits(row[0]), Microcredits(row[1]))
+
+
+def save_account(connection: Connection, owner: str, after: Account) -> None:
+    """Insert or update an account."""
+    connection.execute(
+        "INSERT INTO accounts VALUES (?1, ?2, ?3) ON CONFLICT (owner) DO UPDATE SET posted = ?2, held = ?3",
+        (owner, after.posted, after.held),
+    )
+
+
+def enter(
+    connection: Connection,
+    owner: str,
+    kind: EntryKind,
+    amount: int,
+    after: Account,
+    now: float,
+    *,
+    id: str | None = None,
+    request_id: str | None = None,
+    project_id: str | None = None,
+    by: str | None = None,
+    note: str | None = None,
+) -> Entry:
+    """Insert an entry, and return it."""
+    row = connection.execute(
+        "INSERT INTO entries (at, owner, kind, amount, posted_after, held_after, id, request_id, project_id, by, note)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (now, owner, kind, amount, after.posted, after.held, id, request_id, project_id, by, note),
+    )
+    return _entry((row.lastrowid, now, owner, kind, amount, after.posted, id, request_id, project_id, by, note))
+
+
+def insert_capture_entries(
+    connection: Connection, owner: str, hold: Hold, id: str, now: float, after: Account, project_id: str | None = None
+) -> None:
+    """Insert the entries of a resolved hold; the account after the first of two is worked out backwards."""
+    overrun_later = Account(Microcredits(after.posted + hold.overrun), after.held)
+    moves: tuple[tuple[EntryKind, int, Account], ...] = (
+        ("capture", -hold.captured, overrun_later),
+        ("overrun", -hold.overrun, after),
+        ("written_off", hold.written_off, after),
+    )
+    for kind, amount, balance in moves:
+        if amount:
+            enter(connection, owner, kind, amount, balance, now, request_id=id, project_id=project_id)
+
+
+def post(connection: Connection, posting: Posting) -> Posted | PostingRefused:
+    """See `BookStore.post`."""
+    if posting.id is not None:
+        row = connection.execute(_SELECT + "WHERE owner = ? AND id = ?", (posting.owner, posting.id)).fetchone()
+        if row is not None:
+            return _again(posting, row)
+    before = account(connection, posting.owner) or Account()
+    left = _left(connection, posting, before)
+    if posting.amount > left:
+        return PostingRefused(left)
+    signed = -posting.amount if posting.kind == "debit" else posting.amount
+    after = Account(Microcredits(before.posted + signed), before.held)
+    save_account(connection, posting.owner, after)
+    entry = enter(
+        connection, posting.owner, posting.kind, signed, after, posting.now, id=posting.id,
+        request_id=posting.request_id, project_id=posting.project_id, by=posting.by, note=posting.note,
+    )  # fmt: skip
+    return Posted(entry, after)
+
+
+def _left(connection: Connection, posting: Posting, before: Account) -> Microcredits:
+    """Return the most that may be posted."""
+    match posting.kind:
+        case "debit":
+            return before.available
+        case "grant":
+            return Microcredits(MAX_MICROCREDITS - before.posted)
+        case "refund":
+            charged, refunded = connection.execute(
+                "SELECT coalesce(sum(-amount) FILTER (WHERE kind IN ('capture', 'overrun')), 0),"
+                " coalesce(sum(amount) FILTER (WHERE kind = 'refund'), 0) FROM entries WHERE request_id = ?",
+                (posting.request_id,),
+            ).fetchone()
+            return Microcredits(min(charged - refunded, MAX_MICROCREDITS - before.posted))
+
+
+def _again(posting: Posting, row: Sequence[object]) -> Posted | PostingRefused:
+    """Return the first answer of an id, or refuse another posting of the same id."""
+    entry = _entry(row[:-1])
+    if (entry.kind, abs(entry.amount)) != (posting.kind, posting.amount):
+        return PostingRefused()
+    held = row[-1]
+    account = Account(entry.posted_after or ZERO_CREDITS, Microcredits(held if isinstance(held, int) else 0))
+    return Posted(entry, account, repeated=True)
+
+
+def _entry(row: Sequence[object]) -> Entry:
+    number, at, owner, kind, amount, posted, id, request_id, project_id, by, note = row
+    posted_after = None if posted is None else Microcredits(posted)  # type: ignore[arg-type]
+    return Entry(
+        number, at, owner, kind, Microcredits(amount), posted_after, id,  # type: ignore[arg-type]
+        None if request_id is None else RequestId(str(request_id)),
+        None if project_id is None else ProjectId(str(project_id)),
+        by, note,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def entries(
+    owner: str, after: int, since: float | None, until: float | None, limit: int, connection: Connection
+) -> list[Entry]:
+    """See `BookStore.entries`."""
+    rows = connection.execute(
+        _SELECT + "WHERE owner = ?1 AND number > ?2 AND (?3 IS NULL OR at >= ?3) AND (?4 IS NULL OR at < ?4)"
+        " ORDER BY number LIMIT ?5",
+        (owner, after, since, until, limit),
+    )
+    return [_entry(row[:-1]) for row in rows.fetchall()]
+
+
+def accounts(after: str, limit: int, connection: Connection) -> list[tuple[str, Account]]:
+    """See `BookStore.accounts`."""
+    rows = connection.execute(
+        "SELECT owner, posted, held FROM accounts WHERE owner > ? ORDER BY owner LIMIT ?", (after, limit)
+    ).fetchall()
+    return [(owner, Account(Microcredits(posted), Microcredits(held))) for owner, posted, held in rows]
+
+
+def close_account(connection: Connection, owner: str, now: float, project_id: str) -> None:
+    """Take what is left out of the account of a deleted project; nothing while it has holds."""
+    before = account(connection, owner)
+    if before is not None and before.posted and not before.held:
+        save_account(connection, owner, Account())
+        enter(connection, owner, "closed", -before.posted, Account(), now, project_id=project_id)
