@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from floop_gateway_core.admin import Admin as Admin
     from floop_gateway_core.admin import KeyRotated as KeyRotated
     from floop_gateway_core.admin import NewKey as NewKey
+    from floop_gateway_core.admin import Operator as Operator
     from floop_gateway_core.admin import ProjectStatus as ProjectStatus
     from floop_gateway_core.bridge import Bridge as Bridge
     from floop_gateway_core.config import ConfigError as ConfigError
@@ -18,12 +19,15 @@ if TYPE_CHECKING:
     from floop_gateway_core.errors import CATALOGUE as CATALOGUE
     from floop_gateway_core.errors import AdminError as AdminError
     from floop_gateway_core.errors import BudgetExceededError as BudgetExceededError
+    from floop_gateway_core.errors import Conflict as Conflict
     from floop_gateway_core.errors import ErrorCode as ErrorCode
     from floop_gateway_core.errors import FieldError as FieldError
+    from floop_gateway_core.errors import Forbidden as Forbidden
     from floop_gateway_core.errors import GatewayError as GatewayError
     from floop_gateway_core.errors import InsufficientCreditsError as InsufficientCreditsError
     from floop_gateway_core.errors import InvalidRequestError as InvalidRequestError
     from floop_gateway_core.errors import NoSuchAccount as NoSuchAccount
+    from floop_gateway_core.errors import NoSuchRequest as NoSuchRequest
     from floop_gateway_core.errors import ProviderError as ProviderError
     from floop_gateway_core.errors import RateLimitedError as RateLimitedError
     from floop_gateway_core.errors import Refusal as Refusal
@@ -78,7 +82,7 @@ if TYPE_CHECKING:
     from floop_gateway_core.wire.sse import SSEEncoder as SSEEncoder
 
 _EXPORTS = {
-    "admin": ("Admin", "KeyRotated", "NewKey", "ProjectStatus"),
+    "admin": ("Admin", "KeyRotated", "NewKey", "Operator", "ProjectStatus"),
     "bridge": ("Bridge",),
     "config": ("ConfigError", "Settings"),
     "errors": (
@@ -86,6 +90,9 @@ _EXPORTS = {
         "AdminError",
         "NoSuchAccount",
         "BudgetExceededError",
+        "Conflict",
+        "Forbidden",
+        "NoSuchRequest",
         "ErrorCode",
         "FieldError",
         "GatewayError",

@@ -20,6 +20,7 @@ __all__ = [
     "ErrorCode",
     "ErrorSpec",
     "FieldError",
+    "Forbidden",
     "GatewayError",
     "InsufficientCreditsError",
     "InvalidRequestError",
@@ -286,6 +287,10 @@ class NoSuchRequest(AdminError):
 
 class Conflict(AdminError):
     """What is there already forbids the change: an id that is taken, a balance that is too small."""
+
+
+class Forbidden(AdminError):
+    """The operator may not do this."""
 
 
 class StoreUnavailable(Exception):

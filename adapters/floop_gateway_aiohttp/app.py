@@ -10,11 +10,12 @@ import anyio
 from aiohttp import ClientConnectionError, hdrs, web
 from multidict import CIMultiDict
 
-from floop_gateway_core import ClientDisconnected, GatewayRequest, Mountable, Reply
+from floop_gateway_core import ClientDisconnected, Gateway, GatewayRequest, Mountable, Reply
 from floop_gateway_core.hosting.prefix import PREFIX, checked_prefix
+from floop_gateway_core.management import AdminApplication, Authorize
 from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS
 
-__all__ = ["setup", "sub_app"]
+__all__ = ["FloopAdmin", "setup", "sub_app"]
 
 POLL_INTERVAL_S = 0.1
 METHODS = (hdrs.METH_POST, hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_PUT, hdrs.METH_PATCH, hdrs.METH_DELETE)
@@ -48,6 +49,11 @@ def sub_app(gateway: Mountable) -> web.Application:
     app.on_startup.append(start)
     app.on_cleanup.append(close)
     return app
+
+
+def FloopAdmin(gateway: Gateway, authorize: Authorize) -> web.Application:  # noqa: N802 - the same name on every host
+    """Return the administration over HTTP, for `add_subapp`. `authorize` gets the `web.Request`."""
+    return sub_app(AdminApplication(gateway, authorize))
 
 
 async def _serve(gateway: Mountable, request: web.Request) -> web.StreamResponse:

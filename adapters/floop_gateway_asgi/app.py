@@ -6,12 +6,13 @@ from typing import Any, TypeAlias
 
 import anyio
 
-from floop_gateway_core import ClientDisconnected, GatewayRequest, Mountable, Reply
+from floop_gateway_core import ClientDisconnected, Gateway, GatewayRequest, Mountable, Reply
 from floop_gateway_core.concurrency.background import Watch
 from floop_gateway_core.hosting.prefix import PREFIX, below, checked_prefix
+from floop_gateway_core.management import AdminApplication, Authorize
 from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS, MalformedBody
 
-__all__ = ["ASGIApp", "FloopGateway", "FloopGatewayMiddleware"]
+__all__ = ["ASGIApp", "FloopAdmin", "FloopGateway", "FloopGatewayMiddleware"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -64,6 +65,13 @@ class FloopGateway:
                 Exception
             ):  # the client has gone; an answer only keeps the host from reporting that there is none
                 await writer.write(Reply(CLIENT_GONE_STATUS, [], b""))
+
+
+class FloopAdmin(FloopGateway):
+    """The administration over HTTP as an ASGI application. `authorize` gets the ASGI scope."""
+
+    def __init__(self, gateway: Gateway, authorize: Authorize) -> None:
+        super().__init__(AdminApplication(gateway, authorize))
 
 
 class _Writer:

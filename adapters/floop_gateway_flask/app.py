@@ -8,6 +8,7 @@ from floop_gateway_core import Gateway, GatewayRequest
 from floop_gateway_core.hosting.bridge import BlockingBody, Bridge
 from floop_gateway_core.hosting.prefix import PREFIX, below, checked_prefix
 from floop_gateway_core.hosting.threaded_body import ThreadedBody
+from floop_gateway_core.management import AdminApplication, Authorize
 from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS
 from floop_gateway_flask.cors import HostCORS
 
@@ -16,12 +17,23 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-__all__ = ["FloopGateway", "FloopGatewayMiddleware", "wsgi_app"]
+__all__ = ["FloopAdmin", "FloopGateway", "FloopGatewayMiddleware", "wsgi_app"]
+
+
+def FloopAdmin(gateway: Gateway, authorize: Authorize) -> "WSGIApplication":  # noqa: N802 - the same name on every host
+    """Return the administration over HTTP as a WSGI application, for a dispatcher. `authorize` gets the environ.
+
+    `authorize` runs in the gateway's own thread, outside any context of Flask's.
+    """
+    return _application(Bridge(gateway, AdminApplication(gateway, authorize)))
 
 
 def wsgi_app(gateway: Gateway) -> "WSGIApplication":
     """Return the gateway as a WSGI application. The prefix it is mounted at is in `SCRIPT_NAME`, not in its path."""
-    bridge = Bridge(gateway)
+    return _application(Bridge(gateway))
+
+
+def _application(bridge: Bridge) -> "WSGIApplication":
 
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]

@@ -12,14 +12,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from floop_gateway_core.admin.log import LogAdmin
 from floop_gateway_core.clock import Clock, new_project_id, system_clock
 from floop_gateway_core.config.settings import Settings
-from floop_gateway_core.errors import AdminError, NoSuchAccount, NoSuchProject
+from floop_gateway_core.errors import AdminError, Forbidden
 from floop_gateway_core.money import Credits, format_credits, to_microcredits
 from floop_gateway_core.policy.budget import DAY_S, utc_day
 from floop_gateway_core.policy.ledger import MAX_MICROCREDITS, Account
 from floop_gateway_core.stores.stores import Stores
-from floop_gateway_core.types import Project, ProjectSettings
+from floop_gateway_core.types import Project, ProjectSettings, Suspension
 from floop_gateway_core.types.amounts import OWN_ACCOUNT, ZERO_CREDITS, Microcredits
 from floop_gateway_core.wire import keys
 
@@ -27,6 +28,8 @@ __all__ = ["Admin", "KeyRotated", "KeyRotatedHook", "NewKey", "ProjectStatus"]
 
 log = logging.getLogger("floop_gateway")
 
+MAX_GRACE_S = 86_400
+"""The longest time that an old key is accepted beside the new one."""
 MAX_PRUNED = 1000
 """Rows deleted in one transaction, so that pruning never keeps requests waiting."""
 MAX_COUNT = 10**12
@@ -74,8 +77,11 @@ class ProjectStatus:
         return max(0, self.daily_tokens - self.tokens_used_today - self.tokens_held_today)
 
 
-class Admin:
-    """What an operator does: create projects, rotate keys, change settings, grant credits."""
+class Admin(LogAdmin):
+    """What an operator does: projects and their keys, and what its bases have of money and the log.
+
+    Every change leaves an audit line under the name of the operator; see `acting`.
+    """
 
     def __init__(
         self,
@@ -86,12 +92,7 @@ class Admin:
         on_key_rotated: KeyRotatedHook | None = None,
         time_for_expiry: Clock | None = None,
     ) -> None:
-        self._settings = settings
-        self._stores = stores
-        self._store = stores.store
-        self._ledger = stores.ledger
-        self._clock = clock
-        self._time_for_expiry = time_for_expiry or clock
+        super().__init__(settings, stores, clock, time_for_expiry or clock)
         self._hook = on_key_rotated
 
     async def create_project(
@@ -123,37 +124,77 @@ class Admin:
         )
         if not one_store:
             await self._ledger.grant_credits(owner, amount, now)
+        details = {"plan": settings.plan, "owner": owner, "credits": format_credits(amount)}
+        await self._audit("create", details, project=project)
         return NewKey(project, key)
 
-    async def rotate_key(self, name: str) -> NewKey:
-        """Generate a new key, revoke the old one, and call the host's hook.
+    async def rotate_key(self, name: str, *, grace_s: float = 0.0) -> NewKey:
+        """Generate a new key, revoke the old one (after `grace_s`), and call the host's hook.
 
         The hook is loaded first, so if it cannot be loaded (`ConfigError`) nothing changes. An exception that it raises
         does not undo the rotation: it is logged and returned as `hook_error`.
         """
         hook = self._hook or self._settings.hooks.load("key_rotated")
-        key = _mint()
+        if not 0 <= grace_s <= MAX_GRACE_S:
+            raise AdminError(f"grace_s must be from 0 to {MAX_GRACE_S}, got {grace_s}")
+        key, now = _mint(), self._clock()
         id = (await self.project(name)).id
         project = await self._store.rotate_key(
-            id, digest=keys.digest(key), key_prefix=keys.short(key), now=self._clock()
+            id,
+            digest=keys.digest(key),
+            key_prefix=keys.short(key),
+            now=now,
+            grace_until=now + grace_s if grace_s else None,
         )
-        error = (
-            None if hook is None else await _call_hook(hook, KeyRotated(name, project.owner, project.key_prefix, key))
-        )
+        await self._audit("rotate-key", {"key_prefix": project.key_prefix, "grace_s": grace_s}, project=project)
+        rotated = KeyRotated(project.name, project.owner, project.key_prefix, key)
+        error = None if hook is None else await _call_hook(hook, rotated)
         return NewKey(project, key, error)
 
+    async def suspend(self, name: str) -> Project:
+        """Refuse a project's requests from now on; what runs ends and is billed. Raises `NoSuchProject`."""
+        project = await self.project(name)
+        if project.suspension is not None and (project.suspension.by_operator or self._operator.projects is not None):
+            return project
+        suspension = Suspension(self._clock(), by_operator=self._operator.projects is None)
+        project = await self._store.suspend(project.id, suspension)
+        await self._audit("suspend", project=project)
+        return project
+
+    async def resume(self, name: str) -> Project:
+        """Serve a suspended project again.
+
+        Raises `NoSuchProject`, and `Forbidden` if an operator of all projects has suspended it and another one resumes.
+        """
+        project = await self.project(name)
+        if project.suspension is None:
+            return project
+        if project.suspension.by_operator and self._operator.projects is not None:
+            raise Forbidden(f"project {name!r} was suspended by an operator of all projects, who must resume it")
+        project = await self._store.suspend(project.id, None)
+        await self._audit("resume", project=project)
+        return project
+
+    async def delete_project(self, name: str, *, erase: bool = False) -> None:
+        """Delete a project: its key is dead and its name is free, and what has that name later inherits nothing.
+
+        What runs ends and is billed. An account of its own closes with its last hold; an owner's stays. Records stay
+        until retention; `erase` replaces the name in them by the id.
+        """
+        project = await self.project(name)
+        await self._audit("delete", {"erase": erase}, project=project)
+        await self._store.delete_project(project.id, now=self._clock(), erase=erase)
+
     async def change_settings(self, name: str, **changes: object) -> Project:
-        """Change the named settings of a project (`plan`, `requests_per_minute`, `daily_tokens`) and keep the others."""
+        """Change the named settings of a project (`plan`, `requests_per_minute`, `daily_tokens`) and keep the others.
+
+        None takes a limit of its own back to the plan's.
+        """
         project = await self.project(name)
         settings = replace(project.settings, **changes)  # type: ignore[arg-type]
         self._check_settings(settings)
-        return await self._store.set_project(project.id, settings)
-
-    async def project(self, name: str) -> Project:
-        """Return a project; raise `NoSuchProject`."""
-        project = await self._store.project(name)
-        if project is None:
-            raise NoSuchProject(name)
+        project = await self._store.set_project(project.id, settings)
+        await self._audit("settings", changes, project=project)
         return project
 
     async def projects(self) -> list[Project]:
@@ -175,28 +216,10 @@ class Admin:
             held,
         )
 
-    async def expire(self) -> int:
-        """Void the holds of processes that died, so that balances and the log are right; return how many."""
-        return await self._ledger.expire(self._time_for_expiry())
-
     async def prune(self, *, limit: int = MAX_PRUNED) -> int:
         """Delete up to `limit` records older than `[retention]` allows, and old resolved holds; return how many."""
         retention_s = self._settings.retention.usage_days * DAY_S
         return await self._stores.prune(self._clock(), retention_s=retention_s, limit=limit)
-
-    async def account(self, owner: str) -> Account:
-        """Return an owner's account; raise `NoSuchAccount`."""
-        await self.expire()
-        account = await self._ledger.account(owner)
-        if account is None:
-            raise NoSuchAccount(owner)
-        return account
-
-    async def grant(self, owner: str, credits: Credits) -> Account:
-        """Add credits to an account: `"3.50"` or a `Decimal` of credits, or `Microcredits`."""
-        amount = to_microcredits(credits)
-        _check_balance(await self.account(owner), amount)
-        return await self._ledger.grant_credits(owner, amount, self._clock())
 
     def _check_settings(self, settings: ProjectSettings) -> None:
         if settings.plan not in self._settings.plan_names:

@@ -121,7 +121,7 @@ async def change_settings(args: Args) -> int:
 async def grant(args: Args) -> int:
     """`credits grant`."""
     async with _opened(args) as (admin, _):
-        account = await admin.grant(args.owner, args.credits)
+        account = (await admin.grant(args.owner, args.credits)).account
     _print(args, {"owner": args.owner, **_balance(account)})
     return 0
 

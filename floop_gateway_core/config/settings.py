@@ -181,6 +181,12 @@ class ServeSettings(_Model):
     grace_s: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 8.0
 
 
+class AdminSettings(_Model):
+    """For the administration over HTTP: `origins` of other sites whose pages may write (`https://admin.example`)."""
+
+    origins: list[str] = Field(default_factory=list)
+
+
 class RetentionSettings(_Model):
     """How long finished records of the usage log are kept."""
 
@@ -209,6 +215,7 @@ class Settings(_Model):
     hooks: HookSettings = HookSettings()
     serve: ServeSettings = ServeSettings()
     retention: RetentionSettings = RetentionSettings()
+    admin: AdminSettings = AdminSettings()
 
     @model_validator(mode="before")
     @classmethod

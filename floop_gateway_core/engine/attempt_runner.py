@@ -206,6 +206,7 @@ class AttemptRunner:
     def _state_changed(self, deployment: str, state: BreakerState) -> None:
         if state == "open":
             log.warning("deployment %s: the circuit breaker has opened", deployment)
+        self._runtime.note_transition(deployment, state)
         self._notifier.notify(BreakerStateChanged, deployment, state, self._request_id)
 
     # -- a race of two ---------------------------------------------------------------------------------------------

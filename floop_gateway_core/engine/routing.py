@@ -14,7 +14,7 @@ from floop_gateway_core.engine.refusal_log import RefusalLog
 from floop_gateway_core.observability.events import Listener
 from floop_gateway_core.policy.auto.classify import DEFAULT as DEFAULT_THRESHOLDS
 from floop_gateway_core.policy.auto.classify import Classification, Thresholds
-from floop_gateway_core.policy.breaker import CircuitBreaker
+from floop_gateway_core.policy.breaker import BreakerState, CircuitBreaker
 from floop_gateway_core.policy.pricing import Prices
 from floop_gateway_core.policy.routes import Routes
 from floop_gateway_core.policy.step_guard import StepGuard
@@ -25,6 +25,7 @@ from floop_gateway_core.types import Call, Message, Project, ProjectId, Usage
 
 __all__ = ["Caller", "Classifier", "Deployment", "Plan", "RoutingTable", "Runtime", "UpstreamLimits"]
 
+LAST_TRANSITIONS = 50
 LAST_ANSWERS = 20
 """Enough for a mean, few enough to follow a change of model."""
 PRUNE_EVERY_S = 60.0
@@ -166,6 +167,10 @@ class Runtime:
     """How many requests of each project are open in this process."""
     projects_seen: set[ProjectId] = field(default_factory=set)
     """The first projects that this process has served; see `has_several_projects`."""
+    transitions: dict[str, deque[tuple[float, BreakerState]]] = field(default_factory=dict)
+    """The last changes of each deployment's breaker, with their wall time."""
+    tested_at: dict[str, float] = field(default_factory=dict)
+    """When an operator last tested each deployment, on the clock of `time.monotonic`."""
     reported_at: dict[str, float] = field(default_factory=dict)
     """When an error of each deployment was last logged."""
     _guard: StepGuard = field(init=False, repr=False)
@@ -215,6 +220,11 @@ class Runtime:
         """Return the tokens of thinking to expect of an answer: the mean of the last ones, else half the allowance."""
         allowance, seen = deployment.thinking_allowance_tokens, self.reasoning.get(deployment.id)
         return min(allowance, round(sum(seen) / len(seen)) if seen else allowance // 2)
+
+    def note_transition(self, deployment: str, state: BreakerState) -> None:
+        """Note a change of a breaker."""
+        kept = self.transitions.setdefault(deployment, deque(maxlen=LAST_TRANSITIONS))
+        kept.append((self.clock(), state))
 
     def may_report(self, deployment: str) -> bool:
         """Return whether to log an error of this deployment: once a minute."""

@@ -13,6 +13,7 @@ At the interpreter's exit open exchanges are cancelled and settled, and the gate
 """
 
 import atexit
+import inspect
 import os
 import sys
 import threading
@@ -22,17 +23,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
-from typing import TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 from weakref import WeakSet
 
 import anyio
 from anyio.from_thread import BlockingPortal
 
+from floop_gateway_core.admin import Admin, Operator
 from floop_gateway_core.gateway import Gateway
 from floop_gateway_core.hosting.threaded_body import ThreadedBody
 from floop_gateway_core.in_process import Answer, AnswerStream, CallEvent, CallOptions, MessageLike
 from floop_gateway_core.types import Bill, FinishReason, RequestId, Texts
-from floop_gateway_core.wire.messages import ClientDisconnected, GatewayRequest, Headers, Reply
+from floop_gateway_core.wire.messages import ClientDisconnected, GatewayRequest, Headers, Mountable, Reply
 
 __all__ = ["BlockingBody", "Bridge", "SyncReply", "run"]
 
@@ -56,15 +58,16 @@ class SyncReply:
 class Bridge:
     """One gateway, for any number of threads and, after a fork, of processes."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, mounted: Mountable | None = None) -> None:
         self.gateway = gateway
+        self._mounted = mounted or gateway  # what `open` opens: another application over the same gateway, perhaps
 
     def open(self, request: GatewayRequest) -> SyncReply:
         """Begin an exchange and wait for its status. A body that is read from the host is a `ThreadedBody`.
 
         Raises `RuntimeError` if the process is stopping, or in the portal's own thread.
         """
-        return BlockingBody(_process(self.gateway), self.gateway, request).reply()
+        return BlockingBody(_process(self.gateway), self._mounted, request).reply()
 
     def chat(self, key: str, messages: Sequence[MessageLike], **options: Unpack[CallOptions]) -> Answer:
         """The synchronous twin of `Gateway.chat`."""
@@ -83,9 +86,32 @@ class Bridge:
         with portal.wrap_async_context_manager(self.gateway.stream(key, messages, **options)) as answer:
             yield SyncAnswerStream(portal, answer)
 
+    @property
+    def admin(self) -> "SyncAdmin":
+        """The administration: `bridge.admin.create_project("shop")`."""
+        return SyncAdmin(self, self.gateway.admin)
+
     def call(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
         """Run a coroutine function in the gateway's event loop and wait: `bridge.call(gateway.rotate_key, "shop")`."""
         return _wait(_process(self.gateway).portal, function, *args)
+
+
+class SyncAdmin:
+    """The methods of `Admin` for a thread: each waits, and returns what the coroutine returns."""
+
+    def __init__(self, bridge: Bridge, admin: Admin) -> None:
+        self._bridge = bridge
+        self._admin = admin
+
+    def acting(self, operator: Operator) -> "SyncAdmin":
+        """Return this administration as an operator's."""
+        return SyncAdmin(self._bridge, self._admin.acting(operator))
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._admin, name)
+        if name.startswith("_") or not inspect.iscoroutinefunction(method):
+            raise AttributeError(f"the administration has no coroutine method {name!r}")
+        return lambda *args, **kwargs: self._bridge.call(partial(method, *args, **kwargs))
 
 
 class SyncAnswerStream:
@@ -246,7 +272,7 @@ class BlockingBody(Iterator[bytes]):
     Everything that both sides use is guarded by `_changed`, which is only ever held briefly.
     """
 
-    def __init__(self, process: _Process, gateway: Gateway, request: GatewayRequest) -> None:
+    def __init__(self, process: _Process, gateway: Mountable, request: GatewayRequest) -> None:
         self._process = process
         self._gateway = gateway
         self._request = request

@@ -192,52 +192,6 @@ class WindowStore(Protocol):
         """Spend one request of every window, or of none if one of them refuses; atomic like `acquire`."""
 
 
-class LedgerStore(Protocol):
-    """Budgets, accounts, holds and the usage log."""
-
-    async def hold(self, request: HoldRequest) -> Held | HoldRefused:
-        """Place both holds and write the record, or neither. Repeated, return the first answer.
-
-        An id that was settled before its hold arrived is `AlreadySettled`.
-        """
-
-    async def settle(self, settlement: Settlement) -> Settled:
-        """Resolve both holds and finish the record, exactly once; repeated, change nothing.
-
-        A capture after the hold has expired is charged all the same, and its record replaces the one that says `lost`.
-
-        Of an unknown id (a refusal before any hold, or a hold still on its way) it writes the record and a mark, so that
-        a late hold is refused.
-        """
-
-    async def log(self, record: UsageRecord) -> None:
-        """Write a finished record of a request that never had a hold, or replace an earlier version of it."""
-
-    async def expire(self, now: float) -> int:
-        """Void the holds that have expired, end their records as `lost`, and return how many there were."""
-
-    async def prune(self, *, before: float, day: int, limit: int) -> int:
-        """Delete up to `limit` records settled before a moment, and holds resolved before a UTC day; return how many.
-
-        What is unfinished is kept. `before` is epoch seconds.
-        """
-
-    async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account:
-        """Add to an owner's account, creating it if needed."""
-
-    async def account(self, owner: str) -> Account | None:
-        """Return an owner's account, or None."""
-
-    async def day(self, project: ProjectId, day: int) -> DayUsage:
-        """Return the tokens used and held of a project's UTC day."""
-
-    def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
-        """Return the finished records, oldest first. `since` is epoch seconds.
-
-        `project` is an id (`prj_…`), or a name, which several projects may have had one after the other.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class Posting:
     """A grant, debit or refund to make. `id` is the caller's own: repeated, the first one counts.
@@ -298,6 +252,52 @@ class BookStore(Protocol):
         """Return the next finished records in the order of (`settled_at`, `request_id`), or against it."""
 
 
+class LedgerStore(BookStore, Protocol):
+    """Budgets, accounts, holds and the usage log."""
+
+    async def hold(self, request: HoldRequest) -> Held | HoldRefused:
+        """Place both holds and write the record, or neither. Repeated, return the first answer.
+
+        An id that was settled before its hold arrived is `AlreadySettled`.
+        """
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        """Resolve both holds and finish the record, exactly once; repeated, change nothing.
+
+        A capture after the hold has expired is charged all the same, and its record replaces the one that says `lost`.
+
+        Of an unknown id (a refusal before any hold, or a hold still on its way) it writes the record and a mark, so that
+        a late hold is refused.
+        """
+
+    async def log(self, record: UsageRecord) -> None:
+        """Write a finished record of a request that never had a hold, or replace an earlier version of it."""
+
+    async def expire(self, now: float) -> int:
+        """Void the holds that have expired, end their records as `lost`, and return how many there were."""
+
+    async def prune(self, *, before: float, day: int, limit: int) -> int:
+        """Delete up to `limit` records settled before a moment, and holds resolved before a UTC day; return how many.
+
+        What is unfinished is kept. `before` is epoch seconds.
+        """
+
+    async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account:
+        """Add to an owner's account, creating it if needed."""
+
+    async def account(self, owner: str) -> Account | None:
+        """Return an owner's account, or None."""
+
+    async def day(self, project: ProjectId, day: int) -> DayUsage:
+        """Return the tokens used and held of a project's UTC day."""
+
+    def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
+        """Return the finished records, oldest first. `since` is epoch seconds.
+
+        `project` is an id (`prj_…`), or a name, which several projects may have had one after the other.
+        """
+
+
 class NamedHoldStore(Protocol):
     """Holds that do not belong to a request: other things that a host meters on the same accounts (`toolkit.credits`)."""
 
@@ -313,7 +313,7 @@ class NamedHoldStore(Protocol):
         """Void the named holds that have expired, and return how many there were."""
 
 
-class Store(ProjectStore, RateStore, WindowStore, LedgerStore, BookStore, NamedHoldStore, Protocol):
+class Store(ProjectStore, RateStore, WindowStore, LedgerStore, NamedHoldStore, Protocol):
     """All protocols in one place, which saves a round trip for each request."""
 
     async def authenticate_and_acquire(self, digest: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:

@@ -103,6 +103,7 @@ class UsageRecord:
     def as_json(self) -> dict[str, object]:
         """Return the record's fields in the contract's order and form."""
         values: dict[str, object] = {name: getattr(self, name) for name in RECORD_FIELDS}
+        values["microcredits"] = int(self.microcredits)
         reasons = self.auto_reasons
         values["auto_reasons"] = None if reasons is None else [list(reason) for reason in reasons]
         values["tags"] = dict(self.tags)

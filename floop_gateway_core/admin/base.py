@@ -1,0 +1,94 @@
+"""What the parts of the administration share: the stores, the clock, and who acts."""
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass
+from typing import Self
+
+from floop_gateway_core.clock import Clock
+from floop_gateway_core.config.settings import Settings
+from floop_gateway_core.errors import NoSuchProject
+from floop_gateway_core.stores.stores import Stores
+from floop_gateway_core.types import AuditLine, Project
+
+__all__ = ["AdminBase", "Operator"]
+
+NOBODY = "host"
+"""Who acts if nobody was named: the host's own code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who administers. `projects` of None is all projects, else names or ids of those that are theirs.
+
+    `origin` is where they come from, in the host's words (an address, say); it is kept in the audit log.
+    """
+
+    name: str
+    projects: "frozenset[str] | list[str] | tuple[str, ...] | None" = None
+    may_write: bool = True
+    origin: str | None = None
+
+
+class AdminBase:
+    """The context of every administrative call. `acting` returns the same administration for another operator."""
+
+    def __init__(self, settings: Settings, stores: Stores, clock: Clock, time_for_expiry: Clock) -> None:
+        self._settings = settings
+        self._stores = stores
+        self._store = stores.store
+        self._ledger = stores.ledger
+        self._clock = clock
+        self._time_for_expiry = time_for_expiry
+        self._operator = Operator(NOBODY)
+
+    def acting(self, operator: Operator) -> Self:
+        """Return this administration as an operator's, whose name stands in entries and in the audit log."""
+        other = copy(self)
+        other._operator = operator
+        return other
+
+    @property
+    def operator(self) -> Operator:
+        """Return who acts."""
+        return self._operator
+
+    async def project(self, name: str) -> Project:
+        """Return a project by its name or its id; raise `NoSuchProject`."""
+        project = await self._store.project(name)
+        if project is None:
+            raise NoSuchProject(name)
+        return project
+
+    async def expire(self) -> int:
+        """Void the holds of processes that died, so that balances and the log are right; return how many."""
+        return await self._ledger.expire(self._time_for_expiry())
+
+    async def _audit(
+        self,
+        what: str,
+        details: Mapping[str, object] | None = None,
+        *,
+        project: Project | None = None,
+        account: str | None = None,
+    ) -> None:
+        """Keep an audit line: who did what, when and from where."""
+        await self._store.audit(
+            AuditLine(
+                self._clock(),
+                self._operator.name,
+                what,
+                None if project is None else project.id,
+                None if project is None else project.name,
+                account,
+                self._operator.origin,
+                details or {},
+            )
+        )
+
+    async def audit_lines(
+        self, *, before: int | None = None, project: str | None = None, limit: int = 100
+    ) -> list[AuditLine]:
+        """Return what operators have changed, newest first, with numbers below `before`."""
+        only = None if project is None else frozenset({(await self.project(project)).id})
+        return await self._store.audit_lines(before=before, projects=only, limit=limit)

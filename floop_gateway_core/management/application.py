@@ -1,0 +1,248 @@
+"""The administration over HTTP, as an application that every adapter mounts like the gateway itself.
+
+    login free?  →  authorize  →  path and method  →  cross-site?  →  query and body  →  handler  →  envelope
+
+Nothing but `/healthz` and `/readyz` is reached without `authorize`, which gets the host's own request.
+"""
+
+import inspect
+import json
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from decimal import Decimal
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+import anyio.to_thread
+import msgspec
+from pydantic import BaseModel, ValidationError
+
+from floop_gateway_core.admin import Operator
+from floop_gateway_core.clock import new_request_id
+from floop_gateway_core.errors import (
+    AdminError,
+    Conflict,
+    ErrorCode,
+    FieldError,
+    Forbidden,
+    NoSuchAccount,
+    NoSuchProject,
+    NoSuchRequest,
+    ProjectExists,
+    Refusal,
+    StoreUnavailable,
+)
+from floop_gateway_core.gateway import Gateway
+from floop_gateway_core.http.body import read_body
+from floop_gateway_core.http.origin import is_same_site
+from floop_gateway_core.management.desk import Desk
+from floop_gateway_core.management.handlers import Call, Page, Raw
+from floop_gateway_core.management.health import NoSuchDeployment, TestedTooSoon, store_answers
+from floop_gateway_core.management.openapi import document
+from floop_gateway_core.management.query import Query
+from floop_gateway_core.management.routes import ROUTES, Route
+from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS, ClientDisconnected, GatewayRequest, Headers, Reply
+
+__all__ = ["AdminApplication", "Authorize"]
+
+log = logging.getLogger("floop_gateway")
+
+Authorize: TypeAlias = Callable[[Any], "Operator | Awaitable[Operator | None] | None"]
+BODY_BYTES = 64 * 1024
+BODY_S = 10.0
+SAFE_HEADERS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+NOT_FOUND = (NoSuchProject, NoSuchAccount, NoSuchRequest, NoSuchDeployment)
+UNAUTHORIZED = Refusal(ErrorCode.UNAUTHORIZED, "Log in as an operator.")
+CROSS_SITE = Refusal(ErrorCode.FORBIDDEN, "A request from another site cannot change anything.")
+
+
+class _Refused(Exception):
+    def __init__(self, refusal: Refusal, status: int | None = None) -> None:
+        super().__init__(refusal)
+        self.refusal = refusal
+        self.status = status or refusal.status
+
+
+class AdminApplication:
+    """`authorize(request)` returns the `Operator` of a host's own request, or None; sync or async. It must be given."""
+
+    def __init__(self, gateway: Gateway, authorize: Authorize) -> None:
+        if not callable(authorize):
+            raise TypeError(f"authorize must be a callable, got {type(authorize).__name__}")
+        self.gateway = gateway
+        self._authorize = authorize
+        self._document: bytes | None = None
+
+    async def start(self) -> None:
+        """Do nothing: the gateway is started by the application that serves it."""
+
+    async def aclose(self) -> None:
+        """Do nothing: the gateway is closed by the application that serves it."""
+
+    @asynccontextmanager
+    async def open(self, request: GatewayRequest) -> AsyncGenerator[Reply, None]:
+        """Answer one request."""
+        async with AsyncExitStack() as stack:
+            try:
+                reply = await self._answer(request)
+            except ClientDisconnected:
+                reply = Reply(CLIENT_GONE_STATUS, [], b"")
+            except Exception as error:
+                reply = _error(_refused(error))
+            if not isinstance(reply.body, bytes):
+                body = reply.body
+                if isinstance(body, AsyncGenerator):
+                    await stack.enter_async_context(aclosing(body))
+            yield reply
+
+    async def _answer(self, request: GatewayRequest) -> Reply:
+        if request.path in ("/healthz", "/readyz"):
+            return await self._probe(request)
+        operator = await _asked(self._authorize, request.host)
+        if operator is None:
+            raise _Refused(UNAUTHORIZED)
+        if not isinstance(operator, Operator):
+            raise TypeError(f"authorize must return an Operator or None, got {type(operator).__name__}")
+        if request.path == "/openapi.json":
+            return await self._described(request)
+        route, path = _routed(request)
+        if request.method != "GET":
+            self._check_write(request)
+        query = Query(request.query, frozenset(route.query))
+        body = None if route.takes is None else await _read(request, route.takes)
+        result = await route.handler(Call(Desk(self.gateway, operator), path, query, body))
+        return _reply(route, result)
+
+    async def _probe(self, request: GatewayRequest) -> Reply:
+        """Say that the process answers, and whether it can serve."""
+        if request.method not in ("GET", "HEAD"):
+            raise _Refused(_not_allowed("GET, HEAD"))
+        if request.path == "/healthz":
+            return _json(200, {"data": {"status": "ok"}})
+        ready = not self.gateway.runtime.stopping and await store_answers(self.gateway)
+        status = "ready" if ready else "not ready"
+        return _json(200 if ready else 503, {"data": {"status": status, "deployments": self.gateway.health()}})
+
+    async def _described(self, request: GatewayRequest) -> Reply:
+        if request.method != "GET":
+            raise _Refused(_not_allowed("GET"))
+        if self._document is None:
+            self._document = msgspec.json.encode(document(ROUTES))
+        return Reply(
+            200, [("Content-Type", "application/json"), _length(self._document), *SAFE_HEADERS], self._document
+        )
+
+    def _check_write(self, request: GatewayRequest) -> None:
+        """A page of another site can send a browser's cookies, but neither this content type nor this origin."""
+        if not is_same_site(request, self.gateway.settings.admin.origins):
+            raise _Refused(CROSS_SITE)
+        kinds = request.header("content-type")
+        if len(kinds) != 1 or kinds[0].partition(";")[0].strip().lower() != "application/json":
+            message = "Send Content-Type: application/json."
+            raise _Refused(Refusal(ErrorCode.VALIDATION_ERROR, message), 415)
+
+
+async def _asked(authorize: Authorize, host: object) -> object:
+    """Ask the host who this is; a plain function may block, so it runs in a thread."""
+    if inspect.iscoroutinefunction(authorize):
+        return await authorize(host)
+    found: object = await anyio.to_thread.run_sync(authorize, host)
+    return await found if inspect.isawaitable(found) else found
+
+
+def _routed(request: GatewayRequest) -> tuple[Route, dict[str, str]]:
+    allowed: list[str] = []
+    for route in ROUTES:
+        found = route.pattern.fullmatch(request.path)
+        if found is None:
+            continue
+        if route.method == request.method:
+            return route, {name: unquote(value) for name, value in found.groupdict().items()}
+        allowed.append(route.method)
+    if allowed:
+        raise _Refused(_not_allowed(", ".join(allowed)))
+    raise _Refused(Refusal(ErrorCode.NOT_FOUND, "Unknown path; see /openapi.json."))
+
+
+def _not_allowed(allow: str) -> Refusal:
+    return Refusal(ErrorCode.METHOD_NOT_ALLOWED, f"This path takes {allow} only.", extra_headers=(("Allow", allow),))
+
+
+async def _read(request: GatewayRequest, model: type[BaseModel]) -> BaseModel:
+    """Read a JSON object, in which numbers are exact, as its model."""
+    body = await read_body(request, cap_bytes=BODY_BYTES, limit_s=BODY_S)
+    if isinstance(body, Refusal):
+        raise _Refused(body)
+    try:
+        value = json.loads(body or b"{}", parse_float=Decimal, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise _Refused(Refusal(ErrorCode.INVALID_BODY, "The body must be a JSON object in UTF-8."))
+    return model.model_validate(value)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _reply(route: Route, result: object) -> Reply:
+    match result:
+        case None:
+            return Reply(route.status, [("Content-Length", "0"), *SAFE_HEADERS], b"")
+        case Page(items, next):
+            return _json(route.status, {"data": items, "next": next})
+        case Raw(content_type, chunks):
+            return Reply(200, [("Content-Type", content_type), *SAFE_HEADERS], chunks)
+        case _:
+            return _json(route.status, {"data": result})
+
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def _json(status: int, value: object, headers: Headers = ()) -> Reply:
+    body = _encoder.encode(value)
+    return Reply(status, [("Content-Type", "application/json"), _length(body), *headers, *SAFE_HEADERS], body)
+
+
+def _length(body: bytes) -> tuple[str, str]:
+    return "Content-Length", str(len(body))
+
+
+def _error(refused: _Refused) -> Reply:
+    body, refusal = refused.refusal.body, refused.refusal
+    headers = [("Content-Type", "application/json"), _length(body), *refusal.headers, *SAFE_HEADERS]
+    return Reply(refused.status, headers, body)
+
+
+def _refused(error: Exception) -> _Refused:
+    """Return what an exception means to the caller."""
+    match error:
+        case _Refused():
+            return error
+        case ValidationError():
+            fields = tuple(FieldError(_path(one["loc"]), one["msg"]) for one in error.errors(include_url=False))
+            message = "; ".join(f"{one.path or 'body'}: {one.message}" for one in fields[:3]) + "."
+            return _Refused(Refusal(ErrorCode.VALIDATION_ERROR, message, fields=fields[:20]))
+        case TestedTooSoon():
+            return _Refused(Refusal(ErrorCode.RATE_LIMITED, f"{error}.", retry_after_s=5))
+        case _ if isinstance(error, NOT_FOUND):
+            return _Refused(Refusal(ErrorCode.NOT_FOUND, f"{error}."))
+        case ProjectExists() | Conflict():
+            return _Refused(Refusal(ErrorCode.CONFLICT, f"{error}."))
+        case Forbidden():
+            return _Refused(Refusal(ErrorCode.FORBIDDEN, f"{error}."))
+        case AdminError():
+            return _Refused(Refusal(ErrorCode.VALIDATION_ERROR, f"{error}."))
+        case StoreUnavailable():
+            return _Refused(Refusal(ErrorCode.SERVICE_UNAVAILABLE, "The store does not answer.", retry_after_s=5))
+        case _:
+            request_id = new_request_id(0.0)
+            log.error("an administrative request failed (%s)", request_id, exc_info=error)
+            return _Refused(Refusal(ErrorCode.INTERNAL_ERROR, f"Internal error; the log names it {request_id}."))
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)

@@ -1,0 +1,262 @@
+"""The bodies that the administration takes and gives, from which its OpenAPI document is made."""
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from floop_gateway_core.money import parse_credits
+from floop_gateway_core.types import Microcredits
+
+__all__ = ["ChangeProject", "CreateProject", "Deletion", "Empty", "Posting", "RefundRequest", "Rotation"]
+
+MAX_COUNT = 10**12
+
+
+def _amount(value: object) -> Microcredits:
+    """Read credits exactly: JSON's numbers arrive as `int` or `Decimal`."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise ValueError("must be a number of credits")
+    try:
+        return parse_credits(value)
+    except (ValueError, ArithmeticError):
+        raise ValueError("must be from 0 to 1000000000000, with at most six decimal places") from None
+
+
+Credits = Annotated[
+    Any,
+    BeforeValidator(_amount),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": 10**12, "multipleOf": 0.000001}),
+]
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+NewName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_@:+~-][A-Za-z0-9._@:+~-]{0,99}$")]
+Id = Annotated[str, Field(pattern=r"^[!-~]{1,100}$")]
+Note = Annotated[str, Field(max_length=1000)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Empty(_Body):
+    """Nothing: `{}`, or no body at all."""
+
+
+class CreateProject(_Body):
+    """A new project. Limits of null are the plan's."""
+
+    name: NewName
+    owner: NewName | None = None
+    plan: str = "default"
+    requests_per_minute: Count | None = None
+    daily_tokens: Count | None = None
+    credits: Credits = 0
+
+
+class ChangeProject(_Body):
+    """What to change; what is absent stays, and null takes a limit back to the plan's."""
+
+    plan: str | None = None
+    requests_per_minute: Count | None = None
+    daily_tokens: Count | None = None
+
+
+class Rotation(_Body):
+    """How long the old key is accepted beside the new one."""
+
+    grace_s: Annotated[float, Field(ge=0, le=86_400, strict=False)] = 0.0
+
+
+class Posting(_Body):
+    """A grant or a debit. `id` counts once for an account."""
+
+    credits: Credits
+    id: Id | None = None
+    note: Note | None = None
+
+
+class RefundRequest(_Body):
+    """A refund of a request: all that it was charged, or `credits` of it."""
+
+    credits: Credits | None = None
+    id: Id | None = None
+    note: Note | None = None
+
+
+class Deletion(_Body):
+    """Nothing; the query says whether to erase."""
+
+
+# -- what goes out, for the document -----------------------------------------------------------------------------------
+
+
+class Limit(BaseModel):
+    """A limit: what holds now, and what the plan says."""
+
+    value: int
+    plan: int
+
+
+class Limits(BaseModel):
+    """The limits of a project."""
+
+    requests_per_minute: Limit
+    daily_tokens: Limit
+
+
+class Today(BaseModel):
+    """The tokens of the UTC day."""
+
+    used: int
+    held: int
+    left: int
+
+
+class AccountBalance(BaseModel):
+    """Credits of an account."""
+
+    posted: float
+    held: float
+    available: float
+
+
+class Account(AccountBalance):
+    """An account."""
+
+    owner: str
+
+
+class Project(BaseModel):
+    """A project."""
+
+    id: str
+    name: str
+    owner: str
+    plan: str
+    key_prefix: str
+    key_created_at: str
+    suspended: bool
+    limits: Limits
+    today: Today
+    account: AccountBalance
+
+
+class NewKey(BaseModel):
+    """A project and its key, shown this once."""
+
+    project: Project
+    key: str
+    hook_error: str | None = None
+
+
+class Entry(BaseModel):
+    """One movement of money; `credits` is signed as it moves what is posted."""
+
+    at: str
+    kind: Literal["grant", "debit", "refund", "capture", "overrun", "written_off", "closed", "carried"]
+    credits: float
+    posted_after: float | None
+    id: str | None
+    request_id: str | None
+    project: str | None
+    by: str | None
+    note: str | None
+
+
+class Posted(BaseModel):
+    """The entry that a posting made, and the account after it."""
+
+    entry: Entry
+    account: Account
+
+
+class Statement(BaseModel):
+    """The entries of a period, between two balances."""
+
+    opening: float
+    entries: list[Entry]
+    closing: float
+
+
+class Attempt(BaseModel):
+    """One attempt at a deployment."""
+
+    deployment: str
+    fault: str | None
+    reason: str | None
+    ms: int
+
+
+class Record(BaseModel):
+    """A record of the usage log; docs and contract list its fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    request_id: str
+    project: str
+    endpoint: str
+    status: int | None
+    code: str | None
+    ending: str
+    started_at: str
+
+
+class SummaryRow(BaseModel):
+    """Sums of one group, which is named by the members that `by` asked for."""
+
+    model_config = ConfigDict(extra="allow")
+
+    requests: int
+    errors: int
+    input_tokens: int
+    output_tokens: int
+    credits: float
+    latency_p50_ms: int | None
+    latency_p95_ms: int | None
+    first_text_p50_ms: int | None
+    first_text_p95_ms: int | None
+
+
+class AuditLine(BaseModel):
+    """One change."""
+
+    at: str
+    by: str
+    what: str
+    project: str | None
+    account: str | None
+    origin: str | None
+    details: dict[str, Any]
+
+
+class Transition(BaseModel):
+    """A change of a breaker."""
+
+    at: str
+    state: Literal["closed", "open", "half_open"]
+
+
+class DeploymentHealth(BaseModel):
+    """A deployment, and its breaker."""
+
+    deployment: str
+    provider: str
+    model: str
+    breaker: Literal["closed", "open", "half_open"]
+    transitions: list[Transition]
+
+
+class Health(BaseModel):
+    """The state of this process and its store."""
+
+    deployments: list[DeploymentHealth]
+    store: Literal["ok", "unavailable"]
+    pending_settlements: int
+    stopping: bool
+
+
+class TestResult(BaseModel):
+    """What a deployment said to one short request."""
+
+    ok: bool
+    reason: str | None
