@@ -66,7 +66,14 @@ def breakers(settings: Settings) -> Mapping[str, CircuitBreaker]:
 
 def _plan(settings: Settings, name: str) -> Plan:
     plan = settings.plan(name)
-    return Plan(plan.requests_per_minute, plan.daily_tokens, plan.input_tokens, plan.output_tokens, plan.concurrency)
+    return Plan(
+        plan.requests_per_minute,
+        plan.daily_tokens,
+        plan.input_tokens,
+        plan.output_tokens,
+        plan.concurrency,
+        None if plan.models is None else tuple(plan.models),
+    )
 
 
 def _deployment(name: str, one: DeploymentSettings, settings: Settings, provider: Provider) -> Deployment:

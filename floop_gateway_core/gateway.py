@@ -26,7 +26,8 @@ from floop_gateway_core.engine.gate import Gate
 from floop_gateway_core.engine.routing import Classifier, Runtime
 from floop_gateway_core.engine.settle import retry_pending_settlements
 from floop_gateway_core.http.exchange import Exchange
-from floop_gateway_core.in_process import Answer, AnswerStream, CallOptions, Calls, MessageLike
+from floop_gateway_core.http.login import Authenticate, Login
+from floop_gateway_core.in_process import Answer, AnswerStream, CallOptions, Calls, MessageLike, ProjectCalls
 from floop_gateway_core.observability.events import Listener
 from floop_gateway_core.policy.breaker import BreakerState
 from floop_gateway_core.providers.base import Provider
@@ -54,6 +55,7 @@ class GatewayOptions(TypedDict, total=False):
     listeners: Sequence[Listener]
     dialects: Sequence[Dialect]
     on_key_rotated: KeyRotatedHook | None
+    authenticate: Authenticate | None
     clock: Clock
 
 
@@ -64,8 +66,9 @@ class Gateway:
     alike. `start` opens all of them and `aclose` closes them. `http` is an `httpx.AsyncClient` that the host keeps and
     closes. `providers` replaces the provider of deployments by their id. `classifier` chooses the alias for `auto` in
     place of the built-in one, sync or async. `listeners` are called with every event (`floop_gateway_core.observability`).
-    `dialects` are served beside the gateway's own. `environ` is where API keys are looked up (default: the process's
-    environment).
+    `dialects` are served beside the gateway's own. `authenticate` makes the host's login a way in without a key: it gets
+    the host's own request and returns the name of a project, or None, which leaves it to the key. `environ` is where API
+    keys are looked up (default: the process's environment).
 
     One gateway may serve several event loops; each gets its own upstream connections. Close it in each with `aclose`.
     """
@@ -109,6 +112,7 @@ class Gateway:
         )
         self._gate = Gate(self.runtime)
         self._router = Router((NATIVE, *options.get("dialects", ())))
+        self._login = Login(options.get("authenticate"), frozenset(settings.admin.origins))
         self._calls = Calls(self._gate)
 
     @classmethod
@@ -138,7 +142,7 @@ class Gateway:
 
     def open(self, request: GatewayRequest) -> Exchange:
         """Begin an exchange: `async with gateway.open(request) as reply`."""
-        return Exchange(self._gate, self._router, request)
+        return Exchange(self._gate, self._router, request, self._login)
 
     async def chat(self, key: str, messages: Sequence[MessageLike], **options: Unpack[CallOptions]) -> Answer:
         """Answer a list of messages within the process, with a project's key; raise `GatewayError`.
@@ -160,6 +164,10 @@ class Gateway:
         answer.bill
         """
         return self._calls.stream(key, "chat", {"messages": messages, **options})
+
+    def as_project(self, name: str) -> ProjectCalls:
+        """Return calls for a project without its key: the host's own code is trusted to name it."""
+        return ProjectCalls(self._calls, name)
 
     async def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
         """Yield the finished records of the usage log, oldest first. `since` is epoch seconds.

@@ -14,13 +14,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TypeAlias, TypedDict, assert_never
+from typing import TypeAlias, TypedDict, Unpack, assert_never
 
 import anyio
 
 from floop_gateway_core.concurrency.background import BackgroundTask
 from floop_gateway_core.dialects.native.parse import parse_object
-from floop_gateway_core.engine.gate import Gate
+from floop_gateway_core.engine.gate import AsProject, Gate
 from floop_gateway_core.engine.session import CallSession
 from floop_gateway_core.errors import ErrorCode, GatewayError, Refusal
 from floop_gateway_core.types import (
@@ -36,7 +36,7 @@ from floop_gateway_core.types import (
     Texts,
 )
 
-__all__ = ["Answer", "AnswerStream", "CallEvent", "CallOptions", "Calls", "MessageLike"]
+__all__ = ["Answer", "AnswerStream", "CallEvent", "CallOptions", "Calls", "MessageLike", "ProjectCalls"]
 
 DIALECT = "in_process"
 PAUSED_CONSUMER_GRACE_S = 1.0
@@ -75,10 +75,12 @@ class AnswerStream:
     cancelled, or paused for longer than the gateway's `total_s` is billed for what was delivered.
     """
 
-    def __init__(self, gate: Gate, key: str, endpoint: Endpoint, fields: Mapping[str, object], *, stream: bool) -> None:
+    def __init__(
+        self, gate: Gate, caller: str | AsProject, endpoint: Endpoint, fields: Mapping[str, object], *, stream: bool
+    ) -> None:
         self._limits = gate.runtime.routing.limits
         self._session = CallSession(gate, DIALECT)
-        self._key = key
+        self._caller = caller
         self._endpoint: Endpoint = endpoint
         self._fields = {**fields, "stream": stream}
         self._stack = AsyncExitStack()
@@ -128,10 +130,13 @@ class AnswerStream:
         return self
 
     async def _open(self) -> None:
-        refusal = await self._session.open(self._key, self._endpoint)
+        refusal = await self._session.open(self._caller, self._endpoint)
         if refusal is None:
             call = parse_object(self._endpoint, self._fields)
-            refusal = await (self._session.refuse(call) if isinstance(call, Refusal) else self._session.admit(call))
+            if isinstance(call, Refusal):
+                refusal = await self._session.refuse(call)
+            else:
+                refusal = await self._session.admit(self._session.with_default_model(call))
         if refusal is not None:
             raise self._error(refusal)
 
@@ -231,14 +236,14 @@ class Calls:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
 
-    def stream(self, key: str, endpoint: Endpoint, fields: Mapping[str, object]) -> AnswerStream:
+    def stream(self, caller: str | AsProject, endpoint: Endpoint, fields: Mapping[str, object]) -> AnswerStream:
         """Return the answer to enter and read."""
-        return AnswerStream(self._gate, key, endpoint, fields, stream=True)
+        return AnswerStream(self._gate, caller, endpoint, fields, stream=True)
 
-    async def answer(self, key: str, endpoint: Endpoint, fields: Mapping[str, object]) -> Answer:
+    async def answer(self, caller: str | AsProject, endpoint: Endpoint, fields: Mapping[str, object]) -> Answer:
         """Return the whole answer; raise `GatewayError`."""
         texts: Sequence[str] = ()
-        async with AnswerStream(self._gate, key, endpoint, fields, stream=False) as stream:
+        async with AnswerStream(self._gate, caller, endpoint, fields, stream=False) as stream:
             async for event in stream.events():
                 if isinstance(event, Texts):
                     texts = (*texts, *event.texts)
@@ -247,3 +252,26 @@ class Calls:
         return Answer(
             "".join(texts), stream.model, done.bill, done.finish_reason, stream.request_id, stream.deployment or ""
         )
+
+
+class ProjectCalls:
+    """Calls for one project without its key: `gateway.as_project("shop").chat(messages)`.
+
+    They are checked, limited, billed and logged like any other; their records name no key.
+    """
+
+    def __init__(self, calls: Calls, name: str) -> None:
+        self._calls = calls
+        self._caller = AsProject(name)
+
+    async def chat(self, messages: Sequence[MessageLike], **options: Unpack[CallOptions]) -> Answer:
+        """Answer a list of messages; raise `GatewayError`."""
+        return await self._calls.answer(self._caller, "chat", {"messages": messages, **options})
+
+    async def generate(self, prompt: str, **options: Unpack[CallOptions]) -> Answer:
+        """Answer one prompt; raise `GatewayError`."""
+        return await self._calls.answer(self._caller, "generate", {"prompt": prompt, **options})
+
+    def stream(self, messages: Sequence[MessageLike], **options: Unpack[CallOptions]) -> AnswerStream:
+        """Return an answer to read as it comes."""
+        return self._calls.stream(self._caller, "chat", {"messages": messages, **options})

@@ -1,13 +1,17 @@
 """The sub-commands. They use `Admin` and the store; only `check` needs the providers."""
 
 import argparse
+import getpass
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from floop_gateway_core.admin import Admin, NewKey
+import anyio
+import anyio.to_thread
+
+from floop_gateway_core.admin import Admin, NewKey, Operator
 from floop_gateway_core.cli.output import credits, print_fields, print_json, print_table
 from floop_gateway_core.config import Settings
 from floop_gateway_core.dialects.native.parse import parse
@@ -16,20 +20,32 @@ from floop_gateway_core.policy.auto.classify import classify
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.stores.base import Store
 from floop_gateway_core.stores.registry import inspect_store, open_store
+from floop_gateway_core.stores.sqlite import SQLiteStore
+from floop_gateway_core.stores.sqlite.backup import copy_to
 from floop_gateway_core.stores.stores import Stores
-from floop_gateway_core.types import Message, Project, ProjectSettings, TextPart
+from floop_gateway_core.types import Entry, Message, Project, ProjectSettings, TextPart
 
 Args = argparse.Namespace
 
 
 @asynccontextmanager
-async def _opened(args: Args) -> AsyncIterator[tuple[Admin, Store]]:
+async def opened(args: Args) -> AsyncIterator[tuple[Admin, Store]]:
+    """Open the configured store; what is changed is changed by `--by`, or the operating system's user."""
     settings, _ = Settings.find(args.config)
     store = open_store(settings.store)
+    operator = Operator(getattr(args, "by", None) or _user())
     try:
-        yield Admin(settings, Stores.of(store)), store
+        yield Admin(settings, Stores.of(store)).acting(operator), store
     finally:
         await store.aclose()
+
+
+def _user() -> str:
+    """Return the operating system's user, who stands in entries and in the audit log."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may have no such user
+        return "unknown"
 
 
 # -- projects -----------------------------------------------------------------------------------------------------
@@ -37,8 +53,8 @@ async def _opened(args: Args) -> AsyncIterator[tuple[Admin, Store]]:
 
 async def create_project(args: Args) -> int:
     """`project create`."""
-    async with _opened(args) as (admin, _):
-        own = ProjectSettings(args.plan or "default", args.rpm, args.daily_tokens)
+    async with opened(args) as (admin, _):
+        own = ProjectSettings(args.plan or "default", _own(args.rpm), _own(args.daily_tokens))
         new = await admin.create_project(args.name, owner=args.owner, settings=own, credits=args.credits)
         _print_key(args, new)
     return 0
@@ -46,8 +62,8 @@ async def create_project(args: Args) -> int:
 
 async def rotate_key(args: Args) -> int:
     """`project rotate-key`."""
-    async with _opened(args) as (admin, _):
-        new = await admin.rotate_key(args.name)
+    async with opened(args) as (admin, _):
+        new = await admin.rotate_key(args.name, grace_s=args.grace_s)
         _print_key(args, new)
         if new.hook_error is not None:
             raise AdminError(f"the key was rotated, but the hook key_rotated failed: {type(new.hook_error).__name__}")
@@ -65,13 +81,13 @@ def _print_key(args: Args, new: NewKey) -> None:
 
 async def list_projects(args: Args) -> int:
     """`project list`."""
-    async with _opened(args) as (admin, _):
+    async with opened(args) as (admin, _):
         projects = await admin.projects()
     if args.json:
         for project in projects:
             print_json(_project(project))
     else:
-        head = ("PROJECT", "OWNER", "PLAN", "RPM", "DAILY TOKENS", "KEY", "CREATED")
+        head = ("PROJECT", "OWNER", "PLAN", "RPM", "DAILY TOKENS", "KEY", "SUSPENDED", "CREATED")
         print_table(head, [tuple(_project(project).values()) for project in projects], empty="No projects yet.")
     return 0
 
@@ -85,15 +101,18 @@ def _project(project: Project) -> dict[str, object]:
         "requests_per_minute": settings.requests_per_minute,
         "daily_tokens": settings.daily_tokens,
         "key_prefix": project.key_prefix,
-        "created_at": datetime.fromtimestamp(project.created_at, UTC)
-        .isoformat(timespec="seconds")
-        .replace("+00:00", "Z"),
+        "suspended": project.suspension is not None,
+        "created_at": _instant(project.created_at),
     }
+
+
+def _instant(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 async def show_project(args: Args) -> int:
     """`project show`."""
-    async with _opened(args) as (admin, _):
+    async with opened(args) as (admin, _):
         status = await admin.status(args.name)
     document = _project(status.project) | {
         "requests_per_minute": status.requests_per_minute,
@@ -109,9 +128,36 @@ async def show_project(args: Args) -> int:
 async def change_settings(args: Args) -> int:
     """`project set`."""
     changes = {"plan": args.plan, "requests_per_minute": args.rpm, "daily_tokens": args.daily_tokens}
-    given = {name: value for name, value in changes.items() if value is not None}
-    async with _opened(args) as (admin, _):
+    given = {name: value if name == "plan" else _own(value) for name, value in changes.items() if value is not None}
+    async with opened(args) as (admin, _):
         _print(args, _project(await admin.change_settings(args.name, **given)))
+    return 0
+
+
+def _own(limit: int | str | None) -> int | None:
+    """Return a limit of the project's own; None is the plan's."""
+    return limit if isinstance(limit, int) else None
+
+
+async def suspend(args: Args) -> int:
+    """`project suspend`."""
+    async with opened(args) as (admin, _):
+        _print(args, _project(await admin.suspend(args.name)))
+    return 0
+
+
+async def resume(args: Args) -> int:
+    """`project resume`."""
+    async with opened(args) as (admin, _):
+        _print(args, _project(await admin.resume(args.name)))
+    return 0
+
+
+async def delete_project(args: Args) -> int:
+    """`project delete`."""
+    async with opened(args) as (admin, _):
+        await admin.delete_project(args.name, erase=args.erase)
+    _print(args, {"project": args.name, "deleted": True if args.json else "yes"})
     return 0
 
 
@@ -119,16 +165,92 @@ async def change_settings(args: Args) -> int:
 
 
 async def grant(args: Args) -> int:
-    """`credits grant`."""
-    async with _opened(args) as (admin, _):
-        account = (await admin.grant(args.owner, args.credits)).account
-    _print(args, {"owner": args.owner, **_balance(account)})
+    """`account grant`."""
+    async with opened(args) as (admin, _):
+        posted = await admin.grant(args.owner, args.credits, id=args.id, note=args.note)
+    _print(args, {"owner": args.owner, **_balance(posted.account)})
     return 0
+
+
+async def debit(args: Args) -> int:
+    """`account debit`."""
+    async with opened(args) as (admin, _):
+        posted = await admin.debit(args.owner, args.credits, id=args.id, note=args.note)
+    _print(args, {"owner": args.owner, **_balance(posted.account)})
+    return 0
+
+
+async def refund(args: Args) -> int:
+    """`account refund`."""
+    async with opened(args) as (admin, _):
+        posted = await admin.refund(args.request, args.credits, id=args.id, note=args.note)
+    owner, amount = posted.entry.owner, credits(posted.entry.amount)
+    _print(args, {"owner": owner, "refunded": amount, **_balance(posted.account)})
+    return 0
+
+
+async def list_accounts(args: Args) -> int:
+    """`account list`."""
+    found: list[tuple[str, Account]] = []
+    async with opened(args) as (admin, _):
+        while page := await admin.accounts(after=found[-1][0] if found else ""):
+            found += page
+    if args.json:
+        for owner, account in found:
+            print_json({"owner": owner, **_balance(account)})
+    else:
+        rows = [(owner, *_balance(account).values()) for owner, account in found]
+        print_table(("OWNER", "POSTED", "HELD", "AVAILABLE"), rows, empty="No accounts yet.")
+    return 0
+
+
+async def entries(args: Args) -> int:
+    """`account entries`: a statement's entries, without its balances."""
+    async with opened(args) as (admin, _):
+        statement = await admin.statement(args.owner, since=args.since, until=args.until)
+    if args.json:
+        for entry in statement.entries:
+            print_json(_entry(entry))
+    else:
+        _print_entries(statement.entries)
+    return 0
+
+
+async def statement(args: Args) -> int:
+    """`account statement`."""
+    async with opened(args) as (admin, _):
+        found = await admin.statement(args.owner, since=args.since, until=args.until)
+    opening, closing = credits(found.opening), credits(found.closing)
+    if args.json:
+        print_json({"opening": opening, "entries": [_entry(one) for one in found.entries], "closing": closing})
+    else:
+        print(f"opening balance: {opening}")
+        _print_entries(found.entries)
+        print(f"closing balance: {closing}")
+    return 0
+
+
+def _entry(entry: Entry) -> dict[str, object]:
+    return {
+        "at": _instant(entry.at),
+        "kind": entry.kind,
+        "credits": credits(entry.amount),
+        "posted_after": None if entry.posted_after is None else credits(entry.posted_after),
+        "id": entry.id,
+        "request_id": entry.request_id,
+        "by": entry.by,
+        "note": entry.note,
+    }
+
+
+def _print_entries(entries: Sequence[Entry]) -> None:
+    head = ("AT", "KIND", "CREDITS", "POSTED", "ID", "REQUEST", "BY", "NOTE")
+    print_table(head, [tuple(_entry(entry).values()) for entry in entries], empty="No entries.")
 
 
 async def show_account(args: Args) -> int:
     """`credits show`."""
-    async with _opened(args) as (admin, _):
+    async with opened(args) as (admin, _):
         account = await admin.account(args.owner)
     _print(args, {"owner": args.owner, **_balance(account)})
     return 0
@@ -145,70 +267,58 @@ def _print(args: Args, document: Mapping[str, object]) -> None:
 # -- the log ------------------------------------------------------------------------------------------------------
 
 
-async def usage(args: Args) -> int:
-    """`usage`."""
-    async with _opened(args) as (admin, store):
-        # an unknown project is a mistake, not an empty log
-        id = None if args.project is None else (await admin.project(args.project)).id
-        await admin.expire()
-        records = store.usage(id, args.since)
-        if args.json:
-            async for record in records:
-                print_json(record.as_json())
-            return 0
-        rows = [
-            (
-                record.as_json()["started_at"],
-                record.project,
-                record.endpoint,
-                record.alias,
-                record.deployment,
-                record.status,
-                record.code or record.ending,
-                record.input_tokens,
-                record.output_tokens,
-                credits(record.microcredits),
-                record.total_ms,
-            )
-            async for record in records
-        ]
-    head = ("STARTED", "PROJECT", "ENDPOINT", "MODEL", "SERVED BY", "STATUS", "ENDING", "IN", "OUT", "CREDITS", "MS")
-    print_table(head, rows, empty="No finished requests yet.")
-    return 0
-
-
 # -- checks -------------------------------------------------------------------------------------------------------
 
 
 async def prune(args: Args) -> int:
     """`prune`."""
     pruned = 0
-    async with _opened(args) as (admin, _):
+    async with opened(args) as (admin, _):
         while (count := await admin.prune()) > 0:
             pruned += count
     _print(args, {"deleted": pruned})
     return 0
 
 
+async def backup(args: Args) -> int:
+    """`backup`: copy the store into a new file while it runs."""
+    settings, _ = Settings.find(args.config)
+    store = open_store(settings.store)
+    if not isinstance(store, SQLiteStore):
+        raise AdminError(f"only a SQLite store can be backed up by this command; the store is {settings.store}")
+    await anyio.to_thread.run_sync(copy_to, store.path, Path(args.file))
+    _print(args, {"backup": args.file, "bytes": (await anyio.Path(args.file).stat()).st_size})
+    return 0
+
+
 async def check(args: Args) -> int:
     """Build the whole gateway, so that a missing secret shows too, and look at the store without changing it."""
-    from floop_gateway_core.gateway import Gateway  # the other commands do not need its providers
+    # The other commands do not need the providers.
+    from floop_gateway_core.gateway import Gateway
+    from floop_gateway_core.management.health import test_deployment
 
     settings, source = Settings.find(args.config)
     gateway = Gateway.from_config(args.config)
     settings.hooks.load("key_rotated")
     state, projects = inspect_store(settings.store)
+    tested = {}
+    for name in settings.deployments if args.providers else ():
+        ok, reason = await test_deployment(gateway, name)
+        tested[name] = "ok" if ok else str(reason)
     await gateway.aclose()
-    document = {
+    failed = [name for name, said in tested.items() if said != "ok"]
+    document: dict[str, object] = {
         "configuration": source,
         "store": settings.store,
         "state": state,
         "projects": projects,
         "deployments": ", ".join(settings.deployments) if not args.json else list(settings.deployments),
-        "ok": True if args.json else "yes",
+        "ok": not failed if args.json else "no" if failed else "yes",
     }
+    if tested:
+        document["providers"] = tested if args.json else "; ".join(f"{name}: {said}" for name, said in tested.items())
     _print(args, document)
-    return 0
+    return 1 if failed else 0
 
 
 def auto(args: Args) -> int:

@@ -6,6 +6,7 @@ A command names its handler as `module:function`, so that only what is used is i
 import argparse
 import math
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 from floop_gateway_core.admin import MAX_COUNT
@@ -20,6 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="floop-gateway", description="Run and administer an LLM gateway.", allow_abbrev=False
     )
+    parser.add_argument("--version", action="version", version=f"floop-gateway {version('floop-gateway')}")
     commands_of = parser.add_subparsers(metavar="command", required=True)
 
     one = _command(
@@ -49,19 +51,55 @@ def build_parser() -> argparse.ArgumentParser:
     _add_settings(one)
     one = _listed(project, "rotate-key", "put a new key in place of the old, and print it, once", "commands:rotate_key")
     one.add_argument("name", metavar="NAME")
+    one.add_argument(
+        "--grace-s", type=_seconds, default=0.0, metavar="S", help="how long the old key is still accepted"
+    )
+    for name, summary in (("suspend", "refuse a project's requests"), ("resume", "serve a suspended project again")):
+        one = _listed(project, name, summary, f"commands:{name}")
+        one.add_argument("name", metavar="NAME")
+    one = _listed(project, "delete", "delete a project; its key is dead and its name free", "commands:delete_project")
+    one.add_argument("name", metavar="NAME")
+    one.add_argument("--erase", action="store_true", help="also replace its name in its records by its id")
 
     account = _group(commands_of, "account", "accounts, which pay for projects")
-    one = _listed(account, "grant", "add credits to an account", "commands:grant")
-    one.add_argument("owner", metavar="OWNER")
-    one.add_argument("credits", metavar="CREDITS", type=_credits)
+    for name, summary in (("grant", "add credits to an account"), ("debit", "take credits from an account")):
+        one = _listed(account, name, summary, f"commands:{name}")
+        one.add_argument("owner", metavar="OWNER")
+        one.add_argument("credits", metavar="CREDITS", type=_credits)
+        _add_posting(one)
+    one = _listed(account, "refund", "return what a request was charged", "commands:refund")
+    one.add_argument("request", metavar="REQUEST_ID")
+    one.add_argument("--credits", type=_credits, help="a part of it (default: all)")
+    _add_posting(one)
+    _listed(account, "list", "list the accounts", "commands:list_accounts")
+    for name, summary in (
+        ("entries", "print every movement of money, oldest first"),
+        ("statement", "print the entries of a period between two balances"),
+    ):
+        one = _listed(account, name, summary, f"commands:{name}")
+        one.add_argument("owner", metavar="OWNER")
+        _add_period(one)
     one = _listed(account, "show", "show an account's balance", "commands:show_account")
     one.add_argument("owner", metavar="OWNER")
 
-    one = _listed(commands_of, "usage", "print the usage log, oldest first", "commands:usage")
+    one = _listed(commands_of, "usage", "print the usage log, oldest first", "log:usage")
     one.add_argument("project", metavar="PROJECT", nargs="?")
-    one.add_argument("--since", type=_instant, metavar="T", help="RFC 3339 time or date, or seconds since the epoch")
+    _add_period(one)
+    one.add_argument("--owner", help="only the projects of this account")
+    one.add_argument("--status", type=_count, metavar="N", help="only the requests that got this HTTP status")
+    one.add_argument("--format", choices=["table", "csv", "jsonl"], default="table")
+    one.add_argument("--totals", action="store_true", help="one line for each project")
+    request = _group(commands_of, "request", "single requests")
+    one = _listed(request, "show", "show a request's record and its attempts", "log:show_request")
+    one.add_argument("id", metavar="REQUEST_ID")
+    one = _listed(commands_of, "audit", "print what operators have changed, newest first", "log:audit")
+    one.add_argument("project", metavar="PROJECT", nargs="?")
+    one.add_argument("--limit", type=_count, default=100, metavar="N", help="how many lines (default 100)")
+    one = _listed(commands_of, "backup", "copy a SQLite store into a new file while it runs", "commands:backup")
+    one.add_argument("file", metavar="FILE")
     _listed(commands_of, "prune", "delete what is older than [retention] allows", "commands:prune")
-    _listed(commands_of, "check", "check the configuration, and whether the store answers", "commands:check")
+    one = _listed(commands_of, "check", "check the configuration, and whether the store answers", "commands:check")
+    one.add_argument("--providers", action="store_true", help="also ask each deployment for a few tokens")
 
     one = _command(
         commands_of, "bench", "measure this configuration against a mock upstream, beside floors", "bench:run"
@@ -98,6 +136,7 @@ def _command(parent: Any, name: str, summary: str, handler: str) -> argparse.Arg
 def _listed(parent: Any, name: str, summary: str, handler: str) -> argparse.ArgumentParser:
     one = _command(parent, name, summary, handler)
     one.add_argument("--json", action="store_true", help="print JSON: one document, or one object a line for lists")
+    one.add_argument("--by", help="who stands in entries and in the audit log (default: the operating system's user)")
     return one
 
 
@@ -108,8 +147,19 @@ def _group(parent: Any, name: str, summary: str) -> Any:
 
 def _add_settings(one: argparse.ArgumentParser) -> None:
     one.add_argument("--plan", help="the name of a plan in the configuration")
-    one.add_argument("--rpm", type=_count, metavar="N", help="requests per minute, in place of the plan's")
-    one.add_argument("--daily-tokens", type=_count, metavar="N", help="tokens per UTC day, in place of the plan's")
+    one.add_argument("--rpm", type=_limit, metavar="N", help="requests per minute of its own, or `plan` for the plan's")
+    one.add_argument("--daily-tokens", type=_limit, metavar="N", help="tokens per UTC day of its own, or `plan`")
+
+
+def _add_posting(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--id", help="counts once for the account: the same command may be repeated")
+    one.add_argument("--note", help="why")
+
+
+def _add_period(one: argparse.ArgumentParser) -> None:
+    times = "an RFC 3339 time or date, or seconds since the epoch"
+    one.add_argument("--since", type=_instant, metavar="T", help=f"from then on: {times}")
+    one.add_argument("--until", type=_instant, metavar="T", help="before then")
 
 
 def _port(text: str) -> int:
@@ -128,6 +178,20 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text.lstrip("0")[:20] or 0) <= MAX_COUNT:
         raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 to {MAX_COUNT}")
     return int(text)
+
+
+def _limit(text: str) -> int | str:
+    return text if text == "plan" else _count(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r}: seconds from 0 to 86400")
+    return value
 
 
 def _counts(text: str) -> list[int]:

@@ -40,6 +40,8 @@ def _rate(value: object) -> int:
 
 Rate = Annotated[int, BeforeValidator(_rate)]
 Count = Annotated[int, Field(ge=1, le=10**12)]
+# It is sent in a header, so no other characters.
+Name = Annotated[str, Field(pattern=r"^[!-~]{1,100}$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -48,13 +50,17 @@ class _Model(BaseModel):
 
 
 class PlanSettings(_Model):
-    """The limits of a plan; a project may have its own requests per minute and daily tokens."""
+    """The limits of a plan; a project may have its own requests per minute and daily tokens.
+
+    `models` are the aliases and deployments that its projects may name; None is all.
+    """
 
     requests_per_minute: Count = 10
     daily_tokens: Count = 10_000
     input_tokens: Count = 128_000
     output_tokens: Count = 4_096
     concurrency: Count = 50
+    models: Annotated[list[Name], Field(min_length=1)] | None = None
 
 
 class DeploymentSettings(Options):
@@ -147,8 +153,6 @@ class AutoSettings(_Model):
         )
 
 
-# It is sent in a header, so no other characters.
-Name = Annotated[str, Field(pattern=r"^[!-~]{1,100}$")]
 Reference = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
 
 
@@ -227,7 +231,12 @@ class Settings(_Model):
 
     @model_validator(mode="after")
     def _routes_lead_somewhere(self) -> Self:
-        Routes(self.routes, tuple(self.deployments))
+        routes = Routes(self.routes, tuple(self.deployments))
+        for name, plan in self.plans.items():
+            try:
+                routes.check_models(plan.models)
+            except ValueError as error:
+                raise ValueError(f"plans.{name}.models: {error}") from None
         return self
 
     def plan(self, name: str) -> PlanSettings:

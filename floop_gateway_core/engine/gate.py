@@ -9,7 +9,7 @@ from floop_gateway_core.policy.rate_window import RateDecision
 from floop_gateway_core.types import Endpoint, RequestId, UsageRecord
 from floop_gateway_core.wire import keys
 
-__all__ = ["UNAUTHORIZED", "CallerAdmitted", "Gate"]
+__all__ = ["UNAUTHORIZED", "AsProject", "CallerAdmitted", "Gate"]
 
 UNAUTHORIZED = Refusal(ErrorCode.UNAUTHORIZED, "Send a valid key: Authorization: Bearer flp_sk_…")
 
@@ -26,23 +26,37 @@ class CallerAdmitted:
 
 
 @dataclass(frozen=True, slots=True)
+class AsProject:
+    """A caller without a key: the host's own code, or a user whom the host's login lets in, for this project."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Gate:
     """Authenticates callers of one gateway."""
 
     runtime: Runtime
 
     async def admit_caller(
-        self, key: str | None, endpoint: Endpoint, request_id: RequestId, now: float, dialect: str
+        self, caller: str | AsProject | None, endpoint: Endpoint, request_id: RequestId, now: float, dialect: str
     ) -> CallerAdmitted | None:
-        """Spend one request of the project's rate. Return None if the key is missing, malformed, unknown or revoked."""
-        if key is None or not keys.well_formed(key):
+        """Spend one request of the project's rate. `caller` is a key, or whoever needs none.
+
+        Return None if the key is missing, malformed, unknown or revoked, or the project does not exist.
+        """
+        stores, limits = self.runtime.stores, self.runtime.routing.rate_limits
+        if isinstance(caller, AsProject):
+            admitted, prefix = await stores.admit_project(caller.name, limits, now), None
+        elif caller is not None and keys.well_formed(caller):
+            admitted = await stores.admit_key(keys.digest(caller), limits, now)
+            prefix = None if admitted is None else admitted.project.key_prefix
+        else:
             return None
-        runtime = self.runtime
-        admitted = await runtime.stores.admit_key(keys.digest(key), runtime.routing.rate_limits, now)
         if admitted is None:
             return None
         project = admitted.project
-        runtime.note_project(project.id)
-        record = UsageRecord(request_id, project.id, project.name, project.key_prefix, endpoint, now, dialect=dialect)
-        caller = Caller(project, runtime.routing.plan_of(project))
-        return CallerAdmitted(Run(runtime, caller, record), admitted.decision)
+        self.runtime.note_project(project.id)
+        record = UsageRecord(request_id, project.id, project.name, prefix, endpoint, now, dialect=dialect)
+        run = Run(self.runtime, Caller(project, self.runtime.routing.plan_of(project)), record)
+        return CallerAdmitted(run, admitted.decision)

@@ -48,6 +48,8 @@ class Plan:
     input_tokens: int = 128_000
     output_tokens: int = 4_096
     concurrency: int = 50
+    models: tuple[str, ...] | None = None
+    """The aliases and deployments that may be named; None is all."""
 
 
 @dataclass(frozen=True, slots=True)

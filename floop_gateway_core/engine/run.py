@@ -150,12 +150,13 @@ class Run:
         self._call = call
         routing = self.routing
         self._note(alias=_logged(call.alias), streamed=call.stream)
-        if refusal := routing.routes.alias_refusal(call.alias):
+        models = self._caller.plan.models
+        if refusal := routing.routes.alias_refusal(call.alias, models):
             return refusal
         resolved, reasons = call.alias, None
         if call.alias == AUTO:
             judged = await choose_alias(routing, call)
-            resolved, reasons = judged.alias, judged.reasons
+            resolved, reasons = routing.routes.nearest(judged.alias, models), judged.reasons
         self._note(resolved_alias=resolved, auto_reasons=reasons)
         self._route = [routing.deployments[name] for name in routing.routes.resolve(resolved)]
         self._sizes = dict(await estimate_input(call, (deployment.vocabulary for deployment in self._route)))

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from floop_gateway_core.clock import new_request_id
-from floop_gateway_core.engine.gate import UNAUTHORIZED, Gate
+from floop_gateway_core.engine.gate import UNAUTHORIZED, AsProject, Gate
 from floop_gateway_core.engine.run import INTERNAL_ERROR, STOPPING, STORE_UNAVAILABLE, Run
 from floop_gateway_core.errors import ErrorCode, Refusal, StoreUnavailable
 from floop_gateway_core.policy.admission import rate_refusal
@@ -39,11 +39,11 @@ class CallSession:
         self.decision: RateDecision | None = None
         self._entered: ProjectId | None = None
 
-    async def open(self, key: str | None, endpoint: Endpoint) -> Refusal | None:
-        """Authenticate the caller and spend one request of its rate."""
+    async def open(self, caller: str | AsProject | None, endpoint: Endpoint) -> Refusal | None:
+        """Authenticate the caller, by a key or as a project, and spend one request of its rate."""
         if self._gate.runtime.stopping:
             return STOPPING
-        admitted = await self._gate.admit_caller(key, endpoint, self.request_id, self.now, self._dialect)
+        admitted = await self._gate.admit_caller(caller, endpoint, self.request_id, self.now, self._dialect)
         if admitted is None:
             return UNAUTHORIZED
         self.run, self.decision = admitted.run, admitted.decision
@@ -74,6 +74,13 @@ class CallSession:
         open_requests[run.record.project_id] += 1
         self._entered = run.record.project_id
         return None
+
+    def with_default_model(self, call: Call) -> Call:
+        """Return the call with its plan's default in place of a model that the client did not name."""
+        if call.names_model:
+            return call
+        run = self._known()
+        return replace(call, alias=run.routing.routes.default(run.plan.models), names_model=True)
 
     async def admit(self, call: Call) -> Refusal | None:
         """Admit the call: afterwards there are holds, or a refusal."""

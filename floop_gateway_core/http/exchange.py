@@ -28,6 +28,7 @@ from floop_gateway_core.engine.run import NO_BILL
 from floop_gateway_core.engine.session import CallSession
 from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.http.body import DRAIN_TIMEOUT_S, drain, may_have_body, read_body
+from floop_gateway_core.http.login import NO_LOGIN, Login
 from floop_gateway_core.policy.rate_headers import Header, rate_headers
 from floop_gateway_core.types import AnswerEvent, Call, Completed, Failed, Started, Texts
 from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS, ClientDisconnected, GatewayRequest, Reply
@@ -53,7 +54,8 @@ Event: TypeAlias = AnswerEvent | Heartbeat
 class Exchange:
     """Use as `async with`, which yields the reply. Its body must be read in the same task, inside the block."""
 
-    def __init__(self, gate: Gate, router: Router, request: GatewayRequest) -> None:
+    def __init__(self, gate: Gate, router: Router, request: GatewayRequest, login: Login = NO_LOGIN) -> None:
+        self._login = login
         self._routing = gate.runtime.routing
         self._request = request
         self._dialect: Dialect = router.dialect_of(request.path)
@@ -108,7 +110,8 @@ class Exchange:
             return self._error(refusal)
         # From here on there may be a record, which is settled when the exchange is left.
         self._stack.push_async_callback(session.close)
-        if refused := await session.open(self._dialect.key(request), operation.endpoint):
+        caller = await self._login.caller(request) or self._dialect.key(request)
+        if refused := await session.open(caller, operation.endpoint):
             return self._error(refused)
         match operation.kind:
             case "reserved":
@@ -138,6 +141,7 @@ class Exchange:
         call = await run_cpu_bound(len(body), lambda: self._dialect.parse(operation, body))
         if isinstance(call, Refusal):
             return self._error(await session.refuse(call))
+        call = session.with_default_model(call)
         if refused := await session.admit(call):
             return self._error(refused)
         return await self._first_event(call)

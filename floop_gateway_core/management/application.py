@@ -5,7 +5,6 @@
 Nothing but `/healthz` and `/readyz` is reached without `authorize`, which gets the host's own request.
 """
 
-import inspect
 import json
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -14,7 +13,6 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
-import anyio.to_thread
 import msgspec
 from pydantic import BaseModel, ValidationError
 
@@ -35,6 +33,7 @@ from floop_gateway_core.errors import (
 )
 from floop_gateway_core.gateway import Gateway
 from floop_gateway_core.http.body import read_body
+from floop_gateway_core.http.login import ask_host
 from floop_gateway_core.http.origin import is_same_site
 from floop_gateway_core.management.desk import Desk
 from floop_gateway_core.management.handlers import Call, Page, Raw
@@ -99,7 +98,7 @@ class AdminApplication:
     async def _answer(self, request: GatewayRequest) -> Reply:
         if request.path in ("/healthz", "/readyz"):
             return await self._probe(request)
-        operator = await _asked(self._authorize, request.host)
+        operator = await ask_host(self._authorize, request.host)
         if operator is None:
             raise _Refused(UNAUTHORIZED)
         if not isinstance(operator, Operator):
@@ -141,14 +140,6 @@ class AdminApplication:
         if len(kinds) != 1 or kinds[0].partition(";")[0].strip().lower() != "application/json":
             message = "Send Content-Type: application/json."
             raise _Refused(Refusal(ErrorCode.VALIDATION_ERROR, message), 415)
-
-
-async def _asked(authorize: Authorize, host: object) -> object:
-    """Ask the host who this is; a plain function may block, so it runs in a thread."""
-    if inspect.iscoroutinefunction(authorize):
-        return await authorize(host)
-    found: object = await anyio.to_thread.run_sync(authorize, host)
-    return await found if inspect.isawaitable(found) else found
 
 
 def _routed(request: GatewayRequest) -> tuple[Route, dict[str, str]]:

@@ -37,6 +37,7 @@ PRECEDENCE = (
     ErrorCode.NOT_FOUND,
     ErrorCode.METHOD_NOT_ALLOWED,
     ErrorCode.UNAUTHORIZED,
+    ErrorCode.PROJECT_SUSPENDED,
     ErrorCode.RATE_LIMITED,
     ErrorCode.INVALID_BODY,
     ErrorCode.VALIDATION_ERROR,

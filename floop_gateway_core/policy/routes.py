@@ -57,9 +57,35 @@ class Routes:
         """Return the deployments in order of preference; raise KeyError if `knows` is false."""
         return tuple(self.table[alias]) if alias in self.table else (self.deployments[self.deployments.index(alias)],)
 
-    def alias_refusal(self, alias: str) -> Refusal | None:
-        """Refuse an unknown alias. The client's text is not echoed: it may be long, or anything."""
-        if self.knows(alias):
+    def check_models(self, models: Sequence[str] | None) -> None:
+        """Raise ValueError unless these names can be what a plan allows; None is all."""
+        for name in models or ():
+            if not self.knows(name):
+                raise ValueError(f"{name!r} is not an alias or a deployment")
+        if models is not None and AUTO in models and not set(models) & set(JUDGED):
+            raise ValueError(f"'auto' needs one of {', '.join(JUDGED)} beside it")
+
+    def default(self, models: Sequence[str] | None) -> str:
+        """Return what a call without a model means: `auto`, or the first name that the plan allows."""
+        return AUTO if models is None or AUTO in models else models[0]
+
+    def nearest(self, judged: str, models: Sequence[str] | None) -> str:
+        """Return the alias that `auto` takes: the judged one, else the nearest dearer, else the nearest cheaper.
+
+        >>> Routes({"fast": ["m"], "smart": ["m"], "reason": ["m"]}, ["m"]).nearest("smart", ["auto", "fast", "reason"])
+        'reason'
+        """
+        if models is None or judged in models:
+            return judged
+        at = JUDGED.index(judged)
+        return next(alias for alias in (*JUDGED[at:], *reversed(JUDGED[:at])) if alias in models)
+
+    def alias_refusal(self, alias: str, models: Sequence[str] | None = None) -> Refusal | None:
+        """Refuse an alias that is unknown, or that the plan does not allow.
+
+        The client's text is not echoed: it may be long, or anything.
+        """
+        if self.knows(alias) and (models is None or alias in models):
             return None
-        known = ", ".join((AUTO, *self.table, *self.deployments))
+        known = ", ".join((AUTO, *self.table, *self.deployments) if models is None else models)
         return Refusal(ErrorCode.INVALID_MODEL, f"model must be an alias or a deployment. Use one of: {known}.")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from floop_gateway_core.policy.budget import utc_day
 from floop_gateway_core.policy.holds import RESOLVED_HOLD_DAYS
 from floop_gateway_core.stores.base import KeyAdmitted, LedgerStore, RateStore, Store, rate_limit
+from floop_gateway_core.types import Project
 
 __all__ = ["Stores"]
 
@@ -33,7 +34,13 @@ class Stores:
         """
         if self.rate is self.store:
             return await self.store.authenticate_and_acquire(digest, limits, now)
-        project = await self.store.authenticate(digest, now)
+        return await self._spent(await self.store.authenticate(digest, now), limits, now)
+
+    async def admit_project(self, name: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
+        """Spend one of a project's requests per minute, for a caller who needs no key; None if there is none."""
+        return await self._spent(await self.store.project(name), limits, now)
+
+    async def _spent(self, project: Project | None, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
         if project is None:
             return None
         if project.suspension is not None:

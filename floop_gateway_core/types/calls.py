@@ -21,3 +21,5 @@ class Call:
     temperature: float | None = None
     max_tokens: int | None = None
     stream: bool = False
+    names_model: bool = True
+    """Whether the client named `alias`; else its plan's default takes its place."""

@@ -118,6 +118,7 @@ class _Fields:
             self._temperature(),
             self._max_tokens(),
             self._boolean("stream"),
+            alias is not None,
         )
         return self._refusal() if self._faults else call
 
