@@ -7,7 +7,7 @@ import re
 import tomllib
 from pathlib import Path
 
-RUNTIME_EXTRAS = ("asgi", "flask", "aiohttp", "serve")
+RUNTIME_EXTRAS = ("asgi", "flask", "aiohttp", "dashboard", "serve")
 
 
 def main() -> None:

@@ -8,6 +8,6 @@ host's middlewares run around it, and its `client_max_size` does not apply, for 
 started and closed with the app.
 """
 
-from floop_gateway_aiohttp.app import FloopAdmin, setup, sub_app
+from floop_gateway_aiohttp.app import FloopAdmin, FloopDashboard, setup, sub_app
 
-__all__ = ["FloopAdmin", "setup", "sub_app"]
+__all__ = ["FloopAdmin", "FloopDashboard", "setup", "sub_app"]

@@ -15,7 +15,7 @@ from floop_gateway_core.hosting.prefix import PREFIX, checked_prefix
 from floop_gateway_core.management import AdminApplication, Authorize
 from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS
 
-__all__ = ["FloopAdmin", "setup", "sub_app"]
+__all__ = ["FloopAdmin", "FloopDashboard", "setup", "sub_app"]
 
 POLL_INTERVAL_S = 0.1
 METHODS = (hdrs.METH_POST, hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_PUT, hdrs.METH_PATCH, hdrs.METH_DELETE)
@@ -54,6 +54,15 @@ def sub_app(gateway: Mountable) -> web.Application:
 def FloopAdmin(gateway: Gateway, authorize: Authorize) -> web.Application:  # noqa: N802 - the same name on every host
     """Return the administration over HTTP, for `add_subapp`. `authorize` gets the `web.Request`."""
     return sub_app(AdminApplication(gateway, authorize))
+
+
+def FloopDashboard(  # noqa: N802 - the same name on every host
+    gateway: Gateway, authorize: Authorize, login_url: str | None = None, *, gateway_path: str = PREFIX
+) -> web.Application:
+    """Return the dashboard, for `add_subapp`. `authorize` gets the `web.Request`."""
+    from floop_gateway_core.management.dashboard import DashboardApplication  # it needs Jinja2, which is an extra
+
+    return sub_app(DashboardApplication(gateway, authorize, login_url, gateway_path=gateway_path))
 
 
 async def _serve(gateway: Mountable, request: web.Request) -> web.StreamResponse:

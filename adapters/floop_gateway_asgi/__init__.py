@@ -8,6 +8,6 @@ or to the gateway as the whole application), the gateway is started and closed b
 lifespan and needs none, because everything is opened at its first use; close the gateway in the host's own lifespan.
 """
 
-from floop_gateway_asgi.app import ASGIApp, FloopAdmin, FloopGateway, FloopGatewayMiddleware
+from floop_gateway_asgi.app import ASGIApp, FloopAdmin, FloopDashboard, FloopGateway, FloopGatewayMiddleware
 
-__all__ = ["ASGIApp", "FloopAdmin", "FloopGateway", "FloopGatewayMiddleware"]
+__all__ = ["ASGIApp", "FloopAdmin", "FloopDashboard", "FloopGateway", "FloopGatewayMiddleware"]

@@ -12,7 +12,7 @@ from floop_gateway_core.hosting.prefix import PREFIX, below, checked_prefix
 from floop_gateway_core.management import AdminApplication, Authorize
 from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS, MalformedBody
 
-__all__ = ["ASGIApp", "FloopAdmin", "FloopGateway", "FloopGatewayMiddleware"]
+__all__ = ["ASGIApp", "FloopAdmin", "FloopDashboard", "FloopGateway", "FloopGatewayMiddleware"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -72,6 +72,17 @@ class FloopAdmin(FloopGateway):
 
     def __init__(self, gateway: Gateway, authorize: Authorize) -> None:
         super().__init__(AdminApplication(gateway, authorize))
+
+
+class FloopDashboard(FloopGateway):
+    """The dashboard as an ASGI application. `authorize` gets the ASGI scope."""
+
+    def __init__(
+        self, gateway: Gateway, authorize: Authorize, login_url: str | None = None, *, gateway_path: str = PREFIX
+    ) -> None:
+        from floop_gateway_core.management.dashboard import DashboardApplication  # it needs Jinja2, which is an extra
+
+        super().__init__(DashboardApplication(gateway, authorize, login_url, gateway_path=gateway_path))
 
 
 class _Writer:

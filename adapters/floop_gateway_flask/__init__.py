@@ -10,6 +10,6 @@ thread, started at the first request, so an app may be loaded before its server 
 replace threads, it does not run.
 """
 
-from floop_gateway_flask.app import FloopAdmin, FloopGateway, FloopGatewayMiddleware, wsgi_app
+from floop_gateway_flask.app import FloopAdmin, FloopDashboard, FloopGateway, FloopGatewayMiddleware, wsgi_app
 
-__all__ = ["FloopAdmin", "FloopGateway", "FloopGatewayMiddleware", "wsgi_app"]
+__all__ = ["FloopAdmin", "FloopDashboard", "FloopGateway", "FloopGatewayMiddleware", "wsgi_app"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-__all__ = ["FloopAdmin", "FloopGateway", "FloopGatewayMiddleware", "wsgi_app"]
+__all__ = ["FloopAdmin", "FloopDashboard", "FloopGateway", "FloopGatewayMiddleware", "wsgi_app"]
 
 
 def FloopAdmin(gateway: Gateway, authorize: Authorize) -> "WSGIApplication":  # noqa: N802 - the same name on every host
@@ -26,6 +26,15 @@ def FloopAdmin(gateway: Gateway, authorize: Authorize) -> "WSGIApplication":  # 
     `authorize` runs in the gateway's own thread, outside any context of Flask's.
     """
     return _application(Bridge(gateway, AdminApplication(gateway, authorize)))
+
+
+def FloopDashboard(  # noqa: N802 - the same name on every host
+    gateway: Gateway, authorize: Authorize, login_url: str | None = None, *, gateway_path: str = PREFIX
+) -> "WSGIApplication":
+    """Return the dashboard as a WSGI application, for a dispatcher. `authorize` gets the environ."""
+    from floop_gateway_core.management.dashboard import DashboardApplication  # it needs Jinja2, which is an extra
+
+    return _application(Bridge(gateway, DashboardApplication(gateway, authorize, login_url, gateway_path=gateway_path)))
 
 
 def wsgi_app(gateway: Gateway) -> "WSGIApplication":

@@ -6,7 +6,6 @@ Nothing but `/healthz` and `/readyz` is reached without `authorize`, which gets 
 """
 
 import json
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from decimal import Decimal
@@ -14,30 +13,18 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 import msgspec
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from floop_gateway_core.admin import Operator
-from floop_gateway_core.clock import new_request_id
-from floop_gateway_core.errors import (
-    AdminError,
-    Conflict,
-    ErrorCode,
-    FieldError,
-    Forbidden,
-    NoSuchAccount,
-    NoSuchProject,
-    NoSuchRequest,
-    ProjectExists,
-    Refusal,
-    StoreUnavailable,
-)
+from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.gateway import Gateway
 from floop_gateway_core.http.body import read_body
 from floop_gateway_core.http.login import ask_host
 from floop_gateway_core.http.origin import is_same_site
 from floop_gateway_core.management.desk import Desk
+from floop_gateway_core.management.faults import Refused, refused
 from floop_gateway_core.management.handlers import Call, Page, Raw
-from floop_gateway_core.management.health import NoSuchDeployment, TestedTooSoon, store_answers
+from floop_gateway_core.management.health import store_answers
 from floop_gateway_core.management.openapi import document
 from floop_gateway_core.management.query import Query
 from floop_gateway_core.management.routes import ROUTES, Route
@@ -45,22 +32,12 @@ from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS, ClientDisconnec
 
 __all__ = ["AdminApplication", "Authorize"]
 
-log = logging.getLogger("floop_gateway")
-
 Authorize: TypeAlias = Callable[[Any], "Operator | Awaitable[Operator | None] | None"]
 BODY_BYTES = 64 * 1024
 BODY_S = 10.0
 SAFE_HEADERS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
-NOT_FOUND = (NoSuchProject, NoSuchAccount, NoSuchRequest, NoSuchDeployment)
 UNAUTHORIZED = Refusal(ErrorCode.UNAUTHORIZED, "Log in as an operator.")
 CROSS_SITE = Refusal(ErrorCode.FORBIDDEN, "A request from another site cannot change anything.")
-
-
-class _Refused(Exception):
-    def __init__(self, refusal: Refusal, status: int | None = None) -> None:
-        super().__init__(refusal)
-        self.refusal = refusal
-        self.status = status or refusal.status
 
 
 class AdminApplication:
@@ -88,7 +65,7 @@ class AdminApplication:
             except ClientDisconnected:
                 reply = Reply(CLIENT_GONE_STATUS, [], b"")
             except Exception as error:
-                reply = _error(_refused(error))
+                reply = _error(refused(error))
             if not isinstance(reply.body, bytes):
                 body = reply.body
                 if isinstance(body, AsyncGenerator):
@@ -100,7 +77,7 @@ class AdminApplication:
             return await self._probe(request)
         operator = await ask_host(self._authorize, request.host)
         if operator is None:
-            raise _Refused(UNAUTHORIZED)
+            raise Refused(UNAUTHORIZED)
         if not isinstance(operator, Operator):
             raise TypeError(f"authorize must return an Operator or None, got {type(operator).__name__}")
         if request.path == "/openapi.json":
@@ -116,7 +93,7 @@ class AdminApplication:
     async def _probe(self, request: GatewayRequest) -> Reply:
         """Say that the process answers, and whether it can serve."""
         if request.method not in ("GET", "HEAD"):
-            raise _Refused(_not_allowed("GET, HEAD"))
+            raise Refused(_not_allowed("GET, HEAD"))
         if request.path == "/healthz":
             return _json(200, {"data": {"status": "ok"}})
         ready = not self.gateway.runtime.stopping and await store_answers(self.gateway)
@@ -125,7 +102,7 @@ class AdminApplication:
 
     async def _described(self, request: GatewayRequest) -> Reply:
         if request.method != "GET":
-            raise _Refused(_not_allowed("GET"))
+            raise Refused(_not_allowed("GET"))
         if self._document is None:
             self._document = msgspec.json.encode(document(ROUTES))
         return Reply(
@@ -135,11 +112,11 @@ class AdminApplication:
     def _check_write(self, request: GatewayRequest) -> None:
         """A page of another site can send a browser's cookies, but neither this content type nor this origin."""
         if not is_same_site(request, self.gateway.settings.admin.origins):
-            raise _Refused(CROSS_SITE)
+            raise Refused(CROSS_SITE)
         kinds = request.header("content-type")
         if len(kinds) != 1 or kinds[0].partition(";")[0].strip().lower() != "application/json":
             message = "Send Content-Type: application/json."
-            raise _Refused(Refusal(ErrorCode.VALIDATION_ERROR, message), 415)
+            raise Refused(Refusal(ErrorCode.VALIDATION_ERROR, message), 415)
 
 
 def _routed(request: GatewayRequest) -> tuple[Route, dict[str, str]]:
@@ -152,8 +129,8 @@ def _routed(request: GatewayRequest) -> tuple[Route, dict[str, str]]:
             return route, {name: unquote(value) for name, value in found.groupdict().items()}
         allowed.append(route.method)
     if allowed:
-        raise _Refused(_not_allowed(", ".join(allowed)))
-    raise _Refused(Refusal(ErrorCode.NOT_FOUND, "Unknown path; see /openapi.json."))
+        raise Refused(_not_allowed(", ".join(allowed)))
+    raise Refused(Refusal(ErrorCode.NOT_FOUND, "Unknown path; see /openapi.json."))
 
 
 def _not_allowed(allow: str) -> Refusal:
@@ -164,13 +141,13 @@ async def _read(request: GatewayRequest, model: type[BaseModel]) -> BaseModel:
     """Read a JSON object, in which numbers are exact, as its model."""
     body = await read_body(request, cap_bytes=BODY_BYTES, limit_s=BODY_S)
     if isinstance(body, Refusal):
-        raise _Refused(body)
+        raise Refused(body)
     try:
         value = json.loads(body or b"{}", parse_float=Decimal, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise _Refused(Refusal(ErrorCode.INVALID_BODY, "The body must be a JSON object in UTF-8."))
+        raise Refused(Refusal(ErrorCode.INVALID_BODY, "The body must be a JSON object in UTF-8."))
     return model.model_validate(value)
 
 
@@ -202,38 +179,7 @@ def _length(body: bytes) -> tuple[str, str]:
     return "Content-Length", str(len(body))
 
 
-def _error(refused: _Refused) -> Reply:
-    body, refusal = refused.refusal.body, refused.refusal
+def _error(fault: Refused) -> Reply:
+    body, refusal = fault.refusal.body, fault.refusal
     headers = [("Content-Type", "application/json"), _length(body), *refusal.headers, *SAFE_HEADERS]
-    return Reply(refused.status, headers, body)
-
-
-def _refused(error: Exception) -> _Refused:
-    """Return what an exception means to the caller."""
-    match error:
-        case _Refused():
-            return error
-        case ValidationError():
-            fields = tuple(FieldError(_path(one["loc"]), one["msg"]) for one in error.errors(include_url=False))
-            message = "; ".join(f"{one.path or 'body'}: {one.message}" for one in fields[:3]) + "."
-            return _Refused(Refusal(ErrorCode.VALIDATION_ERROR, message, fields=fields[:20]))
-        case TestedTooSoon():
-            return _Refused(Refusal(ErrorCode.RATE_LIMITED, f"{error}.", retry_after_s=5))
-        case _ if isinstance(error, NOT_FOUND):
-            return _Refused(Refusal(ErrorCode.NOT_FOUND, f"{error}."))
-        case ProjectExists() | Conflict():
-            return _Refused(Refusal(ErrorCode.CONFLICT, f"{error}."))
-        case Forbidden():
-            return _Refused(Refusal(ErrorCode.FORBIDDEN, f"{error}."))
-        case AdminError():
-            return _Refused(Refusal(ErrorCode.VALIDATION_ERROR, f"{error}."))
-        case StoreUnavailable():
-            return _Refused(Refusal(ErrorCode.SERVICE_UNAVAILABLE, "The store does not answer.", retry_after_s=5))
-        case _:
-            request_id = new_request_id(0.0)
-            log.error("an administrative request failed (%s)", request_id, exc_info=error)
-            return _Refused(Refusal(ErrorCode.INTERNAL_ERROR, f"Internal error; the log names it {request_id}."))
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location)
+    return Reply(fault.status, headers, body)

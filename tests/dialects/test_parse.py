@@ -38,7 +38,7 @@ def faults(answer: Call | Refusal) -> list[tuple[str, str]]:
 
 
 def test_a_chat_with_nothing_but_a_message_has_the_defaults() -> None:
-    assert Call("chat", (Message.of("user", "Hi"),), "auto", None, None, None, False) == chat()
+    assert Call("chat", (Message.of("user", "Hi"),), "auto", None, None, None, False, names_model=False) == chat()
 
 
 def test_a_chat_with_every_field() -> None:
@@ -48,7 +48,7 @@ def test_a_chat_with_every_field() -> None:
 
 def test_a_prompt_is_a_users_message() -> None:
     answer = parse("generate", b'{"prompt": "Hi", "system": "Be brief.", "max_tokens": 7}')
-    assert Call("generate", (Message.of("user", "Hi"),), "auto", "Be brief.", None, 7) == answer
+    assert Call("generate", (Message.of("user", "Hi"),), "auto", "Be brief.", None, 7, names_model=False) == answer
 
 
 def test_turns_keep_their_order_and_their_parts() -> None:
@@ -122,7 +122,7 @@ def test_an_escaped_backslash_before_what_looks_like_a_surrogate_is_text() -> No
 
 def test_nesting_within_reason_in_a_field_that_is_ignored_passes() -> None:
     body = b'{"prompt": "Hi", "x": ' + b"[" * 100 + b"]" * 100 + b"}"
-    assert Call("generate", (Message.of("user", "Hi"),)) == parse("generate", body)
+    assert Call("generate", (Message.of("user", "Hi"),), names_model=False) == parse("generate", body)
 
 
 # -- INVALID_BODY --------------------------------------------------------------------------------------------------
