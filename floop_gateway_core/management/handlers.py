@@ -10,6 +10,7 @@ import msgspec
 from floop_gateway_core.admin import NewKey
 from floop_gateway_core.admin.log import place_of
 from floop_gateway_core.errors import AdminError, Forbidden
+from floop_gateway_core.hosting.stopping import server_is_stopping
 from floop_gateway_core.management import models, present
 from floop_gateway_core.management.desk import Desk
 from floop_gateway_core.management.export import csv_rows, json_lines
@@ -189,7 +190,7 @@ async def _tailed(call: Call, wanted: UsageFilter) -> AsyncIterator[bytes]:
     newest = await admin.usage_page(wanted, newest_first=True, limit=1)
     place = place_of(newest[0]) if newest else (0.0, "")
     yield encoder.comment("tail")
-    while not runtime.stopping:
+    while not (runtime.stopping or server_is_stopping()):
         await anyio.sleep(TAIL_EVERY_S)
         found = await admin.usage_page(wanted, after=place, newest_first=False, limit=100)
         for record in found:
