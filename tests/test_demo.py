@@ -4,10 +4,14 @@ import argparse
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
 from floop_gateway_core import Gateway, Settings
 from floop_gateway_core.cli import demo
+from floop_gateway_core.cli.demo_login import DemoLogin
+from floop_gateway_core.cli.serve import host_app
+from tests.serving import served
 
 pytestmark = pytest.mark.anyio
 
@@ -50,8 +54,26 @@ async def test_its_project_gets_credits_once_and_a_new_key_each_time(folder: Pat
 
 
 def test_it_prints_lines_to_paste() -> None:
-    text = demo._welcome(Settings(), "flp_sk_example", 8123)
+    text = demo._welcome(Settings(), "flp_sk_example", 8123, "/login?once=x")
     assert "http://127.0.0.1:8123/api/v1/ai" in text
     assert "flp_sk_example" in text
     assert "curl" in text
     assert "echo (echo)" in text
+
+
+def test_the_dashboard_opens_with_the_link_once(tmp_path: Path) -> None:
+    settings = Settings.read({"store": f"sqlite:///{tmp_path}/demo.db"}, source="test")
+    gateway = Gateway(settings)
+    login = DemoLogin("/login", demo.DASHBOARD + "/")
+    with (
+        served(host_app(gateway, demo.MOUNT, demo._routes(gateway, login))) as url,
+        httpx.Client(base_url=url, follow_redirects=True) as browser,
+        httpx.Client(base_url=url) as other,
+    ):
+        assert browser.get(demo.DASHBOARD + "/").status_code == 401
+        assert other.get("/login").status_code == 403
+        assert "Projects" in browser.get(login.link).text
+        assert browser.get(demo.DASHBOARD + "/health").status_code == 200
+        assert other.get(login.link).status_code == 403
+        assert other.get(demo.DASHBOARD + "/").status_code == 401
+        assert [other.get(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]

@@ -6,21 +6,28 @@ model on this machine and serves it through the same gateway.
 
 import argparse
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from floop_gateway_core.cli import local_model
+from floop_gateway_core.cli.demo_login import DemoLogin
 from floop_gateway_core.cli.serve import bound, host_app, run_server
 from floop_gateway_core.config import Settings
+from floop_gateway_core.errors import AdminError
 from floop_gateway_core.gateway import Gateway
 from floop_gateway_core.money import parse_credits
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
 
 __all__ = ["run"]
 
 PROJECT = "demo"
 MOUNT = "/api/v1/ai"
+DASHBOARD = "/settings/ai"
 CREDITS = "5000"
 
 OPENAI: dict[str, Any] = {
@@ -43,8 +50,21 @@ def run(args: argparse.Namespace) -> int:
         listener = stack.enter_context(bound("127.0.0.1", args.port))
         gateway = _gateway(args, stack)
         key = anyio.run(_key, gateway)
-        print(_welcome(gateway.settings, key, args.port), flush=True)
-        return run_server(host_app(gateway, MOUNT), listener, gateway)
+        login = DemoLogin("/login", DASHBOARD + "/")
+        print(_welcome(gateway.settings, key, args.port, login.link), flush=True)
+        return run_server(host_app(gateway, MOUNT, _routes(gateway, login)), listener, gateway)
+
+
+def _routes(gateway: Gateway, login: DemoLogin) -> "Sequence[BaseRoute]":
+    """Return the dashboard and its login."""
+    try:
+        from starlette.routing import Mount, Route
+
+        from floop_gateway_asgi import FloopDashboard
+    except ImportError as error:
+        raise AdminError(f"{error.name} is not installed; pip install 'floop-gateway[serve]'") from error
+    pages = FloopDashboard(gateway, login.authorize, gateway_path=MOUNT)
+    return [Route("/login", login.visit), Mount(DASHBOARD, pages)]
 
 
 def _gateway(args: argparse.Namespace, stack: ExitStack) -> Gateway:
@@ -68,8 +88,9 @@ async def _key(gateway: Gateway) -> str:
         await gateway.aclose()  # the server runs another event loop
 
 
-def _welcome(settings: Settings, key: str, port: int) -> str:
-    url, auth = f"http://127.0.0.1:{port}{MOUNT}", '-H "Authorization: Bearer $KEY"'
+def _welcome(settings: Settings, key: str, port: int, link: str) -> str:
+    host = f"http://127.0.0.1:{port}"
+    url, auth = f"{host}{MOUNT}", '-H "Authorization: Bearer $KEY"'
     served_by = ", ".join(f"{name} ({one.provider})" for name, one in settings.deployments.items())
     return f"""
 floop-gateway is mounted at {url}, and answers with {served_by}.
@@ -90,4 +111,8 @@ Project {PROJECT!r} in {settings.store}; its key is new at each start. Paste:
   curl -si {url}/chat {auth} -d '{{"model": "huge", "messages": [{{"role": "user", "content": "Hi"}}]}}'
 
   floop-gateway usage demo      # what these have cost
+
+The dashboard; this link logs one browser in, once:
+
+  {host}{link}
 """

@@ -3,7 +3,7 @@
 import argparse
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,11 @@ import anyio
 
 from floop_gateway_core.errors import AdminError
 from floop_gateway_core.gateway import Gateway
+from floop_gateway_core.management.health import readiness, store_answers
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.routing import BaseRoute
 
 __all__ = ["bound", "host_app", "run", "run_server"]
 
@@ -41,11 +43,14 @@ def bound(host: str, port: int) -> socket.socket:
         raise AdminError(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from None
 
 
-def host_app(gateway: Gateway, mount: str) -> "Starlette":
-    """Make the application; the gateway is started and closed with it."""
+def host_app(gateway: Gateway, mount: str, routes: "Sequence[BaseRoute]" = ()) -> "Starlette":
+    """Make the application, with `/healthz` and `/readyz`; the gateway is started and closed with it."""
     try:
         from starlette.applications import Starlette
         from starlette.middleware import Middleware
+        from starlette.requests import Request
+        from starlette.responses import JSONResponse
+        from starlette.routing import Route
 
         from floop_gateway_asgi import FloopGatewayMiddleware
     except ImportError as error:
@@ -56,8 +61,17 @@ def host_app(gateway: Gateway, mount: str) -> "Starlette":
         await gateway.start()
         yield
 
+    async def healthz(_: Request) -> JSONResponse:
+        return JSONResponse({"data": {"status": "ok"}})
+
+    async def readyz(_: Request) -> JSONResponse:
+        ready = not gateway.runtime.stopping and await store_answers(gateway)
+        return JSONResponse({"data": readiness(gateway, ready=ready)}, 200 if ready else 503)
+
     # A middleware, because a `Mount` would redirect the bare path to the one with a slash. It also closes the gateway.
-    return Starlette(middleware=[Middleware(FloopGatewayMiddleware, gateway=gateway, prefix=mount)], lifespan=lifespan)
+    middleware = [Middleware(FloopGatewayMiddleware, gateway=gateway, prefix=mount)]
+    probes = [Route("/healthz", healthz), Route("/readyz", readyz)]
+    return Starlette(routes=[*probes, *routes], middleware=middleware, lifespan=lifespan)
 
 
 def run_server(app: "Starlette", listener: socket.socket, gateway: Gateway) -> int:

@@ -24,7 +24,7 @@ from floop_gateway_core.http.origin import is_same_site
 from floop_gateway_core.management.desk import Desk
 from floop_gateway_core.management.faults import Refused, refused
 from floop_gateway_core.management.handlers import Call, Page, Raw
-from floop_gateway_core.management.health import store_answers
+from floop_gateway_core.management.health import readiness, store_answers
 from floop_gateway_core.management.openapi import document
 from floop_gateway_core.management.query import Query
 from floop_gateway_core.management.routes import ROUTES, Route
@@ -97,8 +97,7 @@ class AdminApplication:
         if request.path == "/healthz":
             return _json(200, {"data": {"status": "ok"}})
         ready = not self.gateway.runtime.stopping and await store_answers(self.gateway)
-        status = "ready" if ready else "not ready"
-        return _json(200 if ready else 503, {"data": {"status": status, "deployments": self.gateway.health()}})
+        return _json(200 if ready else 503, {"data": readiness(self.gateway, ready=ready)})
 
     async def _described(self, request: GatewayRequest) -> Reply:
         if request.method != "GET":

@@ -10,7 +10,7 @@ from floop_gateway_core.management.present import instant
 from floop_gateway_core.providers.base import UpstreamCall, UpstreamFault
 from floop_gateway_core.types import Message
 
-__all__ = ["NoSuchDeployment", "TestedTooSoon", "health_of", "store_answers", "test_deployment"]
+__all__ = ["NoSuchDeployment", "TestedTooSoon", "health_of", "readiness", "store_answers", "test_deployment"]
 
 TEST_EVERY_S = 5.0
 TEST_S = 30.0
@@ -59,6 +59,11 @@ async def store_answers(gateway: Gateway) -> bool:
             return False
         return True
     return False
+
+
+def readiness(gateway: Gateway, *, ready: bool) -> dict[str, object]:
+    """Return whether the process can serve, and its deployments' breakers."""
+    return {"status": "ready" if ready else "not ready", "deployments": gateway.health()}
 
 
 async def test_deployment(gateway: Gateway, name: str) -> tuple[bool, str | None]:
