@@ -14,7 +14,7 @@ from floop_gateway_core import MemoryStore
 from floop_gateway_core.bench.upstream import answer
 from floop_gateway_core.providers.openai import OpenAICodec
 from floop_gateway_core.providers.options import Options
-from floop_gateway_core.stores.sqlite import ledger, projects, windows
+from floop_gateway_core.stores.sqlite import ledger, projects, usage, windows
 from floop_gateway_core.stores.sqlite.schema import migrate
 from floop_gateway_core.testing.suites.facts import NOW, hold_request, project, settlement
 from floop_gateway_core.types import Microcredits, ProjectId, RequestId
@@ -116,7 +116,7 @@ def filled(path: Path, *, keys: int, records: int) -> sqlite3.Connection:
     ledger.grant_credits(connection, "o", Microcredits(10**9), NOW)
     record = replace(hold_request("req").record, ending="complete", settled_at=NOW, status=200)
     for number in range(records):
-        ledger.save_record(connection, replace(record, request_id=RequestId(f"old_{number}"), started_at=NOW - number))
+        usage.save_record(connection, replace(record, request_id=RequestId(f"old_{number}"), started_at=NOW - number))
     connection.execute("COMMIT")
     return connection
 

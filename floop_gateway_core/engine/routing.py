@@ -28,6 +28,11 @@ __all__ = ["Caller", "Classifier", "Deployment", "Plan", "RoutingTable", "Runtim
 LAST_TRANSITIONS = 50
 LAST_ANSWERS = 20
 """Enough for a mean, few enough to follow a change of model."""
+ROLL_UP_EVERY_S = 5.0
+ROLL_UP_AGAIN_S = 0.2
+"""After a full step: there are more to add."""
+ROLL_UP_RECORDS = 200
+"""Added to the sums at a time: some milliseconds for the request that does it."""
 PRUNE_EVERY_S = 60.0
 PRUNE_RECORDS = 200
 """Deleted each minute in each process: more than most logs grow by, and little work for one request."""
@@ -181,13 +186,14 @@ class Runtime:
     """The reasoning tokens of each deployment's last complete answers."""
     refusals: RefusalLog = field(default_factory=RefusalLog)
     pruned_at: float = field(init=False)
+    roll_up_at: float = field(init=False)
     stopping: bool = False
     """Whether new requests are refused, because the server stops."""
 
     def __post_init__(self) -> None:
         self._guard = StepGuard(self.routing.limits.hold_s)
         self._lock = threading.Lock()
-        self.pruned_at = self.monotonic()
+        self.pruned_at = self.roll_up_at = self.monotonic()
         self.time_for_expiry()
 
     @property
@@ -201,8 +207,13 @@ class Runtime:
             return self._guard.time_for_expiry(self.clock(), self.monotonic())
 
     async def keep_house(self) -> None:
-        """Do what is due besides requests: write counts of refusals, and delete a few old records once a minute."""
+        """Do what is due besides requests: write counts of refusals, roll records up, delete a few old ones."""
         await self.flush_refusals()
+        if self.monotonic() >= self.roll_up_at:
+            self.roll_up_at = self.monotonic() + ROLL_UP_EVERY_S
+            with suppress(StoreUnavailable):
+                if await self.stores.ledger.roll_up(self.clock(), limit=ROLL_UP_RECORDS) == ROLL_UP_RECORDS:
+                    self.roll_up_at = self.monotonic() + ROLL_UP_AGAIN_S
         if self.monotonic() - self.pruned_at >= PRUNE_EVERY_S:
             self.pruned_at = self.monotonic()
             with suppress(StoreUnavailable):

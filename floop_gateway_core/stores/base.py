@@ -22,6 +22,7 @@ from floop_gateway_core.errors import NoSuchProject, ProjectExists, StoreUnavail
 from floop_gateway_core.policy.admission import Held, HoldEstimate, HoldRefused
 from floop_gateway_core.policy.ledger import Account, Command, Hold, Outcome
 from floop_gateway_core.policy.rate_window import RateDecision
+from floop_gateway_core.policy.summary import SummaryRow
 from floop_gateway_core.types import (
     AuditLine,
     Entry,
@@ -245,6 +246,15 @@ class BookStore(Protocol):
 
     async def record(self, request_id: RequestId) -> UsageRecord | None:
         """Return a finished record."""
+
+    async def roll_up(self, now: float, *, limit: int) -> int:
+        """Add up to `limit` records that do not change any more to the store's own sums; return how many there were.
+
+        A store that keeps no sums returns 0. Records that were not added are never pruned.
+        """
+
+    async def summary(self, wanted: UsageFilter) -> list[SummaryRow]:
+        """Return the sums of the wanted records by `policy.summary.GROUP`; a group may have several rows."""
 
     async def usage_page(
         self, wanted: UsageFilter, *, after: tuple[float, str] | None, newest_first: bool, limit: int

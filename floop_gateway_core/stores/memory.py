@@ -20,6 +20,7 @@ from floop_gateway_core.policy.budget import DayBudget
 from floop_gateway_core.policy.holds import RequestHold, RequestHolds
 from floop_gateway_core.policy.ledger import Account, Command, Hold, Outcome, Place, Unknown
 from floop_gateway_core.policy.rate_window import RateDecision, RateLimiter
+from floop_gateway_core.policy.summary import SummaryRow, group_of
 from floop_gateway_core.stores.base import (
     DayUsage,
     HoldRequest,
@@ -379,6 +380,18 @@ class MemoryStore:
         with self._lock:
             found = self._settled.get(request_id)
             return None if found is None else found[1]
+
+    async def roll_up(self, now: float, *, limit: int) -> int:
+        return 0
+
+    async def summary(self, wanted: UsageFilter) -> list[SummaryRow]:
+        with self._lock:
+            records = [record for _, record in self._settled.values() if wanted.matches(record)]
+        rows: dict[tuple[object, ...], SummaryRow] = {}
+        for record in records:
+            group = group_of(record)
+            rows.setdefault(group, SummaryRow(group)).add(record)
+        return list(rows.values())
 
     async def usage_page(
         self, wanted: UsageFilter, *, after: tuple[float, str] | None, newest_first: bool, limit: int

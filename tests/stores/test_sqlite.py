@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -18,10 +19,10 @@ import pytest
 from floop_gateway_core.policy.admission import Held
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.stores.base import StoreUnavailable, WindowLimit
-from floop_gateway_core.stores.sqlite import SQLiteStore, ledger, schema
+from floop_gateway_core.stores.sqlite import SQLiteStore, schema, usage
 from floop_gateway_core.testing.suites.facts import DAY, NOW, PROJECT, TTL_S, hold_request, project, settlement
 from floop_gateway_core.testing.suites.stores import StoreSuite
-from floop_gateway_core.types import Microcredits, ProjectSettings
+from floop_gateway_core.types import Microcredits, ProjectSettings, RequestId, UsageFilter
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +54,7 @@ async def store(path: Path) -> AsyncIterator[SQLiteStore]:
 class TestSQLiteStore(StoreSuite):
     @pytest.fixture(autouse=True)
     def _short_pages(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ledger, "PAGE_RECORDS", 10)
+        monkeypatch.setattr(usage, "PAGE_RECORDS", 10)
 
 
 # -- several processes ---------------------------------------------------------------------------------------------
@@ -438,13 +439,25 @@ async def test_a_failure_in_mid_transaction_takes_everything_back(
         raise sqlite3.OperationalError("disk I/O error")
 
     await store.grant_credits("o", Microcredits(1_000), NOW)
-    monkeypatch.setattr(ledger, "save_record", fail)
+    monkeypatch.setattr(usage, "save_record", fail)
     with pytest.raises(StoreUnavailable, match="disk"):
         await store.hold(hold_request("req_1"))
     monkeypatch.undo()
     assert Account(Microcredits(1_000)) == await store.account("o")
     assert (0, 0) == await store.day(PROJECT, DAY)
     assert isinstance(await store.hold(hold_request("req_1")), Held)
+
+
+async def test_sums_outlive_the_records_that_are_pruned(store: SQLiteStore) -> None:
+    record = hold_request("req_0").record
+    for number in range(30):
+        one = replace(record, request_id=RequestId(f"req_{number}"), ending="complete", settled_at=NOW, input_tokens=7)
+        await store.log(one)
+    pruned = 0
+    while some := await store.prune(before=NOW + 1, day=0, limit=8):
+        pruned += some
+    assert pruned == 30
+    assert [(row.requests, row.input_tokens) for row in await store.summary(UsageFilter())] == [(30, 210)]
 
 
 # -- what the file holds -------------------------------------------------------------------------------------------

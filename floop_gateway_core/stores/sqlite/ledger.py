@@ -3,43 +3,28 @@
 `policy.holds` decides; here its values are loaded and saved. Every movement of money leaves an entry.
 """
 
-import json
 import sqlite3
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
-import msgspec
-
-from floop_gateway_core.errors import ErrorCode
 from floop_gateway_core.policy import holds, ledger
 from floop_gateway_core.policy.admission import Held, HoldRefused
 from floop_gateway_core.policy.budget import DayBudget
 from floop_gateway_core.policy.holds import RequestHold, RequestHolds
 from floop_gateway_core.policy.ledger import Account, Hold
 from floop_gateway_core.stores.base import DayUsage, HoldRequest, Settled, Settlement
-from floop_gateway_core.stores.sqlite import books
+from floop_gateway_core.stores.sqlite import books, rollups, usage
 from floop_gateway_core.types import (
-    RECORD_FIELDS,
-    AttemptRecord,
     Microcredits,
     ProjectId,
     RequestId,
-    UsageFilter,
     UsageRecord,
 )
 
 Connection = sqlite3.Connection
 
-_COLUMNS = (*RECORD_FIELDS, "project_id", "attempt_list")
-_INSERT_RECORD = f"INSERT OR REPLACE INTO usage ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
-_SELECT_RECORD = f"SELECT {', '.join(_COLUMNS)} FROM usage "
 MAX_EXPIRED_AT_ONCE = 1000
 """Holds voided in one transaction, so that a request never waits for an unbounded sweep."""
-NO_KEY = ""
-"""The prefix of a request without a key, in a column that takes no NULL."""
-PAGE_RECORDS = 1000
-"""Records read at a time, so that listing a long log holds little memory and blocks no writer."""
 
 
 def hold(connection: Connection, request: HoldRequest) -> Held | HoldRefused:
@@ -52,7 +37,7 @@ def hold(connection: Connection, request: HoldRequest) -> Held | HoldRefused:
     if isinstance(granted, Held) and before.hold is None and after.hold is not None:
         _save(connection, record, request.owner, request.day, after)
         _save_hold(connection, record.request_id, request.owner, request.day, after.hold, request.expires_at)
-        save_record(connection, record)
+        usage.save_record(connection, record)
     return granted
 
 
@@ -76,7 +61,9 @@ def _resolve(
         credits = after.hold.credits
         if record.microcredits != credits.charged:
             record = replace(record, microcredits=credits.charged)
-        save_record(connection, record)
+        if before.hold is not None and not before.hold.open:  # its record, `lost`, may have been added up already
+            rollups.take_out(connection, record.request_id)
+        usage.save_record(connection, record)
         if before.hold is not None:
             _save_hold(connection, record.request_id, owner, day, after.hold, expires_at=0.0)
             _save(connection, record, owner, day, after)
@@ -100,8 +87,8 @@ def expire(connection: Connection, now: float) -> int:
         (now, MAX_EXPIRED_AT_ONCE),
     ).fetchall()
     for request_id, owner, day in over:
-        row = connection.execute(_SELECT_RECORD + "WHERE request_id = ?", (request_id,)).fetchone()
-        lost = replace(_record(row), ending="lost", settled_at=now)
+        (record,) = usage.select_records(connection, "WHERE request_id = ?", (request_id,))
+        lost = replace(record, ending="lost", settled_at=now)
         _resolve(connection, Settlement(lost, owner, day, now), holds.expire)
     return len(over)
 
@@ -125,7 +112,8 @@ def prune(connection: Connection, before: float, day: int, limit: int) -> int:
     """See `LedgerStore.prune`."""
     records = connection.execute(
         "DELETE FROM usage WHERE request_id IN (SELECT request_id FROM usage"
-        " WHERE started_at < ?1 AND settled_at < ?1 AND ending IS NOT NULL ORDER BY started_at LIMIT ?2)",
+        " WHERE started_at < ?1 AND settled_at < ?1 AND ending IS NOT NULL AND rolled = 1"
+        " ORDER BY started_at LIMIT ?2)",
         (before, limit),
     ).rowcount
     resolved = connection.execute(
@@ -134,58 +122,6 @@ def prune(connection: Connection, before: float, day: int, limit: int) -> int:
         (day, limit),
     ).rowcount
     return records + resolved
-
-
-def usage(project: str | None, after: tuple[float, str], connection: Connection) -> list[UsageRecord]:
-    """Return the next page of finished records after a position in the log."""
-    where = "WHERE (started_at, request_id) > (?, ?) AND ending IS NOT NULL"
-    values: Sequence[object] = after
-    if project is not None:
-        column = "project_id" if project.startswith("prj_") else "project"
-        where, values = f"{where} AND {column} = ?", (*after, project)
-    rows = connection.execute(f"{_SELECT_RECORD}{where} ORDER BY started_at, request_id LIMIT {PAGE_RECORDS}", values)
-    return [_record(row) for row in rows.fetchall()]
-
-
-def record(request_id: RequestId, connection: Connection) -> UsageRecord | None:
-    """See `BookStore.record`."""
-    query = _SELECT_RECORD + "WHERE request_id = ? AND ending IS NOT NULL"
-    row = connection.execute(query, (request_id,)).fetchone()
-    return None if row is None else _record(row)
-
-
-def usage_page(
-    wanted: UsageFilter, after: tuple[float, str] | None, newest_first: bool, limit: int, connection: Connection
-) -> list[UsageRecord]:
-    """See `BookStore.usage_page`."""
-    conditions, values = ["ending IS NOT NULL"], list[object]()
-    if after is not None:
-        conditions.append(f"(settled_at, request_id) {'<' if newest_first else '>'} (?, ?)")
-        values += after
-    if wanted.projects is not None:
-        conditions.append(f"project_id IN ({', '.join('?' * len(wanted.projects))})")
-        values += sorted(wanted.projects)
-    for condition, value in (
-        ("started_at >= ?", wanted.since), ("started_at < ?", wanted.until), ("status = ?", wanted.status),
-        ("code = ?", wanted.code), ("alias = ?", wanted.alias), ("deployment = ?", wanted.deployment),
-        ("dialect = ?", wanted.dialect),
-    ):  # fmt: skip
-        if value is not None:
-            conditions.append(condition)
-            values.append(value)
-    if wanted.tag is not None:
-        name, tag = wanted.tag
-        conditions.append(
-            "EXISTS (SELECT 1 FROM json_each(tags) WHERE json_extract(value, '$[0]') = ?"
-            " AND (? IS NULL OR json_extract(value, '$[1]') = ?))"
-        )
-        values += (name, tag, tag)
-    order = "DESC" if newest_first else "ASC"
-    rows = connection.execute(
-        f"{_SELECT_RECORD}WHERE {' AND '.join(conditions)} ORDER BY settled_at {order}, request_id {order} LIMIT ?",
-        (*values, limit),
-    )
-    return [_record(row) for row in rows.fetchall()]
 
 
 def _load(connection: Connection, record: UsageRecord, owner: str, day_key: int, limit: int) -> RequestHolds:
@@ -225,33 +161,3 @@ def _save_hold(
             credits.written_off, joint.tokens, joint.output_tokens, expires_at,
         ),
     )  # fmt: skip
-
-
-def save_record(connection: Connection, record: UsageRecord) -> None:
-    """Insert or replace a record."""
-    values = {name: getattr(record, name) for name in _COLUMNS}
-    values["auto_reasons"] = None if record.auto_reasons is None else _json(record.auto_reasons)
-    values["tags"] = _json(record.tags) if record.tags else None
-    values["attempt_list"] = _json([astuple(one) for one in record.attempt_list]) if record.attempt_list else None
-    values["key_prefix"] = record.key_prefix or NO_KEY
-    connection.execute(_INSERT_RECORD, tuple(values.values()))
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _record(row: Sequence[object]) -> UsageRecord:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    reasons, code = values["auto_reasons"], values["code"]
-    values["auto_reasons"] = tuple(_rows(reasons)) if isinstance(reasons, str) else None
-    values["tags"] = tuple(_rows(values["tags"]))
-    values["attempt_list"] = tuple(AttemptRecord(*one) for one in _rows(values["attempt_list"]))
-    values["key_prefix"] = values["key_prefix"] or None
-    values["code"] = ErrorCode(code) if isinstance(code, str) else None
-    values["estimated"], values["streamed"] = bool(values["estimated"]), bool(values["streamed"])
-    return UsageRecord(**values)  # type: ignore[arg-type]
-
-
-def _rows(column: object) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in json.loads(column)] if isinstance(column, str) else []

@@ -124,6 +124,7 @@ def delete(connection: Connection, id: ProjectId, now: float, *, erase: bool) ->
     if erase:
         connection.execute("UPDATE usage SET project = project_id WHERE project_id = ?", (id,))
         connection.execute("UPDATE audit SET project = project_id WHERE project_id = ?", (id,))
+        connection.execute("UPDATE rollups SET project = project_id WHERE project_id = ?", (id,))
     connection.execute("DELETE FROM claims WHERE project_id = ?", (id,))
     if project.owner == OWN_ACCOUNT + project.name:
         closed = OWN_ACCOUNT + id

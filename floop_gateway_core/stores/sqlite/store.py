@@ -21,6 +21,7 @@ import anyio.to_thread
 from floop_gateway_core.policy.admission import Held, HoldRefused
 from floop_gateway_core.policy.ledger import Account, Command, Outcome
 from floop_gateway_core.policy.rate_window import RateDecision
+from floop_gateway_core.policy.summary import SummaryRow
 from floop_gateway_core.stores.base import (
     DayUsage,
     HoldRequest,
@@ -38,6 +39,8 @@ from floop_gateway_core.stores.sqlite import books as book_rows
 from floop_gateway_core.stores.sqlite import ledger as ledger_rows
 from floop_gateway_core.stores.sqlite import named_holds as named_hold_rows
 from floop_gateway_core.stores.sqlite import projects as project_rows
+from floop_gateway_core.stores.sqlite import rollups as rollup_rows
+from floop_gateway_core.stores.sqlite import usage as usage_rows
 from floop_gateway_core.stores.sqlite import windows as window_rows
 from floop_gateway_core.stores.sqlite.inline import InlineConnection
 from floop_gateway_core.stores.sqlite.schema import check_ours, migrate
@@ -195,7 +198,7 @@ class SQLiteStore:
         return await self._write(lambda connection: ledger_rows.settle(connection, settlement), short=True)
 
     async def log(self, record: UsageRecord) -> None:
-        await self._write(lambda connection: ledger_rows.save_record(connection, record))
+        await self._write(lambda connection: usage_rows.save_record(connection, record))
 
     async def expire(self, now: float) -> int:
         # Looking is a read; the write lock is taken only if there is something to void.
@@ -203,7 +206,11 @@ class SQLiteStore:
         return await self._worker.run(over) or 0
 
     async def prune(self, *, before: float, day: int, limit: int) -> int:
-        return await self._write(lambda connection: ledger_rows.prune(connection, before, day, limit))
+        def prune(connection: Connection) -> int:
+            rollup_rows.roll_up(before + rollup_rows.SETTLE_S, limit, connection)  # only what is added up is deleted
+            return ledger_rows.prune(connection, before, day, limit)
+
+        return await self._write(prune)
 
     # -- named holds -----------------------------------------------------------------------------------------------
 
@@ -236,12 +243,18 @@ class SQLiteStore:
         return await self._read(partial(book_rows.accounts, after, limit))
 
     async def record(self, request_id: RequestId) -> UsageRecord | None:
-        return await self._read(partial(ledger_rows.record, request_id))
+        return await self._read(partial(usage_rows.record, request_id))
+
+    async def roll_up(self, now: float, *, limit: int) -> int:
+        return await self._write(partial(rollup_rows.roll_up, now, limit))
+
+    async def summary(self, wanted: UsageFilter) -> list[SummaryRow]:
+        return await self._read(partial(rollup_rows.summary, wanted))
 
     async def usage_page(
         self, wanted: UsageFilter, *, after: tuple[float, str] | None, newest_first: bool, limit: int
     ) -> list[UsageRecord]:
-        return await self._read(partial(ledger_rows.usage_page, wanted, after, newest_first, limit))
+        return await self._read(partial(usage_rows.usage_page, wanted, after, newest_first, limit))
 
     async def account(self, owner: str) -> Account | None:
         return await self._read(lambda connection: book_rows.account(connection, owner))
@@ -252,10 +265,10 @@ class SQLiteStore:
     async def usage(self, project: str | None = None, since: float | None = None) -> AsyncIterator[UsageRecord]:
         after = (-1.0 if since is None else since, "")
         while True:
-            page = await self._read(partial(ledger_rows.usage, project, after))
+            page = await self._read(partial(usage_rows.usage, project, after))
             for record in page:
                 yield record
-            if len(page) < ledger_rows.PAGE_RECORDS:
+            if len(page) < usage_rows.PAGE_RECORDS:
                 return
             after = (page[-1].started_at, page[-1].request_id)
 

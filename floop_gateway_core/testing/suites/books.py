@@ -23,12 +23,9 @@ from floop_gateway_core.types import (
     RequestId,
     Suspension,
     UsageFilter,
-    UsageRecord,
 )
 
 __all__ = ["BookSuite"]
-
-EVERYTHING = UsageFilter()
 
 
 def posting(kind: str, amount: int, id: str | None = None, **more: object) -> Posting:
@@ -112,59 +109,6 @@ class BookSuite:
             await store.grant_credits(owner, Microcredits(1), NOW)
         assert ["a", "b", "c"] == [owner for owner, _ in await store.accounts()]
         assert [("b", account(1))] == await store.accounts(after="a", limit=1)
-
-    # -- the log ---------------------------------------------------------------------------------------------------
-
-    async def _log(self, store: Store) -> list[UsageRecord]:
-        records = []
-        for number, changes in enumerate(
-            [
-                {"alias": "fast", "deployment": "mini", "status": 200},
-                {"alias": "smart", "deployment": "big", "status": 502, "code": "PROVIDER_ERROR"},
-                {"project_id": ProjectId("q"), "status": 200, "tags": (("user", "ann"), ("team", "x"))},
-                {"status": 200, "dialect": "openai", "tags": (("user", "bob"),)},
-            ]
-        ):
-            record = hold_request(f"req_{number}", now=NOW + number).record
-            record = replace(record, ending="complete", settled_at=NOW + 10 - number, **changes)  # type: ignore[arg-type]
-            await store.log(record)
-            records.append(record)
-        return records
-
-    async def test_pages_of_the_log_go_by_settlement(self, store: Store) -> None:
-        records = await self._log(store)
-        page = await store.usage_page(EVERYTHING, after=None, newest_first=True, limit=3)
-        assert records[:3] == page
-        last = page[-1].settled_at or 0.0, page[-1].request_id
-        assert records[3:] == await store.usage_page(EVERYTHING, after=last, newest_first=True, limit=3)
-        assert records[::-1] == await store.usage_page(EVERYTHING, after=None, newest_first=False, limit=9)
-
-    async def test_the_log_is_filtered(self, store: Store) -> None:
-        records = await self._log(store)
-        for wanted, numbers in (
-            (UsageFilter(projects=frozenset({ProjectId("q")})), [2]),
-            (UsageFilter(projects=frozenset()), []),
-            (UsageFilter(since=NOW + 1, until=NOW + 3), [1, 2]),
-            (UsageFilter(status=200, alias="fast"), [0]),
-            (UsageFilter(code="PROVIDER_ERROR"), [1]),
-            (UsageFilter(deployment="big"), [1]),
-            (UsageFilter(dialect="openai"), [3]),
-            (UsageFilter(tag=("user", None)), [2, 3]),
-            (UsageFilter(tag=("user", "bob")), [3]),
-            (UsageFilter(tag=("team", "ann")), []),
-        ):
-            found = await store.usage_page(wanted, after=None, newest_first=True, limit=9)
-            assert found == [records[number] for number in numbers], wanted
-
-    async def test_a_finished_record_is_found_by_its_id(self, store: Store) -> None:
-        (first, *_) = await self._log(store)
-        assert first == await store.record(RequestId("req_0"))
-        assert await store.record(RequestId("req_9")) is None
-
-    async def test_a_record_without_a_key_keeps_none(self, store: Store) -> None:
-        record = replace(hold_request("req_0").record, key_prefix=None, ending="refused", settled_at=NOW)
-        await store.log(record)
-        assert record == await store.record(RequestId("req_0"))
 
     # -- projects --------------------------------------------------------------------------------------------------
 

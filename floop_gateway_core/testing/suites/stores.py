@@ -37,6 +37,7 @@ from floop_gateway_core.testing.suites.facts import (
     settlement,
 )
 from floop_gateway_core.testing.suites.ledger import LedgerSuite
+from floop_gateway_core.testing.suites.log import LogSuite
 from floop_gateway_core.testing.suites.named_holds import NamedHoldSuite
 from floop_gateway_core.testing.suites.projects import ProjectSuite
 from floop_gateway_core.testing.suites.rate import RateSuite
@@ -45,7 +46,7 @@ from floop_gateway_core.types import Microcredits, Project, ProjectId, ProjectSe
 __all__ = ["LedgerSuite", "ProjectSuite", "RateSuite", "StoreSuite", "hold_request", "settlement"]
 
 
-class StoreSuite(ProjectSuite, RateSuite, LedgerSuite, BookSuite, NamedHoldSuite):
+class StoreSuite(ProjectSuite, RateSuite, LedgerSuite, BookSuite, LogSuite, NamedHoldSuite):
     """What a whole `Store` promises."""
 
     async def test_a_project_is_created_together_with_its_owners_credits(self, store: Store) -> None:
