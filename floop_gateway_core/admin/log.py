@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from floop_gateway_core.admin.money import MoneyAdmin
 from floop_gateway_core.errors import AdminError
-from floop_gateway_core.policy.summary import GROUP, SummaryRow, grouped
+from floop_gateway_core.policy.summary import DAY_S, GROUP, HOUR_S, SummaryRow, grouped
 from floop_gateway_core.types import UsageFilter, UsageRecord
 
 __all__ = ["DIMENSIONS", "Cursor", "LogAdmin", "SummaryRow"]
@@ -49,7 +49,7 @@ class LogAdmin(MoneyAdmin):
         owners: Mapping[str, str] = {}
         if "owner" in by:
             owners = {project.id: project.owner for project in await self._store.projects()}
-        rows = await self._ledger.summary(wanted)
+        rows = await self._ledger.summary(wanted, HOUR_S if "hour" in by else DAY_S)
         keys = [_key_of(dimension, owners) for dimension in by]
         return grouped(rows, lambda group: tuple(key(group) for key in keys))
 
@@ -64,7 +64,7 @@ def _key_of(dimension: str, owners: Mapping[str, str]) -> Callable[[tuple[object
     match dimension:
         case "hour" | "day":
             form = "%Y-%m-%dT%H:00:00Z" if dimension == "hour" else "%Y-%m-%d"
-            at = GROUP.index("hour")
+            at = GROUP.index("start")
             return lambda group: datetime.fromtimestamp(float(str(group[at])), UTC).strftime(form)
         case "owner":
             return lambda group: owners.get(str(group[0]))

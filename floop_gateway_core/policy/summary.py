@@ -10,16 +10,12 @@ from dataclasses import dataclass, field
 from floop_gateway_core.types import Microcredits, UsageRecord
 from floop_gateway_core.types.amounts import ZERO_CREDITS
 
-__all__ = ["GROUP", "HOUR_S", "Histogram", "SummaryRow", "group_of", "grouped", "hour_of"]
+__all__ = ["DAY_S", "GROUP", "HOUR_S", "Histogram", "SummaryRow", "group_of", "grouped"]
 
 HOUR_S = 3600
+DAY_S = 86_400
 BUCKETS_MS = [0] + [round(1.1**power) for power in range(1, 200) if round(1.1**power) != round(1.1 ** (power - 1))]
 """The edges of the buckets, in milliseconds."""
-
-
-def hour_of(at: float) -> int:
-    """Return the number of the UTC hour of an instant in epoch seconds."""
-    return int(at // HOUR_S)
 
 
 @dataclass(slots=True)
@@ -91,14 +87,14 @@ class SummaryRow:
         self.first_text.merge(other.first_text.counts)
 
 
-GROUP = ("project_id", "project", "hour", "alias", "deployment", "status")
-"""What a store's sums go by; `hour` is its first second."""
+GROUP = ("project_id", "project", "start", "alias", "deployment", "status")
+"""What a store's sums go by; `start` is the first second of a UTC hour or day."""
 
 
-def group_of(record: UsageRecord) -> tuple[object, ...]:
-    """Return the group of a record, in the order of `GROUP`."""
-    hour = hour_of(record.started_at) * HOUR_S
-    return record.project_id, record.project, hour, record.alias, record.deployment, record.status
+def group_of(record: UsageRecord, span: int) -> tuple[object, ...]:
+    """Return the group of a record, in the order of `GROUP`, with spans of `span` seconds."""
+    start = int(record.started_at // span) * span
+    return record.project_id, record.project, start, record.alias, record.deployment, record.status
 
 
 def grouped(rows: "list[SummaryRow]", key: Callable[[tuple[object, ...]], tuple[object, ...]]) -> "list[SummaryRow]":

@@ -253,8 +253,11 @@ class BookStore(Protocol):
         A store that keeps no sums returns 0. Records that were not added are never pruned.
         """
 
-    async def summary(self, wanted: UsageFilter) -> list[SummaryRow]:
-        """Return the sums of the wanted records by `policy.summary.GROUP`; a group may have several rows."""
+    async def summary(self, wanted: UsageFilter, span: int) -> list[SummaryRow]:
+        """Return the sums of the wanted records by `policy.summary.GROUP`, whose spans are at most `span` seconds.
+
+        `span` is `HOUR_S` or `DAY_S`. A group may have several rows.
+        """
 
     async def usage_page(
         self, wanted: UsageFilter, *, after: tuple[float, str] | None, newest_first: bool, limit: int

@@ -384,12 +384,12 @@ class MemoryStore:
     async def roll_up(self, now: float, *, limit: int) -> int:
         return 0
 
-    async def summary(self, wanted: UsageFilter) -> list[SummaryRow]:
+    async def summary(self, wanted: UsageFilter, span: int) -> list[SummaryRow]:
         with self._lock:
             records = [record for _, record in self._settled.values() if wanted.matches(record)]
         rows: dict[tuple[object, ...], SummaryRow] = {}
         for record in records:
-            group = group_of(record)
+            group = group_of(record, span)
             rows.setdefault(group, SummaryRow(group)).add(record)
         return list(rows.values())
 

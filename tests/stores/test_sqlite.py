@@ -18,6 +18,7 @@ import pytest
 
 from floop_gateway_core.policy.admission import Held
 from floop_gateway_core.policy.ledger import Account
+from floop_gateway_core.policy.summary import DAY_S
 from floop_gateway_core.stores.base import StoreUnavailable, WindowLimit
 from floop_gateway_core.stores.sqlite import SQLiteStore, schema, usage
 from floop_gateway_core.testing.suites.facts import DAY, NOW, PROJECT, TTL_S, hold_request, project, settlement
@@ -457,7 +458,7 @@ async def test_sums_outlive_the_records_that_are_pruned(store: SQLiteStore) -> N
     while some := await store.prune(before=NOW + 1, day=0, limit=8):
         pruned += some
     assert pruned == 30
-    assert [(row.requests, row.input_tokens) for row in await store.summary(UsageFilter())] == [(30, 210)]
+    assert [(row.requests, row.input_tokens) for row in await store.summary(UsageFilter(), DAY_S)] == [(30, 210)]
 
 
 # -- what the file holds -------------------------------------------------------------------------------------------

@@ -1,15 +1,18 @@
-"""Rows of sums by hour, project, alias, deployment and status, so that a summary does not read every record.
+"""Rows of sums by day and by hour, so that a summary does not read every record.
 
 Records are added some minutes after they were settled, in small steps (`roll_up`), and marked. A summary adds up the
-whole hours of its period from here, and reads as records what is not marked yet and what lies in a part of an hour.
+whole days and hours of its period from here, and reads as records what is not marked yet and what lies in a part of
+an hour.
 """
 
-import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from typing import Any
 
-from floop_gateway_core.policy.summary import HOUR_S, Histogram, SummaryRow, group_of, hour_of
+import msgspec
+
+from floop_gateway_core.policy.summary import DAY_S, HOUR_S, Histogram, SummaryRow, group_of
 from floop_gateway_core.stores.sqlite import usage
 from floop_gateway_core.types import Microcredits, UsageFilter, UsageRecord
 
@@ -17,10 +20,14 @@ Connection = sqlite3.Connection
 
 SETTLE_S = 120.0
 """A record that was settled longer ago does not change: the shared record of a minute's refusals has ended."""
-FAR_HOUR = 2**32
-_KEY = "project_id, hour, alias, deployment, status"
+FAR = 2**40
+# Named, for the planner prefers the index by time, which holds every record.
+_FRESH = (
+    "request_id IN (SELECT request_id FROM usage INDEXED BY unrolled_usage WHERE rolled = 0 AND ending IS NOT NULL)"
+)
+_KEY = "span, project_id, start, alias, deployment, status"
 _SUMS = "project, requests, errors, input_tokens, output_tokens, microcredits, latency, first_text"
-Key = tuple[str, int, str, str, int]
+Key = tuple[int, str, int, str, str, int]
 
 
 def roll_up(now: float, limit: int, connection: Connection) -> int:
@@ -43,54 +50,73 @@ def _add(connection: Connection, records: Sequence[UsageRecord], sign: int) -> N
     sums: dict[Key, SummaryRow] = {}
     names: dict[Key, str] = {}
     for record in records:
-        key: Key = (
-            record.project_id, hour_of(record.started_at), record.alias or "", record.deployment or "",
-            record.status or 0,
-        )  # fmt: skip
-        names[key] = record.project
-        sums.setdefault(key, SummaryRow(key)).add(record, sign)
+        alias, deployment, status = record.alias or "", record.deployment or "", record.status or 0
+        for span in (HOUR_S, DAY_S):
+            start = int(record.started_at // span) * span
+            key: Key = span, record.project_id, start, alias, deployment, status
+            names[key] = record.project
+            sums.setdefault(key, SummaryRow(key)).add(record, sign)
     for key, row in sums.items():
-        where = "WHERE project_id = ? AND hour = ? AND alias = ? AND deployment = ? AND status = ?"
+        where = "WHERE span = ? AND project_id = ? AND start = ? AND alias = ? AND deployment = ? AND status = ?"
         before = connection.execute(f"SELECT {_SUMS} FROM rollups {where}", key).fetchone()
         if before is not None:
             row.merge(_row(key, before))
         connection.execute(
-            f"INSERT OR REPLACE INTO rollups ({_KEY}, {_SUMS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO rollups ({_KEY}, {_SUMS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *key, names[key], row.requests, row.errors, row.input_tokens, row.output_tokens, row.credits,
-                json.dumps(row.latency.counts), json.dumps(row.first_text.counts),
+                _json(row.latency), _json(row.first_text),
             ),
         )  # fmt: skip
 
 
-def _row(keys: tuple[object, ...], sums: Sequence[object]) -> SummaryRow:
+def _row(keys: tuple[object, ...], sums: Sequence[Any]) -> SummaryRow:
     _, requests, errors, input_tokens, output_tokens, microcredits, latency, first_text = sums
     return SummaryRow(
-        keys, int(str(requests)), int(str(errors)), int(str(input_tokens)), int(str(output_tokens)),
-        Microcredits(int(str(microcredits))), _histogram(latency), _histogram(first_text),
+        keys, requests, errors, input_tokens, output_tokens, Microcredits(microcredits),
+        _histogram(latency), _histogram(first_text),
     )  # fmt: skip
 
 
-def _histogram(column: object) -> Histogram:
-    return Histogram({int(bucket): count for bucket, count in json.loads(str(column)).items()})
+def _json(histogram: Histogram) -> str:
+    return msgspec.json.encode(histogram.counts).decode()
 
 
-def summary(wanted: UsageFilter, connection: Connection) -> list[SummaryRow]:
-    """Return sums by (project_id, project, hour, alias, deployment, status); the rows of one group may be several."""
+def _histogram(column: str) -> Histogram:
+    return Histogram(msgspec.json.decode(column, type=dict[int, int]))
+
+
+def summary(wanted: UsageFilter, span: int, connection: Connection) -> list[SummaryRow]:
+    """See `BookStore.summary`."""
     if wanted.code is not None or wanted.tag is not None or wanted.dialect is not None:
-        return _sums_of(usage.each_wanted(connection, wanted))
-    first = 0 if wanted.since is None else -int(-wanted.since // HOUR_S)
-    last = FAR_HOUR if wanted.until is None else max(first, hour_of(wanted.until))
-    parts = [usage.each_wanted(connection, wanted, "rolled = 0")]
+        return _sums_of(usage.each_wanted(connection, wanted), span)
+    since, until = wanted.since or 0.0, FAR if wanted.until is None else wanted.until
+    first_hour, last_hour = _whole(since, until, HOUR_S)
+    first_day, last_day = _whole(since, until, DAY_S)
+    if span == HOUR_S:
+        rows = _rolled(connection, wanted, HOUR_S, first_hour, last_hour)
+    else:
+        rows = (
+            _rolled(connection, wanted, DAY_S, first_day, last_day)
+            + _rolled(connection, wanted, HOUR_S, first_hour, min(first_day, last_hour))
+            + _rolled(connection, wanted, HOUR_S, last_day, last_hour)
+        )
+    parts = [usage.each_wanted(connection, wanted, _FRESH)]
     if wanted.since is not None:
-        parts.append(usage.each_wanted(connection, wanted, "rolled = 1 AND started_at < ?", (first * HOUR_S,)))
+        parts.append(usage.each_wanted(connection, wanted, "rolled = 1 AND started_at < ?", (first_hour,)))
     if wanted.until is not None:
-        parts.append(usage.each_wanted(connection, wanted, "rolled = 1 AND started_at >= ?", (last * HOUR_S,)))
-    return _rolled(connection, wanted, first, last) + _sums_of(chain.from_iterable(parts))
+        parts.append(usage.each_wanted(connection, wanted, "rolled = 1 AND started_at >= ?", (last_hour,)))
+    return rows + _sums_of(chain.from_iterable(parts), span)
 
 
-def _rolled(connection: Connection, wanted: UsageFilter, first: int, last: int) -> list[SummaryRow]:
-    conditions, values = ["hour >= ?", "hour < ?"], list[object]([first, last])
+def _whole(since: float, until: float, span: int) -> tuple[int, int]:
+    """Return the start of the first span that lies whole in a period, and the end of the last one."""
+    first = -int(-since // span) * span
+    return first, max(first, int(until // span) * span)
+
+
+def _rolled(connection: Connection, wanted: UsageFilter, span: int, since: int, until: int) -> list[SummaryRow]:
+    conditions, values = ["span = ?", "start >= ?", "start < ?"], list[object]([span, since, until])
     if wanted.projects is not None:
         conditions.append(f"project_id IN ({', '.join('?' * len(wanted.projects))})")
         values += sorted(wanted.projects)
@@ -100,14 +126,14 @@ def _rolled(connection: Connection, wanted: UsageFilter, first: int, last: int) 
             values.append(value)
     query = f"SELECT {_KEY}, {_SUMS} FROM rollups WHERE {' AND '.join(conditions)}"
     return [
-        _row((project_id, sums[0], hour * HOUR_S, alias or None, deployment or None, status or None), sums)
-        for project_id, hour, alias, deployment, status, *sums in connection.execute(query, values)
+        _row((project_id, sums[0], start, alias or None, deployment or None, status or None), sums)
+        for _, project_id, start, alias, deployment, status, *sums in connection.execute(query, values)
     ]
 
 
-def _sums_of(records: Iterable[UsageRecord]) -> list[SummaryRow]:
+def _sums_of(records: Iterable[UsageRecord], span: int) -> list[SummaryRow]:
     rows: dict[tuple[object, ...], SummaryRow] = {}
     for record in records:
-        group = group_of(record)
+        group = group_of(record, span)
         rows.setdefault(group, SummaryRow(group)).add(record)
     return list(rows.values())

@@ -183,12 +183,13 @@ STEPS = (
     ALTER TABLE usage ADD COLUMN rolled INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX unrolled_usage ON usage (settled_at) WHERE rolled = 0 AND ending IS NOT NULL;
     CREATE TABLE rollups (
-        project_id TEXT NOT NULL, hour INTEGER NOT NULL, alias TEXT NOT NULL, deployment TEXT NOT NULL,
-        status INTEGER NOT NULL, project TEXT NOT NULL, requests INTEGER NOT NULL, errors INTEGER NOT NULL,
-        input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, microcredits INTEGER NOT NULL,
-        latency TEXT NOT NULL, first_text TEXT NOT NULL, PRIMARY KEY (project_id, hour, alias, deployment, status)
+        span INTEGER NOT NULL, project_id TEXT NOT NULL, start INTEGER NOT NULL, alias TEXT NOT NULL,
+        deployment TEXT NOT NULL, status INTEGER NOT NULL, project TEXT NOT NULL, requests INTEGER NOT NULL,
+        errors INTEGER NOT NULL, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
+        microcredits INTEGER NOT NULL, latency TEXT NOT NULL, first_text TEXT NOT NULL,
+        PRIMARY KEY (span, project_id, start, alias, deployment, status)
     ) STRICT, WITHOUT ROWID;
-    CREATE INDEX rollups_by_hour ON rollups (hour);
+    CREATE INDEX rollups_by_time ON rollups (span, start);
     CREATE TABLE audit (
         number INTEGER PRIMARY KEY, at REAL NOT NULL, by TEXT NOT NULL, what TEXT NOT NULL, project_id TEXT,
         project TEXT, account TEXT, origin TEXT, details TEXT NOT NULL

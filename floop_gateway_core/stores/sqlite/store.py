@@ -248,8 +248,8 @@ class SQLiteStore:
     async def roll_up(self, now: float, *, limit: int) -> int:
         return await self._write(partial(rollup_rows.roll_up, now, limit))
 
-    async def summary(self, wanted: UsageFilter) -> list[SummaryRow]:
-        return await self._read(partial(rollup_rows.summary, wanted))
+    async def summary(self, wanted: UsageFilter, span: int) -> list[SummaryRow]:
+        return await self._read(partial(rollup_rows.summary, wanted, span))
 
     async def usage_page(
         self, wanted: UsageFilter, *, after: tuple[float, str] | None, newest_first: bool, limit: int

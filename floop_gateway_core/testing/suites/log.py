@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import astuple, replace
 
-from floop_gateway_core.policy.summary import HOUR_S, SummaryRow, group_of, grouped
+from floop_gateway_core.policy.summary import DAY_S, HOUR_S, SummaryRow, group_of, grouped
 from floop_gateway_core.stores.base import Store
 from floop_gateway_core.testing.suites.facts import NOW, PROJECT, hold_request, project, settlement
 from floop_gateway_core.types import Microcredits, ProjectId, RequestId, UsageFilter, UsageRecord
@@ -12,14 +12,14 @@ __all__ = ["LogSuite"]
 
 EVERYTHING = UsageFilter()
 HOUR = NOW - NOW % HOUR_S
-LATER = NOW + 10 * HOUR_S
+LATER = NOW + 100 * HOUR_S
 
 
-def sums(records: Sequence[UsageRecord]) -> list[object]:
+def sums(records: Sequence[UsageRecord], span: int = HOUR_S) -> list[object]:
     """Return what the summary of these records must be."""
     rows = []
     for record in records:
-        rows.append(SummaryRow(group_of(record)))
+        rows.append(SummaryRow(group_of(record, span)))
         rows[-1].add(record)
     return flat(rows)
 
@@ -31,6 +31,13 @@ def flat(rows: Sequence[SummaryRow]) -> list[object]:
         for histogram in (row.latency, row.first_text):
             histogram.counts = {bucket: count for bucket, count in histogram.counts.items() if count}
     return [astuple(row) for row in merged if row.requests]
+
+
+def in_days(row: SummaryRow) -> SummaryRow:
+    """Return a row of an hour as one of its day."""
+    project_id, project, start, *rest = row.keys
+    row.keys = (project_id, project, int(str(start)) // DAY_S * DAY_S, *rest)
+    return row
 
 
 class LogSuite:
@@ -88,10 +95,10 @@ class LogSuite:
         assert record == await store.record(RequestId("req_0"))
 
     async def _busy_log(self, store: Store) -> list[UsageRecord]:
-        """Fill three hours with records whose sums differ by group."""
+        """Fill two days and a half with records whose sums differ by group."""
         records = []
         for number in range(60):
-            at = HOUR + number * 180.0 + 1
+            at = HOUR + number * 3600.0 + 1
             record = replace(
                 hold_request(f"req_{number}", project=ProjectId("pq"[number % 2]), now=at).record,
                 ending="complete", settled_at=at + 2, alias=("fast", "smart", None)[number % 3],
@@ -110,10 +117,12 @@ class LogSuite:
             EVERYTHING,
             UsageFilter(projects=frozenset({ProjectId("q")})),
             UsageFilter(projects=frozenset()),
-            UsageFilter(since=HOUR + 1000, until=HOUR + 2.5 * HOUR_S),
+            UsageFilter(since=HOUR - HOUR % DAY_S + DAY_S, until=HOUR - HOUR % DAY_S + 2 * DAY_S),
             UsageFilter(since=HOUR + HOUR_S, until=HOUR + 2 * HOUR_S),
             UsageFilter(since=HOUR + 100, until=HOUR + 2000),
             UsageFilter(since=HOUR + 2 * HOUR_S),
+            UsageFilter(since=HOUR + 2.5 * HOUR_S, until=HOUR + 50.5 * HOUR_S),
+            UsageFilter(since=HOUR + 20 * HOUR_S, until=HOUR + 28 * HOUR_S, status=200),
             UsageFilter(until=HOUR + 1),
             UsageFilter(alias="fast"),
             UsageFilter(deployment="mini", status=502),
@@ -121,9 +130,10 @@ class LogSuite:
         )
         for _ in range(4):  # nothing is rolled up, then a part, then all
             for wanted in filters:
-                assert sums([one for one in records if wanted.matches(one)]) == flat(await store.summary(wanted)), (
-                    wanted
-                )
+                found = [one for one in records if wanted.matches(one)]
+                assert sums(found) == flat(await store.summary(wanted, HOUR_S)), wanted
+                days = await store.summary(wanted, DAY_S)
+                assert sums(found, DAY_S) == flat([in_days(row) for row in days]), wanted
             await store.roll_up(LATER, limit=25)
 
     async def test_what_may_still_change_is_not_rolled_up(self, store: Store) -> None:
@@ -132,7 +142,7 @@ class LogSuite:
         assert await store.roll_up(NOW + 60, limit=10) == 0
         await store.log(replace(record, repeats=7))
         await store.roll_up(LATER, limit=10)
-        assert [row.requests for row in await store.summary(EVERYTHING)] == [7]
+        assert [row.requests for row in await store.summary(EVERYTHING, HOUR_S)] == [7]
 
     async def test_a_charge_that_comes_late_replaces_the_lost_record_in_the_sums(self, store: Store) -> None:
         await store.create_project(project(), digest="digest-1")
@@ -147,7 +157,7 @@ class LogSuite:
             record = await store.record(RequestId("req_0"))
             assert record is not None
             assert record.ending == "complete"
-            assert sums([record]) == flat(await store.summary(EVERYTHING))
+            assert sums([record]) == flat(await store.summary(EVERYTHING, HOUR_S))
             await store.roll_up(2 * LATER, limit=10)
 
     async def test_erasing_a_project_takes_its_name_out_of_the_sums(self, store: Store) -> None:
@@ -155,4 +165,4 @@ class LogSuite:
         await store.log(replace(hold_request("req_0").record, ending="complete", settled_at=NOW))
         await store.roll_up(LATER, limit=10)
         await store.delete_project(PROJECT, now=NOW, erase=True)
-        assert [row.keys[:2] for row in await store.summary(EVERYTHING)] == [(PROJECT, PROJECT)]
+        assert [row.keys[:2] for row in await store.summary(EVERYTHING, HOUR_S)] == [(PROJECT, PROJECT)]
