@@ -3,7 +3,8 @@
 Internally money is whole micro-credits and a rate is whole millionths of a micro-credit per token; neither is ever a float.
 """
 
-from decimal import Decimal
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -20,13 +21,15 @@ CREDIT = 10**6
 MAX_RATE = 10**9
 
 
-def _scaled(value: Decimal, what: str, most: int) -> int:
-    # Checked on the digits, because arithmetic on decimals rounds to 28 of them.
-    if value.is_finite() and 0 <= value <= most and (value == 0 or value.adjusted() >= -6):
-        millionths, rest = divmod(Fraction(value) * 10**6, 1)
-        if not rest:
-            return millionths
-    raise ValueError(f"{what} {value} is not allowed: a number from 0 to {most} with at most six decimal places")
+def _scaled(value: Decimal | int | str, what: str, most: int) -> int:
+    with suppress(InvalidOperation):
+        number = Decimal(value)
+        # Checked on the digits, because arithmetic on decimals rounds to 28 of them.
+        if number.is_finite() and 0 <= number <= most and (number == 0 or number.adjusted() >= -6):
+            millionths, rest = divmod(Fraction(number) * 10**6, 1)
+            if not rest:
+                return millionths
+    raise ValueError(f"{what} must be a number from 0 to {most} with at most six decimal places, got {value!s:.50}")
 
 
 def parse_rate(value: Decimal | int | str) -> int:
@@ -35,7 +38,7 @@ def parse_rate(value: Decimal | int | str) -> int:
     >>> parse_rate("0.25"), parse_rate(1250)
     (250000, 1250000000)
     """
-    return _scaled(Decimal(value), "rate", MAX_RATE)
+    return _scaled(value, "rate", MAX_RATE)
 
 
 def parse_credits(value: Decimal | int | str) -> Microcredits:
@@ -44,7 +47,7 @@ def parse_credits(value: Decimal | int | str) -> Microcredits:
     >>> parse_credits("4838.5")
     4838500000
     """
-    return Microcredits(_scaled(Decimal(value), "credits", 10**12))
+    return Microcredits(_scaled(value, "credits", 10**12))
 
 
 def to_microcredits(value: Credits) -> Microcredits:

@@ -9,7 +9,7 @@ from floop_gateway_core.money import Credits, format_credits, to_microcredits
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.stores.base import Posted, Posting, PostingRefused
 from floop_gateway_core.types import Entry, Microcredits, RequestId, UsageRecord
-from floop_gateway_core.types.amounts import OWN_ACCOUNT, ZERO_CREDITS
+from floop_gateway_core.types.amounts import ZERO_CREDITS
 
 __all__ = ["MoneyAdmin", "Statement"]
 
@@ -66,11 +66,11 @@ class MoneyAdmin(AdminBase):
         The record and the day's tokens stay. Raises `NoSuchRequest`, and `Conflict` for more than is left to refund.
         """
         record = await self.request(request_id)
-        owner = await self._payer(record)
+        owner = await self._ledger.payer(record.request_id)
+        if owner is None:
+            raise Conflict("the request was charged nothing, so nothing can be refunded")
         if credits is None:
             credits = record.microcredits
-            if not credits:
-                raise Conflict("the request was charged nothing, so nothing can be refunded")
         posting = self._posting("refund", owner, credits, id, note, record)
         return await self._post(posting, "only {left} credits of this request are left to refund")
 
@@ -109,13 +109,6 @@ class MoneyAdmin(AdminBase):
                 return
             after = page[-1].number
 
-    async def _payer(self, record: UsageRecord) -> str:
-        """Return the owner of the account that paid for a request: that of its project, under its name of today."""
-        project = await self._store.project(record.project_id)
-        if project is not None:
-            return project.owner
-        return OWN_ACCOUNT + record.project_id
-
     def _posting(
         self,
         kind: str,
@@ -127,7 +120,7 @@ class MoneyAdmin(AdminBase):
     ) -> Posting:
         try:
             amount = to_microcredits(credits)
-        except (ValueError, ArithmeticError) as error:
+        except ValueError as error:
             raise AdminError(str(error)) from None
         if amount <= ZERO_CREDITS:
             raise AdminError("the amount must be more than 0 credits")

@@ -41,9 +41,9 @@ def turned_to(settings: Mapping[str, Any], upstream: int, store: str) -> dict[st
     """Return settings whose deployments are the mock upstream, and whose limits refuse nothing."""
     mock = {"provider": "openai", "base_url": f"http://127.0.0.1:{upstream}/v1", "model": "mock"}
     deployments = {
-        name: {**{key: value for key, value in own.items() if key not in OWN_OF_A_VENDOR}, **mock}
+        name: {**_price(own), **{key: value for key, value in own.items() if key not in OWN_OF_A_VENDOR}, **mock}
         for name, own in settings.get("deployments", {}).items()
-    } or {"mock": {**mock, "microcredits_per_token": 1}}
+    } or {"mock": {**_price({}), **mock}}
     first = [next(iter(deployments))]
     plans = settings.get("plans", {})
     return {
@@ -53,3 +53,8 @@ def turned_to(settings: Mapping[str, Any], upstream: int, store: str) -> dict[st
         "plans": {name: {**plans.get(name, {}), **PLENTY} for name in {"default", *plans}},
         "store": store,
     }
+
+
+def _price(own: Mapping[str, Any]) -> dict[str, int]:
+    """Return a price for a deployment that needs none of its own, such as `echo`."""
+    return {} if any(name.endswith("microcredits_per_token") for name in own) else {"microcredits_per_token": 1}

@@ -201,7 +201,7 @@ def _counts(text: str) -> list[int]:
 def _credits(text: str) -> Microcredits:
     try:
         return parse_credits(text)
-    except (ValueError, ArithmeticError):
+    except ValueError:
         message = f"{text!r}: credits are a number, 0 or more, with at most six decimal places"
         raise argparse.ArgumentTypeError(message) from None
 

@@ -193,7 +193,8 @@ class Runtime:
     def __post_init__(self) -> None:
         self._guard = StepGuard(self.routing.limits.hold_s)
         self._lock = threading.Lock()
-        self.pruned_at = self.roll_up_at = self.monotonic()
+        self.pruned_at = self.monotonic()
+        self.roll_up_at = self.pruned_at + ROLL_UP_EVERY_S
         self.time_for_expiry()
 
     @property

@@ -19,7 +19,7 @@ def _amount(value: object) -> Microcredits:
         raise ValueError("must be a number of credits")
     try:
         return parse_credits(value)
-    except (ValueError, ArithmeticError):
+    except ValueError:
         raise ValueError("must be from 0 to 1000000000000, with at most six decimal places") from None
 
 

@@ -241,6 +241,9 @@ class BookStore(Protocol):
     ) -> list[Entry]:
         """Return an account's entries with numbers above `after`, oldest first."""
 
+    async def payer(self, request_id: RequestId) -> str | None:
+        """Return the owner of the account that a request was charged to; None if it was charged nothing."""
+
     async def accounts(self, *, after: str = "", limit: int = 1000) -> list[tuple[str, Account]]:
         """Return owners after a name, with their accounts, ordered by name."""
 

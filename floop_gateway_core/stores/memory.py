@@ -366,6 +366,10 @@ class MemoryStore:
         with self._lock:
             return self._books.post(posting)
 
+    async def payer(self, request_id: RequestId) -> str | None:
+        with self._lock:
+            return self._books.payer(request_id)
+
     async def entries(
         self, owner: str, *, after: int = 0, since: float | None = None, until: float | None = None, limit: int = 1000
     ) -> list[Entry]:

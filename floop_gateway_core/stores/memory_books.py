@@ -9,6 +9,8 @@ from floop_gateway_core.types import Entry, EntryKind, Microcredits, ProjectId, 
 
 __all__ = ["Books"]
 
+CHARGES = ("capture", "overrun")
+
 
 class Books:
     """Accounts by owner, and the last `most` entries; the first answer to each id is kept."""
@@ -105,6 +107,10 @@ class Books:
             and (until is None or entry.at < until)
         )
         return [entry for _, entry in zip(range(limit), wanted, strict=False)]
+
+    def payer(self, request_id: RequestId) -> str | None:
+        """See `BookStore.payer`."""
+        return next((one.owner for one in self._entries if one.request_id == request_id and one.kind in CHARGES), None)
 
     def rename(self, old: str, new: str) -> None:
         """Give an account and its entries another owner."""

@@ -67,3 +67,18 @@ def test_the_users_own_configuration_is_turned_to_the_mock() -> None:
 def test_the_command_says_which_cells_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--cell", "nope"]) == 2
     assert "plain, 64 connections" in capsys.readouterr().err
+
+
+def test_the_command_prints_the_table_and_writes_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("floop_gateway_core.cli.bench.CELLS", FEW)
+    config = tmp_path / "gateway.toml"
+    config.write_text('store = "memory://"\n[deployments.mine]\nprovider = "echo"\n[routes]\n')
+    config.write_text(config.read_text() + "".join(f'{alias} = ["mine"]\n' for alias in ("fast", "smart", "reason")))
+    files = {kind: str(tmp_path / f"found.{kind}") for kind in ("json", "svg")}
+    wanted = ["--config", str(config), "--cell", "plain", "--connections", "2", "--rounds", "1"]
+    assert main(["bench", *wanted, "--json", files["json"], "--svg", files["svg"]]) == 0
+    assert "floor: parsing" in capsys.readouterr().out
+    assert [json.loads(line)["cell"] for line in Path(files["json"]).read_text().splitlines()] == ["plain", "plain"]
+    assert Path(files["svg"]).read_text().startswith("<svg")

@@ -89,6 +89,13 @@ def post(connection: Connection, posting: Posting) -> Posted | PostingRefused:
     return Posted(entry, after)
 
 
+def payer(request_id: RequestId, connection: Connection) -> str | None:
+    """See `BookStore.payer`."""
+    query = "SELECT owner FROM entries WHERE request_id = ? AND kind IN ('capture', 'overrun') LIMIT 1"
+    row = connection.execute(query, (request_id,)).fetchone()
+    return None if row is None else str(row[0])
+
+
 def _left(connection: Connection, posting: Posting, before: Account) -> Microcredits:
     """Return the most that may be posted."""
     match posting.kind:

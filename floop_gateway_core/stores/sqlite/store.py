@@ -234,6 +234,9 @@ class SQLiteStore:
     async def post(self, posting: Posting) -> Posted | PostingRefused:
         return await self._write(lambda connection: book_rows.post(connection, posting))
 
+    async def payer(self, request_id: RequestId) -> str | None:
+        return await self._read(partial(book_rows.payer, request_id))
+
     async def entries(
         self, owner: str, *, after: int = 0, since: float | None = None, until: float | None = None, limit: int = 1000
     ) -> list[Entry]:

@@ -88,6 +88,13 @@ class BookSuite:
         unknown = posting("refund", 1, request_id=RequestId("req_9"))
         assert PostingRefused(Microcredits(0)) == await store.post(unknown)
 
+    async def test_the_payer_of_a_request_is_known_after_its_project_is_deleted(self, store: Store) -> None:
+        await store.create_project(project(), digest="digest-1", credits=Microcredits(1_000))
+        await self._charged(store, "req_1", 40)
+        await store.delete_project(PROJECT, now=NOW)
+        assert await store.payer(RequestId("req_1")) == "o"
+        assert await store.payer(RequestId("req_2")) is None
+
     async def test_entries_come_in_pages_and_periods(self, store: Store) -> None:
         for number in range(5):
             await store.post(replace(posting("grant", number + 1), now=NOW + number))
