@@ -51,6 +51,8 @@ class ErrorCode(StrEnum):
     NOT_FOUND = "NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     CONFLICT = "CONFLICT"
+    IDEMPOTENCY_IN_PROGRESS = "IDEMPOTENCY_IN_PROGRESS"
+    IDEMPOTENCY_MISMATCH = "IDEMPOTENCY_MISMATCH"
     RATE_LIMITED = "RATE_LIMITED"
     BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
     INTERNAL_ERROR = "INTERNAL_ERROR"
@@ -94,6 +96,8 @@ CATALOGUE: Mapping[ErrorCode, ErrorSpec] = MappingProxyType(
         ErrorCode.NOT_FOUND: ErrorSpec(404, "the path does not exist", NO_RETRY),
         ErrorCode.METHOD_NOT_ALLOWED: ErrorSpec(405, "the path is known, the method is not", NO_RETRY),
         ErrorCode.CONFLICT: ErrorSpec(409, "what is there already forbids it", NO_RETRY),
+        ErrorCode.IDEMPOTENCY_IN_PROGRESS: ErrorSpec(409, "a request with this Idempotency-Key is still running"),
+        ErrorCode.IDEMPOTENCY_MISMATCH: ErrorSpec(422, "this Idempotency-Key was used with another body", NO_RETRY),
         ErrorCode.RATE_LIMITED: ErrorSpec(429, "the key's requests per minute are used up"),
         ErrorCode.BUDGET_EXCEEDED: ErrorSpec(429, "the day's token budget is used up", NO_RETRY),
         ErrorCode.INTERNAL_ERROR: ErrorSpec(500, "a bug in the gateway"),

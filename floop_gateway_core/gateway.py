@@ -213,6 +213,7 @@ class Gateway:
     async def aclose(self) -> None:
         """Close this event loop's upstream connections, and the stores."""
         try:
+            await self.runtime.answers.aclose()
             await retry_pending_settlements(self.runtime)
             await self.runtime.flush_refusals(every=True)
         finally:

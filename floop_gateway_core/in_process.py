@@ -23,6 +23,7 @@ from floop_gateway_core.dialects.native.parse import parse_object
 from floop_gateway_core.engine.gate import AsProject, Gate
 from floop_gateway_core.engine.session import CallSession
 from floop_gateway_core.errors import ErrorCode, GatewayError, Refusal
+from floop_gateway_core.policy.idempotency import BAD_KEY
 from floop_gateway_core.types import (
     AnswerEvent,
     Bill,
@@ -54,6 +55,8 @@ class CallOptions(TypedDict, total=False):
     system: str | None
     temperature: float | None
     max_tokens: int | None
+    idempotency_key: str | None
+    """A repeated call with this key gets the first one's answer, and is not charged again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,8 @@ class AnswerStream:
         self._session = CallSession(gate, DIALECT)
         self._caller = caller
         self._endpoint: Endpoint = endpoint
-        self._fields = {**fields, "stream": stream}
+        self._key = fields.get("idempotency_key")
+        self._fields = {name: value for name, value in fields.items() if name != "idempotency_key"} | {"stream": stream}
         self._stack = AsyncExitStack()
         self._events: AsyncGenerator[AnswerEvent, None] | None = None
         self._expired = False
@@ -130,13 +134,16 @@ class AnswerStream:
         return self
 
     async def _open(self) -> None:
-        refusal = await self._session.open(self._caller, self._endpoint)
+        key = self._key
+        refusal = await self._session.open(self._caller, self._endpoint, has_key=key is not None)
         if refusal is None:
             call = parse_object(self._endpoint, self._fields)
             if isinstance(call, Refusal):
                 refusal = await self._session.refuse(call)
+            elif key is not None and not isinstance(key, str):
+                refusal = await self._session.refuse(BAD_KEY)
             else:
-                refusal = await self._session.admit(self._session.with_default_model(call))
+                refusal = await self._session.admit(self._session.with_default_model(call), key)
         if refusal is not None:
             raise self._error(refusal)
 

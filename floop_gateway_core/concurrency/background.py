@@ -13,11 +13,28 @@ from typing import Any, TypeAlias
 
 import anyio
 
-__all__ = ["BackgroundTask", "Watch"]
+__all__ = ["BackgroundTask", "Watch", "spawn"]
 
 Run: TypeAlias = Callable[[anyio.CancelScope], Coroutine[Any, Any, None]]
 WATCH_AFTER_S = 0.05
 """How long a block runs without its watch. Most answers take longer, most refusals do not."""
+
+
+_spawned: set[asyncio.Task[None]] = set()
+
+
+def spawn(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run something in this event loop that outlives its caller. It must end by itself and raise nothing."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        import trio
+
+        trio.lowlevel.spawn_system_task(run)
+        return
+    task = loop.create_task(run())
+    _spawned.add(task)  # the loop itself keeps no strong reference
+    task.add_done_callback(_spawned.discard)
 
 
 class BackgroundTask:

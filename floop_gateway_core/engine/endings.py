@@ -6,6 +6,7 @@
     refused          the refusal's, null     200, error     200, error
     client_gone      499, null               200, null      200, null
     internal_error   the refusal's, null     200, error     200, error
+    replayed         200, the answer's       same           same
 
 Each cell has the record's status and finish reason. Its code is the refusal's, or null if there is none. The status is
 what was sent: a heartbeat sends 200 before any output, and a stream that fails later stays a 200.
@@ -59,6 +60,9 @@ TABLE: Mapping[tuple[Ending, Sent], tuple[Status, Finish]] = {
     ("internal_error", Sent.NOTHING): ("refusal", None),
     ("internal_error", Sent.HEAD): (200, "error"),
     ("internal_error", Sent.OUTPUT): (200, "error"),
+    ("replayed", Sent.NOTHING): (200, "answer"),
+    ("replayed", Sent.HEAD): (200, "answer"),
+    ("replayed", Sent.OUTPUT): (200, "answer"),
 }
 
 

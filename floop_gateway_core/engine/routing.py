@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from floop_gateway_core.clock import Clock, system_clock
+from floop_gateway_core.engine.answers import Answers
 from floop_gateway_core.engine.refusal_log import RefusalLog
 from floop_gateway_core.observability.events import Listener
 from floop_gateway_core.policy.auto.classify import DEFAULT as DEFAULT_THRESHOLDS
@@ -185,6 +186,7 @@ class Runtime:
     reasoning: dict[str, deque[int]] = field(default_factory=dict)
     """The reasoning tokens of each deployment's last complete answers."""
     refusals: RefusalLog = field(default_factory=RefusalLog)
+    answers: Answers = field(default_factory=Answers)
     pruned_at: float = field(init=False)
     roll_up_at: float = field(init=False)
     stopping: bool = False

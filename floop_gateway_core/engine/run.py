@@ -20,6 +20,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from floop_gateway_core.concurrency.wait import clock_of_event_loop
+from floop_gateway_core.engine.answers import AnswerLog
 from floop_gateway_core.engine.assess import choose_alias, estimate_input, run_cpu_bound
 from floop_gateway_core.engine.attempt import Attempt
 from floop_gateway_core.engine.attempt_runner import AttemptRunner
@@ -33,6 +34,7 @@ from floop_gateway_core.observability.events import Admitted, FirstText, Notifie
 from floop_gateway_core.observability.events import Settled as SettledEvent
 from floop_gateway_core.policy.admission import Held, HoldEstimate, hold_refusal, size_refusal
 from floop_gateway_core.policy.budget import utc_day
+from floop_gateway_core.policy.idempotency import Claim
 from floop_gateway_core.policy.retry import FaultKind
 from floop_gateway_core.policy.routes import AUTO
 from floop_gateway_core.policy.tokens.estimate import TokenEstimate
@@ -47,6 +49,7 @@ from floop_gateway_core.types import (
     Failed,
     FinishReason,
     Microcredits,
+    RequestId,
     Started,
     Texts,
     Usage,
@@ -107,6 +110,8 @@ class Run:
         self._sizes: dict[str, TokenEstimate] = {}
         self._granted_tokens = 0
         self._attempts: AttemptRunner | None = None
+        self._claim: Claim | None = None
+        self._answer_log: AnswerLog | None = None
 
     @property
     def record(self) -> UsageRecord:
@@ -145,11 +150,19 @@ class Run:
         self._notifier.notify(RequestStarted, record.request_id, record.project, record.dialect, record.endpoint)
         await self._notifier.flush()
 
+    def note_call(self, call: Call, *, replay_of: RequestId | None = None) -> None:
+        """Note what was asked for, and whose answer is replayed for it."""
+        self._note(alias=_logged(call.alias), streamed=call.stream, replay_of=replay_of)
+
+    def claim(self, claim: Claim, answer_log: AnswerLog) -> None:
+        """Let this request claim an idempotency key, and keep its answer."""
+        self._claim, self._answer_log = claim, answer_log
+
     async def admit(self, call: Call) -> Refusal | None:
         """Decide everything that comes before an upstream is asked. A refusal must still be passed to `refuse`."""
         self._call = call
         routing = self.routing
-        self._note(alias=_logged(call.alias), streamed=call.stream)
+        self.note_call(call)
         models = self._caller.plan.models
         if refusal := routing.routes.alias_refusal(call.alias, models):
             return refusal
@@ -189,12 +202,17 @@ class Run:
             estimate=HoldEstimate(max(map(sum, worst)), wanted, costs),
             now=self._runtime.time_for_expiry(),
             expires_at=now + self.routing.limits.hold_s,
+            claim=self._claim,
         )
 
     async def refuse(self, refusal: Refusal, ending: Ending = "refused") -> Bill:
         """End a request that gets no answer, and void its holds."""
         self._notifier.notify(Refused, self._id, refusal.code)
         return await self._close(ending, refusal=refusal)
+
+    async def replay(self, finish: FinishReason | None, refusal: Refusal | None) -> None:
+        """End a request that gets another one's answer: up to its end, or to where it failed."""
+        await self._close("replayed", finish=finish, refusal=refusal)
 
     async def close(self) -> None:
         """End the request if it has not ended: the client has gone, or the host has cancelled it.
@@ -281,11 +299,10 @@ class Run:
                 if finish:
                     break
                 if texts and stream:
-                    self.output_sent = True
-                    if not started:
-                        started = True
-                        yield self._start_of(attempt)
-                    yield Texts(texts)
+                    events = self._events_of(attempt, texts, started)
+                    started = self.output_sent = True
+                    for event in events:
+                        yield event
                 else:
                     held += texts
                     chunks += 1
@@ -294,19 +311,25 @@ class Run:
                 delta = await attempt.next()
             # The terminal event has been read: the capture comes first, even before the text in the same chunk.
             attempts.succeeded()
+            events = self._events_of(attempt, held + texts, started)
             bill = await self._close("complete", attempt=attempt, finish=finish)
             self._runtime.note_reasoning(attempt.deployment, bill.usage)
-            if not started:
-                yield self._start_of(attempt)
-            if held or texts:
-                yield Texts(held + texts)
+            for event in events:
+                yield event
             yield Completed(bill, finish)
         finally:
             await attempts.close_current()
 
-    @staticmethod
-    def _start_of(attempt: Attempt) -> Started:
-        return Started(attempt.deployment.id, attempt.meter.input_tokens)
+    def _events_of(self, attempt: Attempt, texts: list[str], started: bool) -> list[AnswerEvent]:
+        """Return texts as events, behind the answer's start unless it has gone out; they are kept for a key."""
+        events = list[AnswerEvent]()
+        if not started:
+            events.append(Started(attempt.deployment.id, attempt.meter.input_tokens))
+        if texts:
+            events.append(Texts(texts))
+        if self._answer_log is not None:
+            self._answer_log.add(events)
+        return events
 
     async def _note_text(self, attempts: AttemptRunner) -> None:
         if attempts.first_text_ms is None:
@@ -377,7 +400,8 @@ class Run:
             usage = await run_cpu_bound(attempt.meter.characters, attempt.meter.usage, shield=True)
             charge, estimated = attempt.deployment.prices.charge(usage), not attempt.meter.usage_is_complete
         self._finish(ending, usage, charge=charge, estimated=estimated, refusal=refusal, finish=finish)
-        return await self._settle(charge, usage)
+        answer = None if self._answer_log is None else self._answer_log.encode(usage, finish, refusal)
+        return await self._settle(charge, usage, answer)
 
     def _finish(
         self,
@@ -411,10 +435,9 @@ class Run:
             ending=ending,
         )
 
-    async def _settle(self, charge: Microcredits | None, usage: Usage) -> Bill:
-        settlement = Settlement(
-            self.record, self._caller.project.owner, self._day, self._runtime.clock(), charge, usage.total_tokens
-        )
+    async def _settle(self, charge: Microcredits | None, usage: Usage, answer: bytes | None) -> Bill:
+        owner, now = self._caller.project.owner, self._runtime.clock()
+        settlement = Settlement(self.record, owner, self._day, now, charge, usage.total_tokens, self._claim, answer)
         self._settled = True
         self.bill = Bill(usage, charge or ZERO_CREDITS, None)
         try:
@@ -457,10 +480,13 @@ class Run:
             if self.record.ending == "complete":  # the stream is about to end in an error frame instead
                 end = outcome("internal_error", self.sent, refusal=STORE_UNAVAILABLE)
                 self._note(ending="internal_error", code=end.code, finish_reason=end.finish_reason)
+                if self._answer_log is not None:
+                    answer = self._answer_log.encode(self.bill.usage, None, STORE_UNAVAILABLE)
+                    return replace(settlement, record=self.record, answer=answer)
             return replace(settlement, record=self.record)
         self._finish("refused", NO_USAGE, refusal=STORE_UNAVAILABLE)
         self.bill = NO_BILL
-        return replace(settlement, record=self.record, charge=None, tokens=0)
+        return replace(settlement, record=self.record, charge=None, tokens=0, answer=None)
 
 
 def _logged(alias: str) -> str:

@@ -10,20 +10,48 @@ Every refusal that these return has been recorded.
 
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
+from typing import Literal, assert_never
+
+import anyio
 
 from floop_gateway_core.clock import new_request_id
+from floop_gateway_core.engine.answers import SharedAnswer, decode
 from floop_gateway_core.engine.gate import UNAUTHORIZED, AsProject, Gate
 from floop_gateway_core.engine.run import INTERNAL_ERROR, STOPPING, STORE_UNAVAILABLE, Run
 from floop_gateway_core.errors import ErrorCode, Refusal, StoreUnavailable
 from floop_gateway_core.policy.admission import rate_refusal
+from floop_gateway_core.policy.idempotency import (
+    BAD_KEY,
+    IN_PROGRESS,
+    Claim,
+    KeptAnswer,
+    digest_of,
+    is_valid_key,
+    refusal_of,
+)
 from floop_gateway_core.policy.rate_window import RateDecision
-from floop_gateway_core.types import AnswerEvent, Bill, Call, Ending, Endpoint, ProjectId, RequestId
+from floop_gateway_core.types import (
+    AnswerEvent,
+    Bill,
+    Call,
+    Completed,
+    Ending,
+    Endpoint,
+    Failed,
+    ProjectId,
+    RequestId,
+    Started,
+    Texts,
+)
 
 __all__ = ["CallSession"]
 
 log = logging.getLogger("floop_gateway")
 
+PRODUCER_GRACE_S = 1.0
+"""Extra time for an answer with a key, so that the engine's own end comes first."""
 SUSPENDED = Refusal(ErrorCode.PROJECT_SUSPENDED, "The project is suspended. Its owner or the operator can resume it.")
 
 
@@ -38,9 +66,17 @@ class CallSession:
         self.run: Run | None = None
         self.decision: RateDecision | None = None
         self._entered: ProjectId | None = None
+        self._shared: SharedAnswer | None = None
+        self._is_handed_over = False
+        self._shared_bill: Bill | None = None
 
-    async def open(self, caller: str | AsProject | None, endpoint: Endpoint) -> Refusal | None:
-        """Authenticate the caller, by a key or as a project, and spend one request of its rate."""
+    async def open(
+        self, caller: str | AsProject | None, endpoint: Endpoint, *, has_key: bool = False
+    ) -> Refusal | None:
+        """Authenticate the caller, by a key or as a project, and spend one request of its rate.
+
+        A request with an idempotency key counts as one of the open ones only once it is known to be the first.
+        """
         if self._gate.runtime.stopping:
             return STOPPING
         admitted = await self._gate.admit_caller(caller, endpoint, self.request_id, self.now, self._dialect)
@@ -54,7 +90,7 @@ class CallSession:
         await self.run.begin()
         if refusal is None:
             await self._gate.runtime.keep_house()
-            refusal = self._enter(admitted.run)
+            refusal = None if has_key else self._enter(admitted.run)
         return None if refusal is None else await self.refuse(refusal)
 
     async def _share(self, run: Run, refusal: Refusal) -> RequestId | None:
@@ -82,22 +118,116 @@ class CallSession:
         run = self._known()
         return replace(call, alias=run.routing.routes.default(run.plan.models), names_model=True)
 
-    async def admit(self, call: Call) -> Refusal | None:
-        """Admit the call: afterwards there are holds, or a refusal."""
+    async def admit(self, call: Call, key: str | None = None) -> Refusal | None:
+        """Admit the call: afterwards there are holds, or a refusal, or another request's answer to `key`."""
+        if key is not None:
+            return await self._admit_with_key(call, key)
         refusal = await self._known().admit(call)
         return None if refusal is None else await self.refuse(refusal)
 
+    async def _admit_with_key(self, call: Call, key: str) -> Refusal | None:
+        run, answers = self._known(), self._gate.runtime.answers
+        if not is_valid_key(key):
+            return await self.refuse(BAD_KEY)
+        project, claim = run.record.project_id, Claim(key, digest_of(call, run.record.dialect))
+        shared = answers.get(project, key)
+        if shared is None:
+            kept = await self._gate.runtime.stores.ledger.kept_answer(project, key, self.now)
+            shared = answers.get(project, key)  # another request may have begun meanwhile
+            if shared is None and kept is not None:
+                return await self._replay(call, claim, kept)
+        if shared is not None:
+            state: Literal["running", "kept"] = "kept" if shared.log.is_too_long else "running"
+            refusal = refusal_of(KeptAnswer(shared.request_id, shared.digest, state), claim)
+            if refusal is not None and refusal is not IN_PROGRESS:
+                return await self.refuse(refusal)
+            run.note_call(call, replay_of=shared.request_id)
+        else:
+            if (refusal := self._enter(run)) is not None:
+                return await self.refuse(refusal)
+            shared = SharedAnswer(self.request_id, claim.digest)
+            run.claim(claim, shared.log)
+            self._is_handed_over = True
+            answers.start(project, key, shared, lambda answer: self._produce(call, answer))
+        self._shared = shared
+        refusal = await shared.decided()
+        return None if refusal is None else await self.refuse(refusal)
+
+    async def _replay(self, call: Call, claim: Claim, kept: KeptAnswer) -> Refusal | None:
+        """Let `events` return what the store has kept for the key, or refuse."""
+        if (refusal := refusal_of(kept, claim)) is not None:
+            return await self.refuse(refusal)
+        self._known().note_call(call, replay_of=kept.request_id)
+        self._shared = SharedAnswer(kept.request_id, kept.digest, decode(kept), ended=True)
+        return None
+
+    async def _produce(self, call: Call, answer: SharedAnswer) -> None:
+        """Run the call to its end, whoever still listens."""
+        run, refusal = self._known(), STOPPING
+        try:
+            with anyio.fail_after(run.routing.limits.total_s + PRODUCER_GRACE_S):
+                if (refused := await run.admit(call)) is not None:
+                    await run.refuse(refused)
+                    refusal = refused
+                    return
+                answer.admit()
+                async with aclosing(run.events()) as events:
+                    async for event in events:
+                        answer.add(event)
+        except Exception as error:
+            refusal = await self._failed(error)
+        finally:
+            with anyio.CancelScope(shield=True):
+                try:
+                    await run.close()
+                finally:
+                    answer.end(refusal)
+                    self._leave()
+
+    @property
+    def is_replay(self) -> bool:
+        """Return whether the answer is another request's."""
+        return self._shared is not None and not self._is_handed_over
+
     async def refuse(self, refusal: Refusal, ending: Ending = "refused") -> Refusal:
         """Record a refusal, and return it."""
-        await self._known().refuse(refusal, ending)
+        if not self._is_handed_over:
+            await self._known().refuse(refusal, ending)
         return refusal
 
     def events(self) -> AsyncGenerator[AnswerEvent, None]:
         """Return the answer's events; close the generator in the task that reads it."""
-        return self._known().events()
+        return self._known().events() if self._shared is None else self._read(self._shared)
+
+    async def _read(self, shared: SharedAnswer) -> AsyncGenerator[AnswerEvent, None]:
+        """Yield a shared answer's events; a request that replays it ends with it."""
+        run = self._known()
+        async with aclosing(shared.read()) as events:
+            async for event in events:
+                match event:
+                    case Completed(bill, finish):
+                        self._shared_bill = bill
+                        if self.is_replay:
+                            await run.replay(finish, None)
+                    case Failed(refusal, bill):
+                        self._shared_bill = bill
+                        if self.is_replay:
+                            await (run.replay(None, refusal) if run.output_sent else run.refuse(refusal))
+                    case Texts():
+                        run.output_sent = True
+                    case Started():
+                        pass
+                    case _:
+                        assert_never(event)
+                yield event
 
     async def fail(self, error: Exception) -> Refusal:
         """Return the refusal for an unexpected failure, and record it if the store allows."""
+        if self._is_handed_over:  # the task that produces the answer records how it ends
+            return STORE_UNAVAILABLE if isinstance(error, StoreUnavailable) else INTERNAL_ERROR
+        return await self._failed(error)
+
+    async def _failed(self, error: Exception) -> Refusal:
         if isinstance(error, StoreUnavailable):
             log.warning("request %s: the store does not answer: %s", self.request_id, error)
             refusal, ending = STORE_UNAVAILABLE, "refused"
@@ -117,20 +247,27 @@ class CallSession:
 
     async def close(self) -> None:
         """Settle the call unless that has happened."""
+        if self._is_handed_over:
+            return
         try:
             if self.run is not None:
                 await self.run.close()
         finally:
-            if self._entered is not None:
-                open_requests = self._gate.runtime.open_requests
-                open_requests[self._entered] -= 1
-                if open_requests[self._entered] <= 0:
-                    del open_requests[self._entered]
-                self._entered = None
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._entered is not None:
+            open_requests = self._gate.runtime.open_requests
+            open_requests[self._entered] -= 1
+            if open_requests[self._entered] <= 0:
+                del open_requests[self._entered]
+            self._entered = None
 
     @property
     def bill(self) -> Bill | None:
         """The bill so far; final after the end."""
+        if self._shared_bill is not None:
+            return self._shared_bill
         return None if self.run is None else self.run.bill
 
     def _known(self) -> Run:

@@ -39,6 +39,7 @@ log = logging.getLogger("floop_gateway")
 
 FRAMES_WITHOUT_PAUSE = 8
 """After so many frames that nothing had to wait for, other tasks get their turn."""
+REPLAYED = ("Idempotency-Replayed", "true")
 SLOW_CLIENT_GRACE_S = 1.0
 """Extra time for a client that reads too slowly, so that the engine's own end comes first."""
 
@@ -111,7 +112,8 @@ class Exchange:
         # From here on there may be a record, which is settled when the exchange is left.
         self._stack.push_async_callback(session.close)
         caller = await self._login.caller(request) or self._dialect.key(request)
-        if refused := await session.open(caller, operation.endpoint):
+        key = self._idempotency_key(operation)
+        if refused := await session.open(caller, operation.endpoint, has_key=key is not None):
             return self._error(refused)
         match operation.kind:
             case "reserved":
@@ -120,7 +122,7 @@ class Exchange:
             case "reply":
                 return await self._without_call(operation)
             case "call":
-                return await self._call(operation)
+                return await self._call(operation, key)
             case _:
                 assert_never(operation.kind)
 
@@ -132,7 +134,12 @@ class Exchange:
         headers, body = reply
         return Reply(200, self._headers(*headers, _length(body)), body)
 
-    async def _call(self, operation: Operation) -> Reply:
+    def _idempotency_key(self, operation: Operation) -> str | None:
+        """Return the request's key: several headers join to one that is not valid."""
+        values = self._request.header("idempotency-key") if operation.kind == "call" else []
+        return ",".join(values) if values else None
+
+    async def _call(self, operation: Operation, key: str | None) -> Reply:
         session, routing = self._session, self._routing
         limit_s = min(routing.body_s, routing.limits.total_s)
         body = await read_body(self._request, cap_bytes=routing.body_bytes, limit_s=limit_s)
@@ -142,7 +149,7 @@ class Exchange:
         if isinstance(call, Refusal):
             return self._error(await session.refuse(call))
         call = session.with_default_model(call)
-        if refused := await session.admit(call):
+        if refused := await session.admit(call, key):
             return self._error(refused)
         return await self._first_event(call)
 
@@ -170,16 +177,17 @@ class Exchange:
             return self._error(first.refusal)
         renderer = self._dialect.renderer(call)
         started = first if isinstance(first, Started) else None
+        replayed = (REPLAYED,) if self._session.is_replay else ()
         if call.stream:
             if self._session.run is not None:
                 self._session.run.headers_sent = True
             body = self._frames(renderer, first, events)
             await self._stack.enter_async_context(aclosing(body))
-            return Reply(200, self._headers(*renderer.headers(started)), body)
+            return Reply(200, self._headers(*renderer.headers(started), *replayed), body)
         content = await self._whole(renderer, first, events)
         if isinstance(content, Failed):
             return self._error(content.refusal)
-        return Reply(200, self._headers(*renderer.headers(started), _length(content)), content)
+        return Reply(200, self._headers(*renderer.headers(started), *replayed, _length(content)), content)
 
     async def _whole(self, renderer: Renderer, first: Event, events: AsyncIterator[Event]) -> bytes | Failed:
         texts: list[str] = []

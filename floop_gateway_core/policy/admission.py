@@ -14,6 +14,7 @@ from typing import TypeAlias, assert_never
 
 from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.policy.budget import DayBudget, seconds_to_midnight
+from floop_gateway_core.policy.idempotency import IN_PROGRESS, KeyTaken, refusal_of
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.policy.pricing import CostLine, format_credits, max_cost
 from floop_gateway_core.policy.rate_window import RateDecision
@@ -41,6 +42,8 @@ PRECEDENCE = (
     ErrorCode.RATE_LIMITED,
     ErrorCode.INVALID_BODY,
     ErrorCode.VALIDATION_ERROR,
+    ErrorCode.IDEMPOTENCY_MISMATCH,
+    ErrorCode.IDEMPOTENCY_IN_PROGRESS,
     ErrorCode.INVALID_MODEL,
     ErrorCode.INPUT_TOO_LARGE,
     ErrorCode.BUDGET_EXCEEDED,
@@ -97,7 +100,7 @@ class AlreadySettled:
     """The request was settled before its hold arrived, so nothing may be held for it."""
 
 
-HoldRefused: TypeAlias = ShortBudget | ShortCredits | AlreadySettled
+HoldRefused: TypeAlias = ShortBudget | ShortCredits | AlreadySettled | KeyTaken
 
 
 def rate_refusal(decision: RateDecision) -> Refusal | None:
@@ -148,6 +151,8 @@ def hold_refusal(refused: HoldRefused, now: float) -> Refusal:
             return _credit_refusal(needed_credits, account)
         case AlreadySettled():
             return Refusal(ErrorCode.INTERNAL_ERROR, "The request was settled before it was admitted.")
+        case KeyTaken(by, claim):
+            return refusal_of(by, claim) or IN_PROGRESS  # ended in this moment: the next try gets its answer
         case _:
             assert_never(refused)
 

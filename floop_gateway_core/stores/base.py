@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from floop_gateway_core.errors import NoSuchProject, ProjectExists, StoreUnavailable
 from floop_gateway_core.policy.admission import Held, HoldEstimate, HoldRefused
+from floop_gateway_core.policy.idempotency import Claim, KeptAnswer
 from floop_gateway_core.policy.ledger import Account, Command, Hold, Outcome
 from floop_gateway_core.policy.rate_window import RateDecision
 from floop_gateway_core.policy.summary import SummaryRow
@@ -76,6 +77,8 @@ class HoldRequest:
     estimate: HoldEstimate
     now: float
     expires_at: float
+    claim: Claim | None = None
+    """An idempotency key to claim with the holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,10 @@ class Settlement:
     now: float
     charge: Microcredits | None = None
     tokens: int = 0
+    claim: Claim | None = None
+    """The idempotency key that was claimed with the holds."""
+    answer: bytes | None = None
+    """What is kept for the key; None frees it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,10 +279,13 @@ class LedgerStore(BookStore, Protocol):
     """Budgets, accounts, holds and the usage log."""
 
     async def hold(self, request: HoldRequest) -> Held | HoldRefused:
-        """Place both holds and write the record, or neither. Repeated, return the first answer.
+        """Place both holds, claim the idempotency key and write the record, or do none of it.
 
-        An id that was settled before its hold arrived is `AlreadySettled`.
+        Repeated, return the first answer. An id that was settled before its hold arrived is `AlreadySettled`.
         """
+
+    async def kept_answer(self, project: ProjectId, key: str, now: float) -> KeptAnswer | None:
+        """Return what there is for an idempotency key; None if it is free, or its request has died."""
 
     async def settle(self, settlement: Settlement) -> Settled:
         """Resolve both holds and finish the record, exactly once; repeated, change nothing.
@@ -290,12 +300,15 @@ class LedgerStore(BookStore, Protocol):
         """Write a finished record of a request that never had a hold, or replace an earlier version of it."""
 
     async def expire(self, now: float) -> int:
-        """Void the holds that have expired, end their records as `lost`, and return how many there were."""
+        """Void the holds that have expired, end their records as `lost`, and return how many there were.
 
-    async def prune(self, *, before: float, day: int, limit: int) -> int:
+        The idempotency keys that they have claimed are free again.
+        """
+
+    async def prune(self, *, before: float, day: int, now: float, limit: int) -> int:
         """Delete up to `limit` records settled before a moment, and holds resolved before a UTC day; return how many.
 
-        What is unfinished is kept. `before` is epoch seconds.
+        Answers whose day is over by `now` are deleted too. What is unfinished is kept. Times are epoch seconds.
         """
 
     async def grant_credits(self, owner: str, amount: Microcredits, now: float) -> Account:

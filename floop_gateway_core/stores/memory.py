@@ -18,6 +18,7 @@ from floop_gateway_core.policy import holds, ledger
 from floop_gateway_core.policy.admission import Held, HoldRefused
 from floop_gateway_core.policy.budget import DayBudget
 from floop_gateway_core.policy.holds import RequestHold, RequestHolds
+from floop_gateway_core.policy.idempotency import KeptAnswer
 from floop_gateway_core.policy.ledger import Account, Command, Hold, Outcome, Place, Unknown
 from floop_gateway_core.policy.rate_window import RateDecision, RateLimiter
 from floop_gateway_core.policy.summary import SummaryRow, group_of
@@ -35,6 +36,7 @@ from floop_gateway_core.stores.base import (
     WindowLimit,
     rate_limit,
 )
+from floop_gateway_core.stores.memory_answers import Answers
 from floop_gateway_core.stores.memory_books import Books
 from floop_gateway_core.stores.worker_detection import is_one_of_several_workers
 from floop_gateway_core.types import (
@@ -92,6 +94,7 @@ class MemoryStore:
         self._expiries: list[tuple[float, RequestId]] = []  # a heap; entries of settled requests are dropped when met
         self._named: dict[str, _NamedHold] = {}
         self._settled: dict[RequestId, tuple[Hold, UsageRecord]] = {}  # in the order of settling
+        self._answers = Answers()
 
     async def setup(self) -> None:
         self._look_for_siblings()
@@ -143,6 +146,7 @@ class MemoryStore:
             project = self._projects.pop(id)
             del self._ids[project.name]
             self._keys = {digest: key for digest, key in self._keys.items() if key[0] != id}
+            self._answers.drop(id)
             if erase:
                 self._erase(id)
             if project.owner == OWN_ACCOUNT + project.name:
@@ -234,6 +238,8 @@ class MemoryStore:
         record = request.record
         await self.expire(request.now)
         with self._lock:
+            if (taken := self._answers.taken(request)) is not None:
+                return taken
             key = record.project_id, request.day
             budget = self._days.get(key, DayBudget(request.budget_tokens))
             if budget.limit != request.budget_tokens:
@@ -247,7 +253,12 @@ class MemoryStore:
                 if record.request_id not in self._open:
                     self._open[record.request_id] = _OpenHold(after.hold, request)
                     heappush(self._expiries, (request.expires_at, record.request_id))
+                self._answers.claim(request)
             return granted
+
+    async def kept_answer(self, project: ProjectId, key: str, now: float) -> KeptAnswer | None:
+        with self._lock:
+            return self._answers.kept(project, key, now)
 
     def _hold_of(self, request_id: RequestId) -> RequestHold | None:
         if request_id in self._open:
@@ -286,6 +297,7 @@ class MemoryStore:
                 )
             if owner != settlement.owner:
                 self._books.close(owner, settlement.now, record.project_id)
+            self._answers.settle(settlement, Settled(after.hold.credits, after.account))
             self._bound_log()
         return Settled(after.hold.credits, after.account)
 
@@ -307,11 +319,12 @@ class MemoryStore:
                     over.append(self._open[id].request)
             for request in over:
                 lost = replace(request.record, ending="lost", settled_at=now)
-                self._settle(Settlement(lost, request.owner, request.day, now), holds.expire)
+                self._settle(Settlement(lost, request.owner, request.day, now, claim=request.claim), holds.expire)
             return len(over)
 
-    async def prune(self, *, before: float, day: int, limit: int) -> int:
+    async def prune(self, *, before: float, day: int, now: float, limit: int) -> int:
         with self._lock:
+            self._answers.prune(now)
             old = [id for id, (_, record) in self._settled.items() if (record.settled_at or record.started_at) < before]
             for id in old[:limit]:
                 del self._settled[id]

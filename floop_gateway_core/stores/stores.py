@@ -55,7 +55,7 @@ class Stores:
     async def prune(self, now: float, *, retention_s: float, limit: int) -> int:
         """Delete up to `limit` records that are older than their retention, and old resolved holds; return how many."""
         day = utc_day(now) - RESOLVED_HOLD_DAYS
-        return await self.ledger.prune(before=now - retention_s, day=day, limit=limit)
+        return await self.ledger.prune(before=now - retention_s, day=day, now=now, limit=limit)
 
     async def setup(self) -> None:
         """Open every store that can be opened."""

@@ -14,7 +14,8 @@ import threading
 __all__ = ["is_one_of_several_workers"]
 
 _lock = threading.Lock()
-_held: tuple[int, socket.socket] | None = None
+_held: tuple[int, int] | None = None
+"""The process, and the descriptor that holds its name for as long as it lives."""
 
 
 def is_one_of_several_workers() -> bool:
@@ -34,5 +35,5 @@ def _take_name() -> bool:
     except OSError:
         mark.close()
         return True
-    _held = os.getpid(), mark  # for as long as the process lives
+    _held = os.getpid(), mark.detach()
     return False

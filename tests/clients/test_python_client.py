@@ -29,7 +29,7 @@ from starlette.routing import Mount
 
 from floop_gateway_asgi import FloopGateway
 from floop_gateway_core.types import Microcredits
-from tests.serving import MOUNT, gateway_of, served
+from tests.serving import MOUNT, gateway_of, records, served
 
 HELLO: Any = [{"role": "user", "content": "one two three"}]
 KEY = "flp_sk_" + "x" * 33
@@ -282,3 +282,37 @@ def test_an_error_in_the_middle_of_a_stream_is_raised() -> None:
 def test_a_stream_must_be_entered() -> None:
     with FloopAI(KEY, "http://127.0.0.1:9") as ai, pytest.raises(RuntimeError, match=r"with ai\.stream"):
         iter(ai.stream("x"))
+
+
+@contextmanager
+def losing_the_first_answer(url: str) -> Iterator[str]:
+    """A proxy before a server that passes every request on, and drops the first answer."""
+    host, port = url.removeprefix("http://").split("/")[0].split(":")
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+
+        def serve() -> None:
+            for number in range(2):
+                client, _ = listener.accept()
+                with client, socket.create_connection((host, int(port))) as server:
+                    server.sendall(client.recv(65536))
+                    answer = server.recv(65536)
+                    if number:
+                        client.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}{MOUNT}"
+
+
+def test_an_answer_that_was_lost_on_its_way_is_asked_for_again_and_charged_once() -> None:
+    gateway, key = gateway_of(
+        deployments={"echo": {"provider": "echo", "microcredits_per_token": 1}},
+        routes={alias: ["echo"] for alias in ("fast", "smart", "reason")},
+    )
+    with (
+        served(Starlette(routes=[Mount(MOUNT, FloopGateway(gateway))])) as url,
+        losing_the_first_answer(url) as proxy,
+        FloopAI(key, proxy) as ai,
+    ):
+        answer = ai.generate("one two three")
+        assert answer.usage.total_tokens > 0
+        assert [record.ending for record in records(gateway)] == ["complete", "replayed"]

@@ -455,7 +455,7 @@ async def test_sums_outlive_the_records_that_are_pruned(store: SQLiteStore) -> N
         one = replace(record, request_id=RequestId(f"req_{number}"), ending="complete", settled_at=NOW, input_tokens=7)
         await store.log(one)
     pruned = 0
-    while some := await store.prune(before=NOW + 1, day=0, limit=8):
+    while some := await store.prune(before=NOW + 1, day=0, now=NOW, limit=8):
         pruned += some
     assert pruned == 30
     assert [(row.requests, row.input_tokens) for row in await store.summary(UsageFilter(), DAY_S)] == [(30, 210)]

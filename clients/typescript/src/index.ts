@@ -139,7 +139,7 @@ export class FloopAI {
         response = await this.#fetch(this.#url + path, init);
       } catch (error) {
         if (signal?.aborted) throw error;
-        if (tries < this.#maxRetries && refusedConnection(error)) {
+        if (tries < this.#maxRetries) {
           await sleep(backoff(tries));
           continue;
         }
@@ -247,12 +247,6 @@ function retryDelay(response: Response, tries: number): number | null {
 
 function backoff(tries: number): number {
   return Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** tries) * (0.5 + Math.random() / 2);
-}
-
-/** Whether the server has seen nothing of the request. */
-function refusedConnection(error: unknown): boolean {
-  const cause = (error as { cause?: { code?: string } }).cause;
-  return cause?.code === "ECONNREFUSED" || cause?.code === "ENOTFOUND" || cause?.code === "UND_ERR_CONNECT_TIMEOUT";
 }
 
 function sleep(ms: number): Promise<void> {

@@ -29,7 +29,7 @@ def copy_to(source: Path, target: Path) -> None:
             live.backup(copy, pages=PAGES_AT_ONCE)
             copy.execute("UPDATE holds SET expires_at = 0 WHERE state = 'open'")
             copy.execute("UPDATE named_holds SET expires_at = 0 WHERE state = 'open'")
-            copy.execute("DELETE FROM claims")
+            copy.execute("DELETE FROM answers")
             copy.commit()
     except sqlite3.Error as error:
         target.unlink(missing_ok=True)

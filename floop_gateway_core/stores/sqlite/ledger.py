@@ -13,7 +13,7 @@ from floop_gateway_core.policy.budget import DayBudget
 from floop_gateway_core.policy.holds import RequestHold, RequestHolds
 from floop_gateway_core.policy.ledger import Account, Hold
 from floop_gateway_core.stores.base import DayUsage, HoldRequest, Settled, Settlement
-from floop_gateway_core.stores.sqlite import books, rollups, usage
+from floop_gateway_core.stores.sqlite import answers, books, rollups, usage
 from floop_gateway_core.types import (
     Microcredits,
     ProjectId,
@@ -31,6 +31,8 @@ def hold(connection: Connection, request: HoldRequest) -> Held | HoldRefused:
     """Chores run inside requests: expired holds are voided first, so that their amounts are available again."""
     if has_expired(request.now, connection):
         expire(connection, request.now)
+    if (taken := answers.taken(connection, request)) is not None:
+        return taken
     record = request.record
     before = _load(connection, record, request.owner, request.day, request.budget_tokens)
     after, granted = holds.place(before, request.estimate)
@@ -38,6 +40,7 @@ def hold(connection: Connection, request: HoldRequest) -> Held | HoldRefused:
         _save(connection, record, request.owner, request.day, after)
         _save_hold(connection, record.request_id, request.owner, request.day, after.hold, request.expires_at)
         usage.save_record(connection, record)
+        answers.claim(connection, request)
     return granted
 
 
@@ -72,6 +75,7 @@ def _resolve(
             )
             if owner != settlement.owner:
                 books.close_account(connection, owner, settlement.now, record.project_id)
+        answers.settle(connection, settlement, Settled(credits, after.account))
     return Settled(after.hold.credits, after.account)
 
 
@@ -90,6 +94,7 @@ def expire(connection: Connection, now: float) -> int:
         (record,) = usage.select_records(connection, "WHERE request_id = ?", (request_id,))
         lost = replace(record, ending="lost", settled_at=now)
         _resolve(connection, Settlement(lost, owner, day, now), holds.expire)
+        answers.free(connection, request_id)
     return len(over)
 
 
@@ -108,7 +113,7 @@ def day(connection: Connection, project: ProjectId, day: int) -> DayUsage:
     return DayUsage(0, 0) if row is None else DayUsage(*row)
 
 
-def prune(connection: Connection, before: float, day: int, limit: int) -> int:
+def prune(connection: Connection, before: float, day: int, now: float, limit: int) -> int:
     """See `LedgerStore.prune`."""
     records = connection.execute(
         "DELETE FROM usage WHERE request_id IN (SELECT request_id FROM usage"
@@ -121,7 +126,7 @@ def prune(connection: Connection, before: float, day: int, limit: int) -> int:
         " WHERE state <> 'open' AND day < ? LIMIT ?)",
         (day, limit),
     ).rowcount
-    return records + resolved
+    return records + resolved + answers.prune(connection, now, limit)
 
 
 def _load(connection: Connection, record: UsageRecord, owner: str, day_key: int, limit: int) -> RequestHolds:

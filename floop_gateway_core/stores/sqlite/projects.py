@@ -3,7 +3,7 @@
 import sqlite3
 
 from floop_gateway_core.stores.base import NoSuchProject, ProjectExists
-from floop_gateway_core.stores.sqlite import books
+from floop_gateway_core.stores.sqlite import answers, books
 from floop_gateway_core.types import Project, ProjectId, ProjectSettings, Suspension
 from floop_gateway_core.types.amounts import OWN_ACCOUNT
 
@@ -125,7 +125,7 @@ def delete(connection: Connection, id: ProjectId, now: float, *, erase: bool) ->
         connection.execute("UPDATE usage SET project = project_id WHERE project_id = ?", (id,))
         connection.execute("UPDATE audit SET project = project_id WHERE project_id = ?", (id,))
         connection.execute("UPDATE rollups SET project = project_id WHERE project_id = ?", (id,))
-    connection.execute("DELETE FROM claims WHERE project_id = ?", (id,))
+    answers.drop(connection, id)
     if project.owner == OWN_ACCOUNT + project.name:
         closed = OWN_ACCOUNT + id
         for table in ("accounts", "entries", "holds", "named_holds"):

@@ -190,6 +190,13 @@ STEPS = (
         PRIMARY KEY (span, project_id, start, alias, deployment, status)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX rollups_by_time ON rollups (span, start);
+    DROP TABLE claims;
+    CREATE TABLE answers (
+        project_id TEXT NOT NULL, key TEXT NOT NULL, digest TEXT NOT NULL, request_id TEXT NOT NULL UNIQUE,
+        state TEXT NOT NULL, answer BLOB NOT NULL, charged INTEGER NOT NULL, posted INTEGER NOT NULL,
+        until REAL NOT NULL, PRIMARY KEY (project_id, key)
+    ) STRICT;
+    CREATE INDEX answers_by_end ON answers (until);
     CREATE TABLE audit (
         number INTEGER PRIMARY KEY, at REAL NOT NULL, by TEXT NOT NULL, what TEXT NOT NULL, project_id TEXT,
         project TEXT, account TEXT, origin TEXT, details TEXT NOT NULL

@@ -19,6 +19,7 @@ from typing import TypeVar, cast
 import anyio.to_thread
 
 from floop_gateway_core.policy.admission import Held, HoldRefused
+from floop_gateway_core.policy.idempotency import KeptAnswer
 from floop_gateway_core.policy.ledger import Account, Command, Outcome
 from floop_gateway_core.policy.rate_window import RateDecision
 from floop_gateway_core.policy.summary import SummaryRow
@@ -34,6 +35,7 @@ from floop_gateway_core.stores.base import (
     WindowLimit,
     rate_limit,
 )
+from floop_gateway_core.stores.sqlite import answers as answer_rows
 from floop_gateway_core.stores.sqlite import audit as audit_rows
 from floop_gateway_core.stores.sqlite import books as book_rows
 from floop_gateway_core.stores.sqlite import ledger as ledger_rows
@@ -191,6 +193,9 @@ class SQLiteStore:
 
     # -- both holds of a request -----------------------------------------------------------------------------------
 
+    async def kept_answer(self, project: ProjectId, key: str, now: float) -> KeptAnswer | None:
+        return await self._read(partial(answer_rows.kept, project, key, now))
+
     async def hold(self, request: HoldRequest) -> Held | HoldRefused:
         return await self._write(lambda connection: ledger_rows.hold(connection, request), short=True)
 
@@ -205,10 +210,10 @@ class SQLiteStore:
         over = Job(partial(ledger_rows.has_expired, now), lambda connection, _: ledger_rows.expire(connection, now))
         return await self._worker.run(over) or 0
 
-    async def prune(self, *, before: float, day: int, limit: int) -> int:
+    async def prune(self, *, before: float, day: int, now: float, limit: int) -> int:
         def prune(connection: Connection) -> int:
             rollup_rows.roll_up(before + rollup_rows.SETTLE_S, limit, connection)  # only what is added up is deleted
-            return ledger_rows.prune(connection, before, day, limit)
+            return ledger_rows.prune(connection, before, day, now, limit)
 
         return await self._write(prune)
 

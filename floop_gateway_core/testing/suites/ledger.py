@@ -415,8 +415,8 @@ class LedgerSuite:
             if number != 2:
                 end = settlement(request, 10, tokens=10)
                 await store.settle(replace(end, record=replace(end.record, settled_at=NOW + number)))
-        assert [3, 2] == [await store.prune(before=NOW + 6, day=DAY, limit=3) for _ in range(2)]
-        assert 0 == await store.prune(before=NOW + 6, day=DAY, limit=3)
+        assert [3, 2] == [await store.prune(before=NOW + 6, day=DAY, now=NOW, limit=3) for _ in range(2)]
+        assert 0 == await store.prune(before=NOW + 6, day=DAY, now=NOW, limit=3)
         assert ["req_6"] == [record.request_id for record in await records_of(store)]
         assert account(940, 100) == await store.account("o")
 
@@ -425,7 +425,7 @@ class LedgerSuite:
         await store.hold(hold_request("req_1"))
         await store.settle(settlement(hold_request("req_1"), 10, tokens=10))
         await store.hold(hold_request("req_2"))
-        await store.prune(before=NOW - 1, day=DAY + 8, limit=10)
+        await store.prune(before=NOW - 1, day=DAY + 8, now=NOW, limit=10)
         assert account(990, 100) == await store.account("o")
         settled = await store.settle(settlement(hold_request("req_2"), 10, tokens=10))
         assert 10 == settled.hold.charged

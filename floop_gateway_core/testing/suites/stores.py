@@ -24,6 +24,7 @@ from floop_gateway_core.stores.base import (
     ProjectExists,
     Store,
 )
+from floop_gateway_core.testing.suites.answers import AnswerSuite
 from floop_gateway_core.testing.suites.books import BookSuite
 from floop_gateway_core.testing.suites.facts import (
     DAY,
@@ -46,7 +47,7 @@ from floop_gateway_core.types import Microcredits, Project, ProjectId, ProjectSe
 __all__ = ["LedgerSuite", "ProjectSuite", "RateSuite", "StoreSuite", "hold_request", "settlement"]
 
 
-class StoreSuite(ProjectSuite, RateSuite, LedgerSuite, BookSuite, LogSuite, NamedHoldSuite):
+class StoreSuite(ProjectSuite, RateSuite, LedgerSuite, BookSuite, LogSuite, AnswerSuite, NamedHoldSuite):
     """What a whole `Store` promises."""
 
     async def test_a_project_is_created_together_with_its_owners_credits(self, store: Store) -> None:

@@ -24,8 +24,8 @@ __all__ = ["AsyncFloopAI", "FloopAI"]
 KEY_VARIABLE, URL_VARIABLE = "FLOOPFLOOP_AI_KEY", "FLOOPFLOOP_AI_URL"
 DEFAULT_URL = "https://api.floopfloop.com/api/v1/ai"
 DEFAULT_TIMEOUT_S = 300.0
-NOT_DELIVERED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-"""The server has seen nothing of such a request, so it may be sent again."""
+MAY_HELP = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
+"""Failures after which another try may help: it carries the same key, so the gateway neither asks nor charges twice."""
 
 
 class _Settings:
@@ -48,7 +48,7 @@ class _Settings:
 
     def _delay_after(self, error: httpx.HTTPError, tries: int) -> float:
         """Return how long to wait after a failure, or raise `ConnectionFailed`."""
-        if isinstance(error, NOT_DELIVERED) and tries < self._max_retries:
+        if isinstance(error, MAY_HELP) and tries < self._max_retries:
             return wire.backoff_s(tries)
         said = f"the gateway cannot be reached: {type(error).__name__}"
         raise ConnectionFailed(said, "CONNECTION_FAILED") from None

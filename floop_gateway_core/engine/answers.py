@@ -1,0 +1,188 @@
+"""Answers to requests with an idempotency key: one task produces an answer, and every request with its key reads it.
+
+The task outlives the client that began it, and ends with the gateway or at the request's deadline. Readers take events
+from the first on, each at its own pace. What a store keeps of an answer is decoded to the same events.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+import anyio
+import anyio.lowlevel
+import msgspec
+
+from floop_gateway_core.concurrency.background import spawn
+from floop_gateway_core.errors import ErrorCode, Refusal
+from floop_gateway_core.policy.idempotency import MAX_ANSWER_BYTES, TOO_LONG, KeptAnswer
+from floop_gateway_core.types import (
+    AnswerEvent,
+    Bill,
+    Completed,
+    Failed,
+    FinishReason,
+    ProjectId,
+    RequestId,
+    Started,
+    Texts,
+    Usage,
+)
+from floop_gateway_core.types.amounts import ZERO_CREDITS
+
+__all__ = ["AnswerLog", "Answers", "SharedAnswer", "decode"]
+
+CLOSING_GRACE_S = 1.0
+"""How long running answers may go on when the gateway is closed."""
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    deployment: str
+    input_tokens: int
+    texts: list[list[str]]
+    usage: Usage
+    finish: FinishReason | None
+    code: ErrorCode | None
+    message: str
+
+
+class AnswerLog:
+    """The events of one answer, from which its kept form is made when it is settled."""
+
+    def __init__(self) -> None:
+        self._started: Started | None = None
+        self._texts: list[list[str]] = []
+        self._bytes = 0
+
+    def add(self, events: Sequence[AnswerEvent]) -> None:
+        """Add events in their order."""
+        for event in events:
+            if isinstance(event, Started):
+                self._started = event
+            elif isinstance(event, Texts):
+                self._bytes += sum(len(text.encode("utf-8", "replace")) for text in event.texts)
+                if self.is_too_long:
+                    self._texts = []
+                else:
+                    self._texts.append(list(event.texts))
+
+    @property
+    def is_too_long(self) -> bool:
+        """Return whether the answer is longer than what is kept."""
+        return self._bytes > MAX_ANSWER_BYTES
+
+    def encode(self, usage: Usage, finish: FinishReason | None, refusal: Refusal | None) -> bytes | None:
+        """Return what to keep of an answer that is complete, or failed after it had begun; None for any other."""
+        if self._started is None or (finish is None and refusal is None):
+            return None
+        if self.is_too_long:
+            return TOO_LONG
+        code, message = (None, "") if refusal is None else (refusal.code, refusal.message)
+        return msgspec.json.encode(
+            _Kept(self._started.deployment, self._started.input_tokens, self._texts, usage, finish, code, message)
+        )
+
+
+def decode(kept: KeptAnswer) -> list[AnswerEvent]:
+    """Return the events of an answer that a store has kept."""
+    found = msgspec.json.decode(kept.answer, type=_Kept)
+    bill = Bill(found.usage, kept.charged, kept.posted)
+    end: AnswerEvent
+    if found.code is not None:
+        end = Failed(Refusal(found.code, found.message), bill)
+    elif found.finish is not None:
+        end = Completed(bill, found.finish)
+    else:
+        raise ValueError("a kept answer must have an end")
+    return [Started(found.deployment, found.input_tokens), *map(Texts, found.texts), end]
+
+
+class SharedAnswer:
+    """An answer that several requests read. `log` says whether it has become too long for others to join."""
+
+    def __init__(self, request_id: RequestId, digest: str, events: Sequence[AnswerEvent] = (), *, ended: bool = False):
+        self.request_id = request_id
+        self.digest = digest
+        self.log = AnswerLog()
+        self.scope = anyio.CancelScope()
+        self.ended = anyio.Event()
+        self._events = list(events)
+        self._admitted = ended
+        self._changed = anyio.Event()
+        if ended:
+            self.ended.set()
+
+    def admit(self) -> None:
+        """Note that the request was admitted."""
+        self._admitted = True
+        self._wake()
+
+    def add(self, event: AnswerEvent) -> None:
+        """Pass an event on to the readers."""
+        self._events.append(event)
+        self._wake()
+
+    def end(self, refusal: Refusal) -> None:
+        """End the answer; one that has not come to an end of its own fails with `refusal`."""
+        if not self._events or not isinstance(self._events[-1], Completed | Failed):
+            self._events.append(Failed(refusal, Bill(Usage(0, 0), ZERO_CREDITS, None)))
+        self.ended.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    async def decided(self) -> Refusal | None:
+        """Wait for the admission; return the refusal of a request that was not admitted."""
+        while not self._admitted and not self._events:
+            await self._changed.wait()
+        first = self._events[0] if self._events else None
+        return first.refusal if isinstance(first, Failed) and not self._admitted else None
+
+    async def read(self) -> AsyncGenerator[AnswerEvent, None]:
+        """Yield every event from the first on, up to the last."""
+        place = 0
+        while True:
+            while place < len(self._events):
+                yield self._events[place]
+                place += 1
+            if self.ended.is_set():
+                return
+            await self._changed.wait()
+
+
+class Answers:
+    """The running answers of one gateway by event loop, project and key: a reader waits in its own event loop."""
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[object, ProjectId, str], SharedAnswer] = {}
+
+    def get(self, project: ProjectId, key: str) -> SharedAnswer | None:
+        """Return the running answer of a key, in this event loop."""
+        return self._running.get((anyio.lowlevel.current_token(), project, key))
+
+    def start(
+        self, project: ProjectId, key: str, shared: SharedAnswer, produce: Callable[[SharedAnswer], Awaitable[None]]
+    ) -> None:
+        """Produce an answer in a task of its own. `produce` must end it."""
+        place = anyio.lowlevel.current_token(), project, key
+        self._running[place] = shared
+
+        async def task() -> None:
+            try:
+                with shared.scope:
+                    await produce(shared)
+            finally:
+                self._running.pop(place, None)
+
+        spawn(task)
+
+    async def aclose(self) -> None:
+        """End the answers that run in this event loop: they have a moment, then they are cut short."""
+        token = anyio.lowlevel.current_token()
+        mine = [shared for (where, _, _), shared in self._running.items() if where == token]
+        with anyio.move_on_after(CLOSING_GRACE_S):
+            for shared in mine:
+                await shared.ended.wait()
+        for shared in mine:
+            shared.scope.cancel()
+        for shared in mine:
+            await shared.ended.wait()
