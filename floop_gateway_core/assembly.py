@@ -1,7 +1,10 @@
 """Builds the routing table and the breakers that the settings describe."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
 
 from floop_gateway_core.config.settings import ConfigError, DeploymentSettings, Settings
 from floop_gateway_core.engine.routing import Classifier, Deployment, Plan, RoutingTable, UpstreamLimits
@@ -15,20 +18,23 @@ from floop_gateway_core.providers.registry import Place, ProviderSpec, spec_of
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
-__all__ = ["breakers", "routing_table"]
+Secrets: TypeAlias = Callable[[str], str | None]
+"""Returns the value of a name that a deployment's `api_key_env` gives."""
+
+__all__ = ["Secrets", "breakers", "routing_table"]
 
 
 def routing_table(
     settings: Settings,
     senders: HttpSenders,
-    environ: Mapping[str, str],
+    secrets: Secrets,
     *,
     providers: Mapping[str, Provider],
     classifier: Classifier | None,
 ) -> RoutingTable:
-    """Return the routing table; raise `ConfigError` for a key that the environment lacks."""
+    """Return the routing table; raise `ConfigError` for a key that `secrets` does not know."""
     deployments = {
-        name: _deployment(name, one, settings, providers.get(name) or _provider(name, one, senders, environ))
+        name: _deployment(name, one, settings, providers.get(name) or _provider(name, one, senders, secrets))
         for name, one in settings.deployments.items()
     }
     upstream = settings.upstream
@@ -51,17 +57,34 @@ def routing_table(
     )
 
 
-def breakers(settings: Settings) -> Mapping[str, CircuitBreaker]:
-    """Return a closed breaker for each deployment."""
+def breakers(
+    settings: Settings, before: Settings | None = None, known: Mapping[str, CircuitBreaker] = MappingProxyType({})
+) -> Mapping[str, CircuitBreaker]:
+    """Return a breaker for each deployment: a closed one, or the known one of a deployment that is as it was `before`.
+
+    Those of deployments that are gone are kept, for the requests that still run.
+    """
     upstream = settings.upstream
-    return {
-        name: SharedBreaker(
-            failures=upstream.breaker_failures,
-            window_s=upstream.breaker_window_s,
-            cool_down_s=upstream.breaker_cool_down_s,
-        )
-        for name in settings.deployments
+    kept = {
+        name: breaker
+        for name, breaker in known.items()
+        if before is not None
+        and (name not in settings.deployments or settings.deployments[name] == before.deployments.get(name))
+        and (upstream.breaker_failures, upstream.breaker_window_s, upstream.breaker_cool_down_s)
+        == (before.upstream.breaker_failures, before.upstream.breaker_window_s, before.upstream.breaker_cool_down_s)
     }
+    return (
+        dict(known)
+        | {
+            name: SharedBreaker(
+                failures=upstream.breaker_failures,
+                window_s=upstream.breaker_window_s,
+                cool_down_s=upstream.breaker_cool_down_s,
+            )
+            for name in settings.deployments
+        }
+        | kept
+    )
 
 
 def _plan(settings: Settings, name: str) -> Plan:
@@ -98,15 +121,31 @@ def _spec(one: DeploymentSettings) -> ProviderSpec:
     return spec
 
 
-def _provider(name: str, one: DeploymentSettings, senders: HttpSenders, environ: Mapping[str, str]) -> Provider:
-    api_key = None
-    if one.api_key_env is not None:
-        api_key = environ.get(one.api_key_env, "").strip()
-        if not api_key:
-            # The value may be the key itself, written in place of the variable's name.
-            shown = f" = {one.api_key_env!r}" if _VARIABLE.fullmatch(one.api_key_env) else ""
-            raise ConfigError(f"deployments.{name}.api_key_env{shown}: must name an environment variable that is set")
+def _provider(name: str, one: DeploymentSettings, senders: HttpSenders, secrets: Secrets) -> Provider:
     try:
-        return _spec(one).make(one, Place(senders, one.base_url, api_key))
+        return _spec(one).make(one, Place(senders, one.base_url, _api_key(name, one, secrets)))
     except ValueError as error:
         raise ConfigError(f"deployments.{name}: {error}") from error
+
+
+def _api_key(name: str, one: DeploymentSettings, secrets: Secrets) -> str | None:
+    """Return a deployment's key, from wherever its settings say; None if they name none."""
+    if one.api_key_file is not None:
+        if one.api_key_env is not None:
+            raise ConfigError(f"deployments.{name}: api_key_env and api_key_file must not both be given")
+        try:
+            found = Path(one.api_key_file).read_text("utf-8").strip()
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "not UTF-8"
+            raise ConfigError(f"deployments.{name}.api_key_file: cannot be read: {why}") from None
+        if not found:
+            raise ConfigError(f"deployments.{name}.api_key_file: must not be empty")
+        return found
+    if one.api_key_env is None:
+        return None
+    found = (secrets(one.api_key_env) or "").strip()
+    if not found:
+        # The value may be the key itself, written in place of the variable's name.
+        shown = f" = {one.api_key_env!r}" if _VARIABLE.fullmatch(one.api_key_env) else ""
+        raise ConfigError(f"deployments.{name}.api_key_env{shown}: must name an environment variable that is set")
+    return found

@@ -16,14 +16,14 @@ import anyio.to_thread
 import httpx
 
 from floop_gateway_core.admin.service import Admin, KeyRotatedHook
-from floop_gateway_core.assembly import breakers, routing_table
+from floop_gateway_core.assembly import Secrets, breakers, routing_table
 from floop_gateway_core.clock import Clock, system_clock
 from floop_gateway_core.config.settings import ConfigError, Settings
 from floop_gateway_core.dialects.base import Dialect, Router
 from floop_gateway_core.dialects.native.dialect import NATIVE
 from floop_gateway_core.engine.assess import preload_tables
 from floop_gateway_core.engine.gate import Gate
-from floop_gateway_core.engine.routing import Classifier, Runtime
+from floop_gateway_core.engine.routing import Classifier, RoutingTable, Runtime
 from floop_gateway_core.engine.settle import retry_pending_settlements
 from floop_gateway_core.http.exchange import Exchange
 from floop_gateway_core.http.login import Authenticate, Login
@@ -42,6 +42,9 @@ __all__ = ["Gateway", "GatewayOptions"]
 
 log = logging.getLogger("floop_gateway")
 
+SHOWN_PROJECTS = 10
+"""How many projects a message lists."""
+
 
 class GatewayOptions(TypedDict, total=False):
     """The optional arguments of `Gateway`."""
@@ -57,6 +60,7 @@ class GatewayOptions(TypedDict, total=False):
     on_key_rotated: KeyRotatedHook | None
     authenticate: Authenticate | None
     clock: Clock
+    secrets: Secrets | None
 
 
 class Gateway:
@@ -67,8 +71,8 @@ class Gateway:
     closes. `providers` replaces the provider of deployments by their id. `classifier` chooses the alias for `auto` in
     place of the built-in one, sync or async. `listeners` are called with every event (`floop_gateway_core.observability`).
     `dialects` are served beside the gateway's own. `authenticate` makes the host's login a way in without a key: it gets
-    the host's own request and returns the name of a project, or None, which leaves it to the key. `environ` is where API
-    keys are looked up (default: the process's environment).
+    the host's own request and returns the name of a project, or None, which leaves it to the key. `secrets` returns the API
+    key of the name that a deployment's `api_key_env` gives; without it, `environ` is asked (default: the process's).
 
     One gateway may serve several event loops; each gets its own upstream connections. Close it in each with `aclose`.
     """
@@ -86,15 +90,12 @@ class Gateway:
             options.get("store") or open_store(settings.store), rate=options.get("rate"), ledger=options.get("ledger")
         )
         self._source = "settings of the host's own"
+        self._options = options
+        self._environ = os.environ if environ is None else environ
+        self._file: str | None = None
         self._client = options.get("http")
         self._senders = HttpSenders(self._client, connect_s=settings.upstream.connect_s)
-        routing = routing_table(
-            settings,
-            self._senders,
-            os.environ if environ is None else environ,
-            providers=options.get("providers") or {},
-            classifier=options.get("classifier"),
-        )
+        routing = self._routing_of(settings)
         hook = settings.hooks.load("lifecycle")
         self.runtime = Runtime(
             routing=routing,
@@ -133,7 +134,50 @@ class Gateway:
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from None
         gateway._source = source
+        gateway._file = None if path is None else str(path)
         return gateway
+
+    def _routing_of(self, settings: Settings) -> RoutingTable:
+        return routing_table(
+            settings,
+            self._senders,
+            self._options.get("secrets") or self._environ.get,
+            providers=self._options.get("providers") or {},
+            classifier=self._options.get("classifier"),
+        )
+
+    async def reload(self, settings: Settings | None = None) -> None:
+        """Take new settings for new requests: deployments, routes, plans, prices, limits, and API keys read again.
+
+        Without `settings`, the file that the gateway was built from is read again. Running requests keep what they began
+        with. Raises `ConfigError` for a mistake, for another store, and for a plan that is gone and still has projects;
+        then nothing has changed. `[upstream] connect_s`, `[serve]` and `[hooks]` take effect at the next start.
+        """
+        source = self._source
+        if settings is None:
+            settings, source = Settings.find(self._file, self._environ)
+        try:
+            if settings.store != self.settings.store:
+                raise ConfigError("store: must stay as it is; restart to use another one")
+            routing = self._routing_of(settings)
+            await self._check_plans(settings)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
+        await preload_tables(routing)
+        self.runtime.breakers = breakers(settings, self.settings, self.runtime.breakers)
+        self.runtime.routing = routing
+        self.settings, self._source = settings, source
+        self.admin.use(settings)
+        log.info("configuration: %s was read again", source)
+
+    async def _check_plans(self, settings: Settings) -> None:
+        gone = set(self.settings.plan_names) - set(settings.plan_names)
+        for plan in sorted(gone):
+            names = [project.name for project in await self.store.projects() if project.settings.plan == plan]
+            if names:
+                more = f" and {len(names) - SHOWN_PROJECTS} more" if len(names) > SHOWN_PROJECTS else ""
+                shown = ", ".join(names[:SHOWN_PROJECTS])
+                raise ConfigError(f"plans.{plan}: must stay, for these projects have it: {shown}{more}")
 
     @property
     def store(self) -> Store:
@@ -182,7 +226,7 @@ class Gateway:
     def health(self, now: float | None = None) -> dict[str, BreakerState]:
         """Return each deployment's breaker state; `now` is on the clock of `time.monotonic`."""
         at = self.runtime.monotonic() if now is None else now
-        return {name: breaker.state(at) for name, breaker in self.runtime.breakers.items()}
+        return {name: self.runtime.breakers[name].state(at) for name in self.runtime.routing.deployments}
 
     async def rotate_key(self, project: str) -> str:
         """Replace a project's key, call the host's hook, and return the new key, which cannot be read again."""

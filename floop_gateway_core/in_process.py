@@ -89,6 +89,7 @@ class AnswerStream:
         self._fields = {name: value for name, value in fields.items() if name != "idempotency_key"} | {"stream": stream}
         self._stack = AsyncExitStack()
         self._events: AsyncGenerator[AnswerEvent, None] | None = None
+        self._texts = _Texts(self)
         self._expired = False
         self._completed: Completed | None = None
         self.deployment: str | None = None
@@ -159,7 +160,7 @@ class AnswerStream:
         return await self._stack.__aexit__(kind, error, traceback)
 
     def __aiter__(self) -> AsyncIterator[str]:
-        return _Texts(self)
+        return self._texts  # one for all loops over the stream: it has taken texts that it has not passed on yet
 
     def events(self) -> AsyncIterator[CallEvent]:
         """Iterate over the answer's events; the last is `Completed`, with the bill. Raises `GatewayError`."""

@@ -30,11 +30,18 @@ class Operator:
     origin: str | None = None
 
 
+@dataclass(slots=True)
+class _Current:
+    """The settings that hold now, shared by the copies that `acting` returns."""
+
+    settings: Settings
+
+
 class AdminBase:
     """The context of every administrative call. `acting` returns the same administration for another operator."""
 
     def __init__(self, settings: Settings, stores: Stores, clock: Clock, time_for_expiry: Clock) -> None:
-        self._settings = settings
+        self._current = _Current(settings)
         self._stores = stores
         self._store = stores.store
         self._ledger = stores.ledger
@@ -47,6 +54,14 @@ class AdminBase:
         other = copy(self)
         other._operator = operator
         return other
+
+    def use(self, settings: Settings) -> None:
+        """Take other settings, for the administrations of all operators."""
+        self._current.settings = settings
+
+    @property
+    def _settings(self) -> Settings:
+        return self._current.settings
 
     @property
     def operator(self) -> Operator:

@@ -1,7 +1,9 @@
 """The uvicorn server of `serve` and `demo`: a graceful stop, and a time-out for request heads."""
 
 import asyncio
+import logging
 import math
+import signal
 import socket
 from types import FrameType
 from typing import Any
@@ -9,9 +11,13 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from floop_gateway_core.config import ConfigError
+from floop_gateway_core.errors import StoreUnavailable
 from floop_gateway_core.gateway import Gateway
 
 __all__ = ["server_of"]
+
+log = logging.getLogger("floop_gateway")
 
 HEAD_TIMEOUT_S = 10.0
 """How long a client may take to send a request's head; nginx allows 60 s; slow attacks send a byte every few seconds."""
@@ -43,7 +49,18 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        if hasattr(signal, "SIGHUP"):  # not on Windows
+            self._loop.add_signal_handler(signal.SIGHUP, self._reload)
         await super().startup(sockets)
+
+    def _reload(self) -> None:
+        self._reloading = asyncio.ensure_future(self._read_again())
+
+    async def _read_again(self) -> None:
+        try:
+            await self._gateway.reload()
+        except (ConfigError, StoreUnavailable) as error:
+            log.error("the configuration stays as it was: %s", error)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

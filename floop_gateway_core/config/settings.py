@@ -70,6 +70,7 @@ class DeploymentSettings(Options):
     model: str = ""
     base_url: str | None = None
     api_key_env: str | None = None
+    api_key_file: str | None = None
     microcredits_per_token: Rate | None = None
     input_microcredits_per_token: Rate | None = None
     output_microcredits_per_token: Rate | None = None
