@@ -284,6 +284,16 @@ def test_a_stream_must_be_entered() -> None:
         iter(ai.stream("x"))
 
 
+def message_of(connection: socket.socket) -> bytes:
+    """Read one HTTP message, whose head says how long it is."""
+    with connection.makefile("rb") as reader:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += reader.readline()
+        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+        return head + reader.read(length)
+
+
 @contextmanager
 def losing_the_first_answer(url: str) -> Iterator[str]:
     """A proxy before a server that passes every request on, and drops the first answer."""
@@ -294,8 +304,8 @@ def losing_the_first_answer(url: str) -> Iterator[str]:
             for number in range(2):
                 client, _ = listener.accept()
                 with client, socket.create_connection((host, int(port))) as server:
-                    server.sendall(client.recv(65536))
-                    answer = server.recv(65536)
+                    server.sendall(message_of(client))
+                    answer = message_of(server)
                     if number:
                         client.sendall(answer)
 
