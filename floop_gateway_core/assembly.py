@@ -54,6 +54,7 @@ def routing_table(
         body_bytes=settings.body_bytes,
         body_s=settings.body_s,
         retention_s=settings.retention.usage_days * DAY_S,
+        model_names=tuple(settings.dialects.models.items()),
     )
 
 
@@ -122,8 +123,9 @@ def _spec(one: DeploymentSettings) -> ProviderSpec:
 
 
 def _provider(name: str, one: DeploymentSettings, senders: HttpSenders, secrets: Secrets) -> Provider:
+    place = Place(senders, one.base_url, _api_key(name, one, secrets))
     try:
-        return _spec(one).make(one, Place(senders, one.base_url, _api_key(name, one, secrets)))
+        return _spec(one).make(one, place)
     except ValueError as error:
         raise ConfigError(f"deployments.{name}: {error}") from error
 

@@ -19,8 +19,10 @@ from floop_gateway_core.admin.service import Admin, KeyRotatedHook
 from floop_gateway_core.assembly import Secrets, breakers, routing_table
 from floop_gateway_core.clock import Clock, system_clock
 from floop_gateway_core.config.settings import ConfigError, Settings
+from floop_gateway_core.dialects.anthropic import AnthropicDialect
 from floop_gateway_core.dialects.base import Dialect, Router
 from floop_gateway_core.dialects.native.dialect import NATIVE
+from floop_gateway_core.dialects.openai import OpenAIDialect
 from floop_gateway_core.engine.assess import preload_tables
 from floop_gateway_core.engine.gate import Gate
 from floop_gateway_core.engine.routing import Classifier, RoutingTable, Runtime
@@ -61,6 +63,16 @@ class GatewayOptions(TypedDict, total=False):
     authenticate: Authenticate | None
     clock: Clock
     secrets: Secrets | None
+
+
+def _compatible(settings: Settings) -> list[Dialect]:
+    """Return the compatible dialects that are on. The list of models is there while either is."""
+    found: list[Dialect] = []
+    if settings.dialects.openai:
+        found.append(OpenAIDialect())
+    if settings.dialects.anthropic:
+        found.append(AnthropicDialect(lists_models=not settings.dialects.openai))
+    return found
 
 
 class Gateway:
@@ -112,7 +124,7 @@ class Gateway:
             time_for_expiry=self.runtime.time_for_expiry,
         )
         self._gate = Gate(self.runtime)
-        self._router = Router((NATIVE, *options.get("dialects", ())))
+        self._router = Router((NATIVE, *_compatible(settings), *options.get("dialects", ())))
         self._login = Login(options.get("authenticate"), frozenset(settings.admin.origins))
         self._calls = Calls(self._gate)
 

@@ -144,7 +144,7 @@ class AnswerStream:
             elif key is not None and not isinstance(key, str):
                 refusal = await self._session.refuse(BAD_KEY)
             else:
-                refusal = await self._session.admit(self._session.with_default_model(call), key)
+                refusal = await self._session.admit(self._session.named(call), key)
         if refusal is not None:
             raise self._error(refusal)
 

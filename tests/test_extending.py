@@ -18,7 +18,7 @@ from floop_gateway_core import (
     UnauthorizedError,
     register_provider,
 )
-from floop_gateway_core.dialects.base import Operation
+from floop_gateway_core.dialects.base import About, Operation
 from floop_gateway_core.policy.admission import Held, HoldRefused
 from floop_gateway_core.policy.ledger import Account, Hold
 from floop_gateway_core.policy.rate_window import RateDecision
@@ -64,10 +64,10 @@ class Lines:
             operation.endpoint, (Message.of("user", body.decode()),), alias="fast", stream=body.startswith(b"s")
         )
 
-    def renderer(self, call: Call) -> "_Renderer":
+    def renderer(self, call: Call, request_id: RequestId, answer_id: RequestId) -> "_Renderer":
         return _Renderer()
 
-    def reply(self, operation: Operation, request: GatewayRequest) -> tuple[Headers, bytes] | Refusal:
+    def reply(self, operation: Operation, request: GatewayRequest, about: About) -> tuple[Headers, bytes] | Refusal:
         return (("Content-Type", "application/json"),), json.dumps(request.query).encode()
 
     def error(self, refusal: Refusal, request_id: RequestId) -> tuple[Headers, bytes]:

@@ -192,6 +192,14 @@ class AdminSettings(_Model):
     origins: list[str] = Field(default_factory=list)
 
 
+class DialectSettings(_Model):
+    """The compatible dialects, and the names of models that their clients insist on."""
+
+    openai: bool = True
+    anthropic: bool = True
+    models: dict[str, str] = Field(default_factory=dict)
+
+
 class RetentionSettings(_Model):
     """How long finished records of the usage log are kept."""
 
@@ -220,6 +228,7 @@ class Settings(_Model):
     hooks: HookSettings = HookSettings()
     serve: ServeSettings = ServeSettings()
     retention: RetentionSettings = RetentionSettings()
+    dialects: DialectSettings = DialectSettings()
     admin: AdminSettings = AdminSettings()
 
     @model_validator(mode="before")
@@ -238,6 +247,9 @@ class Settings(_Model):
                 routes.check_models(plan.models)
             except ValueError as error:
                 raise ValueError(f"plans.{name}.models: {error}") from None
+        for pattern, target in self.dialects.models.items():
+            if not routes.knows(target):
+                raise ValueError(f"dialects.models.{pattern!r}: {target!r} is not an alias or a deployment")
         return self
 
     def plan(self, name: str) -> PlanSettings:
@@ -300,5 +312,6 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "hooks": HookSettings,
     "serve": ServeSettings,
     "retention": RetentionSettings,
+    "dialects": DialectSettings,
 }
 """The section of each table of the file, for the keys that a message lists."""

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Protocol
 
 from floop_gateway_core.clock import Clock, system_clock
@@ -17,7 +18,7 @@ from floop_gateway_core.policy.auto.classify import DEFAULT as DEFAULT_THRESHOLD
 from floop_gateway_core.policy.auto.classify import Classification, Thresholds
 from floop_gateway_core.policy.breaker import BreakerState, CircuitBreaker
 from floop_gateway_core.policy.pricing import Prices
-from floop_gateway_core.policy.routes import Routes
+from floop_gateway_core.policy.routes import AUTO, Routes
 from floop_gateway_core.policy.step_guard import StepGuard
 from floop_gateway_core.providers.base import Provider, UpstreamCall
 from floop_gateway_core.stores.base import Settlement, StoreUnavailable
@@ -106,6 +107,7 @@ class Deployment:
             system=call.system,
             max_tokens=max_tokens,
             temperature=call.temperature,
+            sampling=call.sampling,
             headers=headers,
         )
 
@@ -128,12 +130,27 @@ class RoutingTable:
     body_bytes: int = 8_388_608
     body_s: float = 30.0
     retention_s: float = 400 * 86_400.0
+    model_names: Sequence[tuple[str, str]] = ()
+    """Patterns of other names for models, with `*`, and the aliases or deployments that they mean."""
     rate_limits: Mapping[str, int] = field(init=False)
     """Requests per minute by plan, as stores take them."""
 
     def __post_init__(self) -> None:
         limits = {name: plan.requests_per_minute for name, plan in self.plans.items()}
         object.__setattr__(self, "rate_limits", limits)
+
+    def mapped(self, model: str) -> str | None:
+        """Return what a name means that is neither an alias nor a deployment; the longest pattern wins."""
+        if self.routes.knows(model):
+            return None
+        found = [pattern for pattern, _ in self.model_names if fnmatchcase(model, _literal(pattern))]
+        return dict(self.model_names)[max(found, key=len)] if found else None
+
+    def names_for(self, plan: "Plan") -> Sequence[str]:
+        """Return the aliases, deployments and mapped names that a plan's projects may ask for."""
+        ours = (AUTO, *self.routes.table, *self.routes.deployments)
+        allowed = ours if plan.models is None else tuple(name for name in ours if name in plan.models)
+        return (*allowed, *(name for name, target in self.model_names if "*" not in name and target in allowed))
 
     def plan_of(self, project: Project) -> Plan:
         """Return a project's limits: those of its plan, overridden by its own settings."""
@@ -146,6 +163,11 @@ class RoutingTable:
             requests_per_minute=own.requests_per_minute or plan.requests_per_minute,
             daily_tokens=own.daily_tokens or plan.daily_tokens,
         )
+
+
+def _literal(pattern: str) -> str:
+    """Return a pattern in which only `*` is special."""
+    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 class Stoppable(Protocol):

@@ -152,7 +152,7 @@ class Run:
 
     def note_call(self, call: Call, *, replay_of: RequestId | None = None) -> None:
         """Note what was asked for, and whose answer is replayed for it."""
-        self._note(alias=_logged(call.alias), streamed=call.stream, replay_of=replay_of)
+        self._note(alias=_logged(call.alias), streamed=call.stream, replay_of=replay_of, tags=call.tags)
 
     def claim(self, claim: Claim, answer_log: AnswerLog) -> None:
         """Let this request claim an idempotency key, and keep its answer."""
@@ -161,17 +161,9 @@ class Run:
     async def admit(self, call: Call) -> Refusal | None:
         """Decide everything that comes before an upstream is asked. A refusal must still be passed to `refuse`."""
         self._call = call
-        routing = self.routing
         self.note_call(call)
-        models = self._caller.plan.models
-        if refusal := routing.routes.alias_refusal(call.alias, models):
+        if (refusal := await self._choose_route(call)) is not None:
             return refusal
-        resolved, reasons = call.alias, None
-        if call.alias == AUTO:
-            judged = await choose_alias(routing, call)
-            resolved, reasons = routing.routes.nearest(judged.alias, models), judged.reasons
-        self._note(resolved_alias=resolved, auto_reasons=reasons)
-        self._route = [routing.deployments[name] for name in routing.routes.resolve(resolved)]
         self._sizes = dict(await estimate_input(call, (deployment.vocabulary for deployment in self._route)))
         expected = self._sizes[self._route[0].vocabulary].expected
         if refusal := size_refusal(expected, self._caller.plan.input_tokens):
@@ -185,6 +177,25 @@ class Run:
         self._notifier.notify(Admitted, self._id, self._record.project, route)
         await self._notifier.flush()
         return None
+
+    async def _choose_route(self, call: Call) -> Refusal | None:
+        routing, models = self.routing, self._caller.plan.models
+        if refusal := routing.routes.alias_refusal(call.alias, models):
+            return refusal
+        resolved, reasons = call.alias, None
+        if call.alias == AUTO:
+            judged = await choose_alias(routing, call)
+            resolved, reasons = routing.routes.nearest(judged.alias, models), judged.reasons
+        self._note(resolved_alias=resolved, auto_reasons=reasons)
+        self._route = [routing.deployments[name] for name in routing.routes.resolve(resolved)]
+        return None
+
+    async def count(self, call: Call) -> int | Refusal:
+        """Return the estimated input tokens for the deployment that would be asked first."""
+        if (refusal := await self._choose_route(call)) is not None:
+            return refusal
+        vocabulary = self._route[0].vocabulary
+        return (await estimate_input(call, [vocabulary]))[vocabulary].expected
 
     def _hold_request(self, call: Call) -> HoldRequest:
         """Hold the most that any deployment of the route can cost: input bound, granted output, thinking allowance."""

@@ -9,7 +9,7 @@ Every refusal that these return has been recorded.
 """
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Literal, assert_never
@@ -52,6 +52,8 @@ log = logging.getLogger("floop_gateway")
 
 PRODUCER_GRACE_S = 1.0
 """Extra time for an answer with a key, so that the engine's own end comes first."""
+MAPPED = frozenset({"openai", "anthropic"})
+"""The dialects whose clients insist on names of their vendor's models."""
 SUSPENDED = Refusal(ErrorCode.PROJECT_SUSPENDED, "The project is suspended. Its owner or the operator can resume it.")
 
 
@@ -111,12 +113,34 @@ class CallSession:
         self._entered = run.record.project_id
         return None
 
-    def with_default_model(self, call: Call) -> Call:
-        """Return the call with its plan's default in place of a model that the client did not name."""
-        if call.names_model:
-            return call
+    def named(self, call: Call) -> Call:
+        """Return the call with the alias that its model means: the plan's default if there is none, or a mapped name."""
         run = self._known()
-        return replace(call, alias=run.routing.routes.default(run.plan.models), names_model=True)
+        if not call.names_model:
+            return replace(call, alias=run.routing.routes.default(run.plan.models), names_model=True)
+        if self._dialect in MAPPED and (target := run.routing.mapped(call.alias)) is not None:
+            return replace(call, alias=target, asked=call.alias)
+        return call
+
+    @property
+    def models(self) -> Sequence[str]:
+        """The names that the caller may ask for."""
+        run = self._known()
+        return run.routing.names_for(run.plan)
+
+    @property
+    def answer_id(self) -> RequestId:
+        """The id of the request whose answer this is: another one's for a replay."""
+        return self.request_id if self._shared is None else self._shared.request_id
+
+    async def count(self, call: Call) -> int | Refusal:
+        """Return the estimated input tokens for the deployment that would be asked first."""
+        return await self._known().count(call)
+
+    async def forget(self) -> None:
+        """End a request that needs no call: it has spent one of its rate, and leaves no record."""
+        self.run = None
+        self._leave()
 
     async def admit(self, call: Call, key: str | None = None) -> Refusal | None:
         """Admit the call: afterwards there are holds, or a refusal, or another request's answer to `key`."""

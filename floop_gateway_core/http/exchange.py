@@ -21,7 +21,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from floop_gateway_core.concurrency.heartbeat import WithHeartbeats
-from floop_gateway_core.dialects.base import Dialect, Operation, Renderer, Router
+from floop_gateway_core.dialects.base import About, Dialect, Operation, Renderer, Router
 from floop_gateway_core.engine.assess import run_cpu_bound
 from floop_gateway_core.engine.gate import Gate
 from floop_gateway_core.engine.run import NO_BILL
@@ -59,6 +59,7 @@ class Exchange:
         self._login = login
         self._routing = gate.runtime.routing
         self._request = request
+        self._router = router
         self._dialect: Dialect = router.dialect_of(request.path)
         self._session = CallSession(gate, self._dialect.name)
         self._stack = AsyncExitStack()
@@ -98,9 +99,9 @@ class Exchange:
 
     async def _answer(self) -> Reply:
         request, session = self._request, self._session
-        methods = self._dialect.routes.get(request.path)
+        methods = self._router.methods(request.path)
         if methods is None:
-            paths = ", ".join(self._dialect.routes)
+            paths = ", ".join(self._router.paths)
             return self._error(Refusal(ErrorCode.NOT_FOUND, f"Unknown path. Available paths: {paths}."))
         operation = methods.get(request.method)
         if operation is None:
@@ -120,17 +121,19 @@ class Exchange:
                 refused = Refusal(ErrorCode.NOT_IMPLEMENTED, "Embeddings are reserved for later.")
                 return self._error(await session.refuse(refused))
             case "reply":
-                return await self._without_call(operation)
+                return await self._without_call(operation, About(session.models))
+            case "count":
+                return await self._count(operation)
             case "call":
                 return await self._call(operation, key)
             case _:
                 assert_never(operation.kind)
 
-    async def _without_call(self, operation: Operation) -> Reply:
-        reply = self._dialect.reply(operation, self._request)
+    async def _without_call(self, operation: Operation, about: About) -> Reply:
+        await self._session.forget()
+        reply = self._dialect.reply(operation, self._request, about)
         if isinstance(reply, Refusal):
-            return self._error(await self._session.refuse(reply))
-        await self._session.close()
+            return self._error(reply)
         headers, body = reply
         return Reply(200, self._headers(*headers, _length(body)), body)
 
@@ -139,23 +142,34 @@ class Exchange:
         values = self._request.header("idempotency-key") if operation.kind == "call" else []
         return ",".join(values) if values else None
 
-    async def _call(self, operation: Operation, key: str | None) -> Reply:
-        session, routing = self._session, self._routing
+    async def _count(self, operation: Operation) -> Reply:
+        call = await self._parsed(operation)
+        counted = call if isinstance(call, Refusal) else await self._session.count(call)
+        if isinstance(counted, Refusal):
+            return self._error(await self._session.refuse(counted))
+        return await self._without_call(operation, About(input_tokens=counted))
+
+    async def _parsed(self, operation: Operation) -> Call | Refusal:
+        routing = self._routing
         limit_s = min(routing.body_s, routing.limits.total_s)
         body = await read_body(self._request, cap_bytes=routing.body_bytes, limit_s=limit_s)
         if isinstance(body, Refusal):
-            return self._error(await session.refuse(body))
+            return body
         call = await run_cpu_bound(len(body), lambda: self._dialect.parse(operation, body))
+        return call if isinstance(call, Refusal) else self._session.named(call)
+
+    async def _call(self, operation: Operation, key: str | None) -> Reply:
+        session = self._session
+        call = await self._parsed(operation)
         if isinstance(call, Refusal):
             return self._error(await session.refuse(call))
-        call = session.with_default_model(call)
         if refused := await session.admit(call, key):
             return self._error(refused)
         return await self._first_event(call)
 
     def _error(self, refusal: Refusal) -> Reply:
         """Return the dialect's envelope, and drain what the client still sends after it."""
-        headers, body = self._dialect.error(refusal, self._session.request_id)
+        headers, body = self._router.envelope_of(self._request).error(refusal, self._session.request_id)
         if not may_have_body(self._request):
             return Reply(refusal.status, self._headers(*headers), body)
         # The rest of the body has its own time limit, independent of the request's.
@@ -175,7 +189,7 @@ class Exchange:
         first = await anext(events)
         if isinstance(first, Failed):
             return self._error(first.refusal)
-        renderer = self._dialect.renderer(call)
+        renderer = self._dialect.renderer(call, self._session.request_id, self._session.answer_id)
         started = first if isinstance(first, Started) else None
         replayed = (REPLAYED,) if self._session.is_replay else ()
         if call.stream:

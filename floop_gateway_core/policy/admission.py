@@ -121,7 +121,8 @@ def size_refusal(expected_tokens: int, limit_tokens: int) -> Refusal | None:
         return None
     return Refusal(
         ErrorCode.INPUT_TOO_LARGE,
-        f"The input is about {expected_tokens} tokens; the plan's limit is {limit_tokens}. Send a shorter input.",
+        # Clients of the compatible dialects look for these words.
+        f"prompt is too long: {expected_tokens} tokens > {limit_tokens} maximum context length. Send a shorter input.",
     )
 
 

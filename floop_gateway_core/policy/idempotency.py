@@ -5,7 +5,7 @@ after the answer has ended. A request that ends without an answer frees it.
 """
 
 import hashlib
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Literal
 
 from floop_gateway_core.errors import NO_RETRY, ErrorCode, Refusal
@@ -88,7 +88,9 @@ def is_valid_key(key: str) -> bool:
 
 def digest_of(call: Call, dialect: str) -> str:
     """Return the digest of what must be the same: dialect, operation, and the parsed call with its defaults."""
-    return hashlib.sha256(repr((dialect, astuple(call))).encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(
+        repr((dialect, astuple(replace(call, ignored=())))).encode("utf-8", "surrogatepass")
+    ).hexdigest()
 
 
 def refusal_of(kept: KeptAnswer, claim: Claim) -> Refusal | None:

@@ -12,7 +12,16 @@ import msgspec
 
 from floop_gateway_core.providers.base import Delta, Thinking, UpstreamCall, UpstreamRequest
 from floop_gateway_core.providers.codec import JsonEventCodec
-from floop_gateway_core.providers.encoding import auth_header, ceiling, clamped, endpoint, request, system_text, turns
+from floop_gateway_core.providers.encoding import (
+    auth_header,
+    ceiling,
+    clamped,
+    endpoint,
+    present,
+    request,
+    system_text,
+    turns,
+)
 from floop_gateway_core.providers.faults import error_of, stream_error_fault
 from floop_gateway_core.providers.finish import finish_reason
 from floop_gateway_core.providers.options import Options
@@ -203,6 +212,10 @@ class AnthropicCodec(JsonEventCodec):
         body |= thinking
         if call.temperature is not None and self.options.send_temperature and not thinking:
             body["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
+        sampling = call.sampling
+        body |= present(stop_sequences=list(sampling.stop) or None)
+        if not thinking:  # the vendor refuses the two together
+            body |= present(top_p=sampling.top_p, top_k=sampling.top_k)
         key = (api_key or "").strip()
         auth = (("anthropic-version", _VERSION), *auth_header(key, self.options.api_key_header or "x-api-key"))
         # No temperature beside thinking, not the host's either: the vendor refuses the two together.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, assert_never, cast
 
 from floop_gateway_core.policy.retry import FaultKind
-from floop_gateway_core.types import FinishReason, Message, Usage
+from floop_gateway_core.types import DEFAULT_SAMPLING, FinishReason, Message, Sampling, Usage
 
 __all__ = [
     "Codec",
@@ -63,6 +63,7 @@ class UpstreamCall:
     system: str | None
     max_tokens: int
     temperature: float | None = None
+    sampling: Sampling = DEFAULT_SAMPLING
     headers: tuple[tuple[str, str], ...] = ()
     """Headers that a listener adds to the request, for a trace."""
 

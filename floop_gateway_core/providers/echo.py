@@ -2,7 +2,8 @@
 
 A frame is a word with the white space that follows it; white space at the start goes with the first word, and white space
 alone is one word. One word counts as one output token, each word of all that was sent (the system text included) as one
-input token. Both are reported with every frame. `max_tokens` cuts the answer after that many words.
+input token. Both are reported with every frame. `max_tokens` cuts the answer after that many words, and a stop sequence
+before its first occurrence.
 """
 
 import re
@@ -47,9 +48,13 @@ def words(text: str) -> list[str]:
 class _Echo:
     def __init__(self, call: UpstreamCall, words_per_second: float) -> None:
         users = [text_of(message) for message in call.messages if message.role == "user"]
-        said = words(users[-1] if users else "")
+        text = users[-1] if users else ""
+        stops = [place for stop in call.sampling.stop if (place := text.find(stop)) >= 0]
+        said = words(text[: min(stops)] if stops else text)
         self._words = said[: call.max_tokens]
-        self._cut: FinishReason = "max_tokens" if len(said) > call.max_tokens else "end_turn"
+        self._cut: FinishReason = "stop_sequence" if stops else "end_turn"
+        if len(said) > call.max_tokens:
+            self._cut = "max_tokens"
         self._input_tokens = sum(len(words(text_of(message))) for message in call.messages) + len(
             words(call.system or "")
         )

@@ -13,7 +13,18 @@ from floop_gateway_core.providers.base import FaultKind, UpstreamCall, UpstreamF
 from floop_gateway_core.providers.options import Options
 from floop_gateway_core.types import Message, TextPart
 
-__all__ = ["FILLER", "auth_header", "ceiling", "clamped", "endpoint", "request", "system_text", "text_of", "turns"]
+__all__ = [
+    "FILLER",
+    "auth_header",
+    "ceiling",
+    "clamped",
+    "endpoint",
+    "present",
+    "request",
+    "system_text",
+    "text_of",
+    "turns",
+]
 
 FILLER = "."
 """The text of a user turn that a vendor requires and the client did not send."""
@@ -50,6 +61,15 @@ def request(
         if not (value.isascii() and value.isprintable()):
             raise UpstreamFault(FaultKind.UNUSABLE, "the key cannot be sent in a header")
     return UpstreamRequest(url, (*_HEADERS, *auth), msgspec.json.encode(_merged(body, allowed)))
+
+
+def present(**members: object) -> dict[str, object]:
+    """Return the members that are there.
+
+    >>> present(top_p=0.5, seed=None)
+    {'top_p': 0.5}
+    """
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def auth_header(key: str, header: str) -> tuple[tuple[str, str], ...]:

@@ -14,7 +14,16 @@ import msgspec
 
 from floop_gateway_core.providers.base import Delta, Thinking, UpstreamCall, UpstreamRequest
 from floop_gateway_core.providers.codec import JsonEventCodec
-from floop_gateway_core.providers.encoding import auth_header, ceiling, clamped, endpoint, request, system_text, turns
+from floop_gateway_core.providers.encoding import (
+    auth_header,
+    ceiling,
+    clamped,
+    endpoint,
+    present,
+    request,
+    system_text,
+    turns,
+)
 from floop_gateway_core.providers.faults import error_of, stream_error_fault
 from floop_gateway_core.providers.finish import finish_reason
 from floop_gateway_core.providers.reading import count, elements, loads, malformed_reply, read, report
@@ -146,6 +155,15 @@ class GeminiCodec(JsonEventCodec):
         generation: dict[str, object] = {"maxOutputTokens": ceiling(call, self.options)}
         if call.temperature is not None and self.options.send_temperature:
             generation["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
+        sampling = call.sampling
+        generation |= present(
+            topP=sampling.top_p,
+            topK=sampling.top_k,
+            stopSequences=list(sampling.stop) or None,
+            seed=sampling.seed,
+            presencePenalty=sampling.presence_penalty,
+            frequencyPenalty=sampling.frequency_penalty,
+        )
         if self.options.thinking is not None:
             generation["thinkingConfig"] = {"thinkingLevel": self.options.thinking}
         elif self.options.thinking_tokens is not None:

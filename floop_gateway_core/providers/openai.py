@@ -16,7 +16,16 @@ import msgspec
 
 from floop_gateway_core.providers.base import Delta, Thinking, UpstreamCall, UpstreamRequest
 from floop_gateway_core.providers.codec import JsonEventCodec
-from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, request, system_text, text_of, turns
+from floop_gateway_core.providers.encoding import (
+    ceiling,
+    clamped,
+    endpoint,
+    present,
+    request,
+    system_text,
+    text_of,
+    turns,
+)
 from floop_gateway_core.providers.faults import error_of, stream_error_fault
 from floop_gateway_core.providers.finish import finish_reason, is_failure
 from floop_gateway_core.providers.options import Options
@@ -297,6 +306,14 @@ class OpenAICodec(JsonEventCodec):
             body["reasoning_effort"] = self.options.thinking
         if call.temperature is not None and self.options.send_temperature:
             body["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
+        sampling = call.sampling
+        body |= present(
+            top_p=sampling.top_p,
+            stop=list(sampling.stop) or None,
+            seed=sampling.seed,
+            presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+        )
         base = base_url or _BASE_URL
         # The ceiling has two names; `extra_body` may not raise it under the other one.
         return request(

@@ -11,7 +11,7 @@ from floop_gateway_core.types.answers import (
     Texts,
     Usage,
 )
-from floop_gateway_core.types.calls import Call, Endpoint
+from floop_gateway_core.types.calls import DEFAULT_SAMPLING, Call, Endpoint, Sampling
 from floop_gateway_core.types.content import Message, Part, Role, TextPart
 from floop_gateway_core.types.records import (
     RECORD_FIELDS,
@@ -28,6 +28,7 @@ from floop_gateway_core.types.records import (
 )
 
 __all__ = [
+    "DEFAULT_SAMPLING",
     "RECORD_FIELDS",
     "AnswerEvent",
     "AttemptRecord",
@@ -49,6 +50,7 @@ __all__ = [
     "ProjectSettings",
     "RequestId",
     "Role",
+    "Sampling",
     "Started",
     "Suspension",
     "TextPart",

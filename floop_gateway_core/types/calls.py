@@ -5,9 +5,24 @@ from typing import Literal
 
 from floop_gateway_core.types.content import Message
 
-__all__ = ["Call", "Endpoint"]
+__all__ = ["DEFAULT_SAMPLING", "Call", "Endpoint", "Sampling"]
 
 Endpoint = Literal["chat", "generate", "embed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen, and where an answer stops; None and () leave it to the provider."""
+
+    top_p: float | None = None
+    top_k: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+
+
+DEFAULT_SAMPLING = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +38,17 @@ class Call:
     stream: bool = False
     names_model: bool = True
     """Whether the client named `alias`; else its plan's default takes its place."""
+    sampling: Sampling = DEFAULT_SAMPLING
+    tags: tuple[tuple[str, str], ...] = ()
+    """Names and values for the usage log, such as the client's own user."""
+    asked: str | None = None
+    """What the client wrote for the model, if that was mapped to `alias`; an answer echoes it."""
+    reports_usage: bool = True
+    """Whether a stream ends with its usage, where a dialect leaves that to the client."""
+    ignored: tuple[str, ...] = ()
+    """Fields of the body that were not read."""
+
+    @property
+    def model(self) -> str:
+        """The model as an answer echoes it."""
+        return self.asked or self.alias

@@ -1,13 +1,15 @@
 """Bodies: every rule of the contract, every way to break it, and nothing that raises."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floop_gateway_core.dialects.native.parse import MAX_FIELD_ERRORS, MAX_PROMPT_CHARACTERS, parse
+from floop_gateway_core.dialects.fields import MAX_FIELD_ERRORS
+from floop_gateway_core.dialects.native.parse import MAX_PROMPT_CHARACTERS, parse
 from floop_gateway_core.errors import ErrorCode, FieldError, Refusal
 from floop_gateway_core.types import Call, Endpoint, Message, TextPart
 
@@ -71,8 +73,16 @@ def test_a_system_message_alone_is_the_system() -> None:
 
 
 def test_unknown_fields_are_ignored() -> None:
-    assert chat() == chat(top_p=2, prompt=7, tools=[{"x": None}])
-    assert parse("generate", b'{"prompt": "Hi"}') == parse("generate", b'{"prompt": "Hi", "messages": 7}')
+    assert replace(called(chat()), ignored=("prompt", "tools", "top_p")) == chat(top_p=2, prompt=7, tools=[{"x": None}])
+    plain, more = (
+        called(parse("generate", body)) for body in (b'{"prompt": "Hi"}', b'{"prompt": "Hi", "messages": 7}')
+    )
+    assert replace(plain, ignored=("messages",)) == more
+
+
+def test_names_that_cannot_stand_in_a_header_are_not_listed() -> None:
+    names = {"a b": 1, "é": 1, "x" * 41: 1, **{f"n{number}": 1 for number in range(12)}}
+    assert called(chat(**names)).ignored == ("n0", "n1", "n10", "n11", "n2", "n3", "n4", "n5", "n6", "n7")
 
 
 @pytest.mark.parametrize("name", ["model", "system", "temperature", "max_tokens", "stream"])
@@ -122,7 +132,7 @@ def test_an_escaped_backslash_before_what_looks_like_a_surrogate_is_text() -> No
 
 def test_nesting_within_reason_in_a_field_that_is_ignored_passes() -> None:
     body = b'{"prompt": "Hi", "x": ' + b"[" * 100 + b"]" * 100 + b"}"
-    assert Call("generate", (Message.of("user", "Hi"),), names_model=False) == parse("generate", body)
+    assert Call("generate", (Message.of("user", "Hi"),), names_model=False, ignored=("x",)) == parse("generate", body)
 
 
 # -- INVALID_BODY --------------------------------------------------------------------------------------------------

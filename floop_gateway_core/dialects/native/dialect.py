@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from floop_gateway_core.dialects.base import Operation
+from floop_gateway_core.dialects.base import About, Operation
+from floop_gateway_core.dialects.headers import answer_headers
 from floop_gateway_core.dialects.native.errors import envelope
 from floop_gateway_core.dialects.native.frames import StreamFrames, render_json
 from floop_gateway_core.dialects.native.parse import parse
@@ -10,7 +11,6 @@ from floop_gateway_core.errors import Refusal
 from floop_gateway_core.types import Bill, Call, Completed, FinishReason, RequestId, Started
 from floop_gateway_core.wire import keys
 from floop_gateway_core.wire.messages import GatewayRequest, Headers
-from floop_gateway_core.wire.sse import STREAM_HEADERS
 
 __all__ = ["NATIVE", "NativeDialect"]
 
@@ -33,11 +33,11 @@ class NativeDialect:
         """Read the body of `/chat` or `/generate`."""
         return parse(operation.endpoint, body)
 
-    def renderer(self, call: Call) -> "_Renderer":
+    def renderer(self, call: Call, request_id: RequestId, answer_id: RequestId) -> "_Renderer":
         """Return the renderer of a stream of frames, or of one JSON object."""
         return _Renderer(call)
 
-    def reply(self, operation: Operation, request: GatewayRequest) -> tuple[Headers, bytes] | Refusal:
+    def reply(self, operation: Operation, request: GatewayRequest, about: About) -> tuple[Headers, bytes] | Refusal:
         """Every operation of this dialect needs a call."""
         raise NotImplementedError(operation.endpoint)
 
@@ -54,8 +54,7 @@ class _Renderer:
         self._frames = StreamFrames()
 
     def headers(self, started: Started | None) -> Headers:
-        served = () if started is None else (("X-Gateway-Model", started.deployment),)
-        return (*STREAM_HEADERS, *served) if self._call.stream else (("Content-Type", "application/json"), *served)
+        return answer_headers(self._call, started)
 
     def start(self, started: Started) -> bytes:
         return b""

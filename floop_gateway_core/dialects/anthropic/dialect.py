@@ -1,0 +1,148 @@
+"""Anthropic's dialect as a value: routes, answers as `message` objects and events, and the vendor's errors."""
+
+import json
+from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring
+
+from floop_gateway_core.dialects.anthropic.parse import parse
+from floop_gateway_core.dialects.base import About, Operation
+from floop_gateway_core.dialects.compatible import JSON, credit_members, id_part, key_of, model_list
+from floop_gateway_core.dialects.headers import answer_headers
+from floop_gateway_core.errors import Refusal
+from floop_gateway_core.types import Bill, Call, Completed, FinishReason, RequestId, Started
+from floop_gateway_core.wire.messages import GatewayRequest, Headers
+
+__all__ = ["AnthropicDialect"]
+
+STOP_REASONS: Mapping[FinishReason, str] = {
+    "end_turn": "end_turn",
+    "stop_sequence": "stop_sequence",
+    "max_tokens": "max_tokens",
+    "refusal": "refusal",
+    "content_filter": "refusal",
+    "error": "end_turn",
+}
+ERROR_TYPES = {
+    401: "authentication_error", 402: "billing_error", 403: "permission_error", 404: "not_found_error",
+    429: "rate_limit_error", 503: "overloaded_error",
+}  # fmt: skip
+BEFORE_TEXT = (
+    'event: content_block_delta\ndata: {"type": "content_block_delta", "index": 0, '
+    '"delta": {"type": "text_delta", "text": '
+)
+AFTER_TEXT = "}}\n\n"
+BLOCK_START = (
+    'event: content_block_start\ndata: {"type": "content_block_start", "index": 0, '
+    '"content_block": {"type": "text", "text": ""}}\n\n'
+)
+BLOCK_STOP = 'event: content_block_stop\ndata: {"type": "content_block_stop", "index": 0}\n\n'
+
+
+class AnthropicDialect:
+    """What Anthropic's own clients speak. `lists_models` adds `/v1/models`, where no other dialect has it."""
+
+    name = "anthropic"
+    prefix = "/v1/messages"
+    mark = "anthropic-version"
+
+    def __init__(self, *, lists_models: bool = False) -> None:
+        listed = {
+            "/v1/models": {"GET": Operation("chat", "reply")},
+            "/v1/models/{id}": {"GET": Operation("chat", "reply")},
+        }
+        self.routes: Mapping[str, Mapping[str, Operation]] = {
+            "/v1/messages": {"POST": Operation("chat")},
+            "/v1/messages/count_tokens": {"POST": Operation("chat", "count")},
+            **(listed if lists_models else {}),
+        }
+
+    def key(self, request: GatewayRequest) -> str | None:
+        """Return the key of `Authorization: Bearer`, else of `x-api-key`."""
+        return key_of(request)
+
+    def parse(self, operation: Operation, body: bytes) -> Call | Refusal:
+        """Read the body of `/v1/messages`, or of a count of its tokens."""
+        return parse(body)
+
+    def renderer(self, call: Call, request_id: RequestId, answer_id: RequestId) -> "_Renderer":
+        """Return the renderer of events, or of one `message`."""
+        return _Renderer(call, request_id, answer_id)
+
+    def reply(self, operation: Operation, request: GatewayRequest, about: About) -> tuple[Headers, bytes] | Refusal:
+        """Return the tokens of an input, or list models."""
+        if about.input_tokens is not None:
+            return JSON, json.dumps({"input_tokens": about.input_tokens}).encode()
+        return model_list(request.path, about.models)
+
+    def error(self, refusal: Refusal, request_id: RequestId) -> tuple[Headers, bytes]:
+        """Return the vendor's envelope."""
+        value = {"type": "error", "error": _error(refusal), "request_id": request_id}
+        body = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+        headers = (("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("request-id", request_id))
+        return (*headers, *refusal.headers), body
+
+
+def _error(refusal: Refusal) -> dict[str, object]:
+    kind = ERROR_TYPES.get(refusal.status, "invalid_request_error" if refusal.status < 500 else "api_error")
+    return {"type": kind, "message": refusal.message, "code": refusal.code.value}
+
+
+class _Renderer:
+    def __init__(self, call: Call, request_id: RequestId, answer_id: RequestId) -> None:
+        self._call = call
+        self._request_id = request_id
+        self._head = (
+            f'{{"id": "msg_{id_part(answer_id)}", "type": "message", "role": "assistant", '
+            f'"model": {encode_basestring(call.model)}, "content": '
+        )
+        self._has_block = False
+
+    def headers(self, started: Started | None) -> Headers:
+        return (*answer_headers(self._call, started), ("request-id", self._request_id))
+
+    def start(self, started: Started) -> bytes:
+        usage = (
+            f'{{"input_tokens": {started.input_tokens}, "cache_creation_input_tokens": 0, '
+            '"cache_read_input_tokens": 0, "output_tokens": 1}'
+        )
+        message = f'{self._head}[], "stop_reason": null, "stop_sequence": null, "usage": {usage}}}'
+        return f'event: message_start\ndata: {{"type": "message_start", "message": {message}}}\n\n'.encode()
+
+    def texts(self, texts: Sequence[str]) -> bytes:
+        frames = "".join([f"{BEFORE_TEXT}{encode_basestring(text)}{AFTER_TEXT}" for text in texts])
+        if not self._has_block and frames:
+            self._has_block = True
+            frames = BLOCK_START + frames
+        return frames.encode()
+
+    def heartbeat(self) -> bytes:
+        return b'event: ping\ndata: {"type": "ping"}\n\n'
+
+    def completed(self, bill: Bill, finish_reason: FinishReason) -> bytes:
+        stop = BLOCK_STOP if self._has_block else ""
+        delta = f'{{"stop_reason": "{STOP_REASONS[finish_reason]}", "stop_sequence": null}}'
+        return (
+            f'{stop}event: message_delta\ndata: {{"type": "message_delta", "delta": {delta}, "usage": {_usage(bill)}}}'
+            '\n\nevent: message_stop\ndata: {"type": "message_stop"}\n\n'
+        ).encode()
+
+    def failed(self, refusal: Refusal, bill: Bill) -> bytes:
+        value = {"type": "error", "error": _error(refusal), "request_id": self._request_id}
+        return f"event: error\ndata: {json.dumps(value, ensure_ascii=False)}\n\n".encode("utf-8", "replace")
+
+    def whole(self, texts: Sequence[str], completed: Completed) -> bytes:
+        text = "".join(texts)
+        content = f'[{{"type": "text", "text": {encode_basestring(text)}}}]' if text else "[]"
+        return (
+            f'{self._head}{content}, "stop_reason": "{STOP_REASONS[completed.finish_reason]}", '
+            f'"stop_sequence": null, "usage": {_usage(completed.bill)}}}'
+        ).encode()
+
+
+def _usage(bill: Bill) -> str:
+    usage = bill.usage
+    return (
+        f'{{"input_tokens": {usage.input_tokens - usage.cached_tokens}, "cache_creation_input_tokens": 0, '
+        f'"cache_read_input_tokens": {usage.cached_tokens}, "output_tokens": {usage.output_tokens}, '
+        f"{credit_members(bill)}}}"
+    )

@@ -1,0 +1,114 @@
+"""Reads the body of `/v1/chat/completions`: text in, text out. Tools, images and schemas are refused by name."""
+
+from floop_gateway_core.dialects.body import load_object
+from floop_gateway_core.dialects.compatible import CompatibleFields
+from floop_gateway_core.dialects.fields import ignored_names
+from floop_gateway_core.errors import Refusal
+from floop_gateway_core.types import Call, Message, Sampling, TextPart
+
+__all__ = ["parse"]
+
+_READ = frozenset(
+    {
+        "messages", "model", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed",
+        "presence_penalty", "frequency_penalty", "stream", "stream_options", "user", "metadata",
+        # read only to be refused, unless they are at their defaults
+        "n", "logprobs", "top_logprobs", "logit_bias", "modalities", "audio", "prediction", "web_search_options",
+        "functions", "function_call", "tools", "tool_choice", "parallel_tool_calls", "response_format", "store",
+        "service_tier",
+    }
+)  # fmt: skip
+_SYSTEM = ("system", "developer")
+_TEXTS = {"text": "text", "refusal": "refusal"}
+
+
+def parse(body: bytes) -> Call | Refusal:
+    """Return the call.
+
+    >>> parse(b'{"messages": [{"role": "user", "content": "Hi"}], "stop": "."}').sampling.stop
+    ('.',)
+    >>> parse(b'{"messages": [{"role": "user", "content": "Hi"}], "n": 2}').message
+    'n is not supported by this gateway.'
+    """
+    value = load_object(body)
+    return value if isinstance(value, Refusal) else _Fields(value).call()
+
+
+class _Fields(CompatibleFields):
+    def call(self) -> Call | Refusal:
+        system, messages = self._messages()
+        self._refuse_what_cannot_be_served()
+        model = self.string("model")
+        most = self.integer("max_completion_tokens", 1)
+        other = self.integer("max_tokens", 1)
+        call = Call(
+            "chat",
+            tuple(messages),
+            "auto" if model is None else model,
+            "\n\n".join(text for text in system if text) or None,
+            self.number("temperature", 0, 2),
+            other if most is None else most,
+            self.boolean("stream"),
+            model is not None,
+            sampling=Sampling(
+                top_p=self.number("top_p", 0, 1),
+                stop=self.strings("stop"),
+                seed=self.integer("seed", -(2**63), 2**63 - 1),
+                presence_penalty=self.number("presence_penalty", -2, 2),
+                frequency_penalty=self.number("frequency_penalty", -2, 2),
+            ),
+            tags=self.tags(self.value.get("user"), self.value.get("metadata")),
+            reports_usage=self._include_usage(),
+            ignored=ignored_names(self.value.keys() - _READ),
+        )
+        return self.refusal() if self.faults else call
+
+    def _messages(self) -> tuple[list[str], list[Message]]:
+        system: list[str] = []
+        messages: list[Message] = []
+        for index, one in enumerate(self.turns()):
+            path, role, content = f"messages[{index}]", one.get("role"), one.get("content")
+            if role in _SYSTEM:
+                system.append("".join(part.text for part in self.texts(f"{path}.content", content, _TEXTS)))
+            elif role == "user":
+                messages.append(Message("user", self.texts(f"{path}.content", content, _TEXTS)))
+            elif role == "assistant":
+                messages.append(Message("assistant", self._said(path, one)))
+            else:
+                known = "system, developer, user, assistant"
+                self.fault(f"{path}.role", f"must be one of {known}; tools are not supported by this gateway")
+            if len(self.faults) > 1:
+                return system, messages
+        if not self.faults and not any(message.role == "user" for message in messages):
+            self.fault("messages", "must hold at least one message of role user")
+        return system, messages
+
+    def _said(self, path: str, message: object) -> tuple[TextPart, ...]:
+        """Return an earlier answer, which may be a refusal, or nothing."""
+        assert isinstance(message, dict)
+        if message.get("tool_calls") or message.get("function_call"):
+            self.fault(f"{path}.tool_calls", "must be absent: tools are not supported by this gateway")
+        content = message.get("content")
+        if content is None:
+            content = message.get("refusal") or ""
+        return self.texts(f"{path}.content", content, _TEXTS)
+
+    def _include_usage(self) -> bool:
+        options = self.value.get("stream_options")
+        if options is None:
+            return False
+        if not isinstance(options, dict) or not isinstance(options.get("include_usage", False), bool):
+            self.fault("stream_options", "must be an object whose include_usage is true or false")
+            return False
+        return bool(options.get("include_usage"))
+
+    def _refuse_what_cannot_be_served(self) -> None:
+        self.refuse_unless("n", 1)
+        self.refuse_unless("logprobs", False)
+        self.refuse_unless("top_logprobs", 0)
+        self.refuse_unless("modalities", ["text"])
+        self.refuse_unless("response_format", {"type": "text"})
+        self.refuse_unless("tool_choice", "none", "auto")
+        self.refuse_unless("function_call", "none", "auto")
+        for name in ("logit_bias", "audio", "prediction", "web_search_options", "functions", "tools"):
+            self.refuse_unless(name)
