@@ -35,7 +35,7 @@ from floop_gateway_core.policy.breaker import BreakerState
 from floop_gateway_core.providers.base import Provider
 from floop_gateway_core.providers.http.driver import HttpSenders
 from floop_gateway_core.stores.base import LedgerStore, RateStore, Store
-from floop_gateway_core.stores.registry import open_store
+from floop_gateway_core.stores.registry import open_rate, open_store
 from floop_gateway_core.stores.stores import Stores
 from floop_gateway_core.types import UsageRecord
 from floop_gateway_core.wire.messages import GatewayRequest
@@ -63,6 +63,19 @@ class GatewayOptions(TypedDict, total=False):
     authenticate: Authenticate | None
     clock: Clock
     secrets: Secrets | None
+
+
+def _rate_store(settings: Settings, environ: Mapping[str, str]) -> RateStore | None:
+    """Return the store of the rate alone that the settings name; raise `ConfigError` without quoting its URL."""
+    url, name = settings.rate_store, settings.rate_store_env
+    if url is not None and name is not None:
+        raise ConfigError("rate_store and rate_store_env must not both be given")
+    if name is not None and not (url := environ.get(name, "").strip()):
+        raise ConfigError(f"rate_store_env = {name!r}: must name an environment variable that is set")
+    try:
+        return None if url is None else open_rate(url)
+    except ValueError as error:
+        raise ConfigError(f"{'rate_store' if name is None else 'rate_store_env'}: {error}") from None
 
 
 def _compatible(settings: Settings) -> list[Dialect]:
@@ -99,7 +112,9 @@ class Gateway:
         self.settings = settings = settings or Settings()
         clock = options.get("clock", system_clock)
         self.stores = Stores.of(
-            options.get("store") or open_store(settings.store), rate=options.get("rate"), ledger=options.get("ledger")
+            options.get("store") or open_store(settings.store),
+            rate=options.get("rate") or _rate_store(settings, os.environ if environ is None else environ),
+            ledger=options.get("ledger"),
         )
         self._source = "settings of the host's own"
         self._options = options
@@ -169,8 +184,9 @@ class Gateway:
         if settings is None:
             settings, source = Settings.find(self._file, self._environ)
         try:
-            if settings.store != self.settings.store:
-                raise ConfigError("store: must stay as it is; restart to use another one")
+            for name in ("store", "rate_store", "rate_store_env"):
+                if getattr(settings, name) != getattr(self.settings, name):
+                    raise ConfigError(f"{name}: must stay as it is; restart to use another one")
             routing = self._routing_of(settings)
             await self._check_plans(settings)
         except ConfigError as error:

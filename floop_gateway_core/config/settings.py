@@ -218,6 +218,8 @@ class Settings(_Model):
     """The whole configuration. Deployments and routes, if given, replace the built-in ones."""
 
     store: Annotated[str, Field(pattern=r"^(memory://|sqlite:///.+)$")] = DEFAULT_STORE
+    rate_store: str | None = None
+    rate_store_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 8_388_608
     body_s: Seconds = 30.0
     plans: dict[str, PlanSettings] = Field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Opens the store that a configuration's URI names."""
 
-from floop_gateway_core.stores.base import Store
+from floop_gateway_core.stores.base import RateStore, Store
 
 __all__ = ["inspect_store", "open_store"]
 
@@ -14,6 +14,22 @@ def open_store(uri: str) -> Store:
     from floop_gateway_core.stores.sqlite import SQLiteStore
 
     return SQLiteStore(uri.removeprefix("sqlite:///"))
+
+
+def open_rate(url: str) -> RateStore:
+    """Return the store of the rate alone that a URL names, connected at its first use.
+
+    Raises ValueError, which never quotes the URL: it may hold a password.
+    """
+    try:
+        if url.startswith("limits+"):
+            from floop_gateway_core.stores.limits import LimitsRate
+
+            return LimitsRate(url.removeprefix("limits+"))
+        from floop_gateway_core.stores.valkey import ValkeyRate
+    except ImportError as error:
+        raise ValueError(f"{error.name} is not installed; pip install 'floop-gateway[redis]'") from None
+    return ValkeyRate(url)
 
 
 def inspect_store(uri: str) -> tuple[str, int | None]:

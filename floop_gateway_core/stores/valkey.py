@@ -1,0 +1,136 @@
+"""The rate on Valkey or Redis: one script a request, for many machines that share their limits.
+
+Each project has a list of the instants that still count, in microseconds. The script trims it, counts, and keeps the new
+instant if there is room; `policy.rate_window.decide` turns the counts into the decision. A key has its project in braces,
+so that a cluster keeps it in one place.
+"""
+
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import redis
+import redis.asyncio
+from anyio.lowlevel import RunVar
+from redis.backoff import NoBackoff
+
+from floop_gateway_core.policy.rate_window import WINDOW_S, RateDecision, decide, microseconds
+from floop_gateway_core.stores.base import StoreUnavailable
+from floop_gateway_core.types import ProjectId
+
+__all__ = ["SCHEMES", "ValkeyRate"]
+
+SCHEMES = {"valkey": "redis", "valkeys": "rediss", "redis": "redis", "rediss": "rediss"}
+TIMEOUT_S = 2.0
+MAX_CONNECTIONS = 8
+"""For each event loop; requests at once wait for one of them, some hundred microseconds each."""
+WINDOW_US = microseconds(WINDOW_S)
+# Every instant is kept at most a window beyond the last one; the numbers are below 2^53, so Lua's doubles hold them.
+SCRIPT = """
+local key, now, window, limit = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local first = redis.call('LINDEX', key, 0)
+while first and tonumber(first) <= now - window do
+    redis.call('LPOP', key)
+    first = redis.call('LINDEX', key, 0)
+end
+local last = redis.call('LINDEX', key, -1)
+while last and tonumber(last) > now + window do
+    redis.call('RPOP', key)
+    last = redis.call('LINDEX', key, -1)
+end
+local count = redis.call('LLEN', key)
+first = redis.call('LINDEX', key, 0)
+local leaving = false
+if count >= limit then
+    leaving = redis.call('LINDEX', key, count - limit)
+else
+    redis.call('RPUSH', key, string.format('%.0f', math.max(now, last and tonumber(last) or now)))
+    redis.call('PEXPIRE', key, math.ceil(window / 1000) + 1000)
+end
+return {count, leaving, first}
+"""
+
+
+class ValkeyRate:
+    """`url` is `valkey://`, `valkeys://` (TLS), `redis://` or `rediss://`; raises ValueError for any other.
+
+    Each event loop has connections of its own. On trio, where the client does not run, it is called in a worker thread.
+    """
+
+    def __init__(self, url: str) -> None:
+        scheme, _, rest = url.partition("://")
+        if scheme not in SCHEMES or not rest:
+            raise ValueError(f"the URL must begin with {', '.join(f'{one}://' for one in SCHEMES)}")
+        self._url = f"{SCHEMES[scheme]}://{rest}"
+        self._clients: RunVar[_Client] = RunVar(f"floop_gateway_valkey_{id(self)}")
+
+    async def acquire(self, project: ProjectId, limit: int, now: float) -> RateDecision:
+        """Spend one request of the project's moving minute, or refuse; raise `StoreUnavailable`."""
+        now_us = microseconds(now)
+        try:
+            with anyio.fail_after(TIMEOUT_S):
+                count, leaving, oldest = await self._client().run(project, (now_us, WINDOW_US, limit))
+        except TimeoutError:
+            raise StoreUnavailable(f"Valkey: no answer within {TIMEOUT_S:g} s") from None
+        except (redis.RedisError, OSError) as error:
+            raise StoreUnavailable(f"Valkey: {type(error).__name__}") from None
+        return decide(
+            limit=limit,
+            count=int(count),
+            oldest_us=None if oldest is None else int(oldest),
+            leaving_us=None if leaving is None else int(leaving),
+            now_us=now_us,
+            window_us=WINDOW_US,
+        )
+
+    def _client(self) -> "_Client":
+        client = self._clients.get(None)
+        if client is None:
+            client = _Client(self._url)
+            self._clients.set(client)
+        return client
+
+    async def setup(self) -> None:
+        """Do nothing: the connections are opened with the first request."""
+
+    async def aclose(self) -> None:
+        """Close this event loop's connections."""
+        client = self._clients.get(None)
+        if client is not None:
+            await client.aclose()
+            self._clients = RunVar(f"floop_gateway_valkey_{id(client)}")
+
+
+class _Client:
+    """The client of one event loop."""
+
+    def __init__(self, url: str) -> None:
+        options: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
+        options |= {"max_connections": MAX_CONNECTIONS, "timeout": TIMEOUT_S}
+        try:
+            import asyncio
+
+            asyncio.get_running_loop()
+        except RuntimeError:
+            retry = redis.retry.Retry(NoBackoff(), 1)
+            pool = redis.BlockingConnectionPool.from_url(url, retry=retry, **options)
+            self._sync: redis.Redis | None = redis.Redis.from_pool(pool)
+            self._call: Any = self._sync.register_script(SCRIPT)
+        else:
+            again = redis.asyncio.retry.Retry(NoBackoff(), 1)
+            self._sync = None
+            connections = redis.asyncio.BlockingConnectionPool.from_url(url, retry=again, **options)
+            self._async = redis.asyncio.Redis.from_pool(connections)
+            self._call = self._async.register_script(SCRIPT)
+
+    async def run(self, project: ProjectId, arguments: tuple[int, ...]) -> Any:
+        keys = [f"floop-gateway:{{{project}}}:rate"]
+        if self._sync is None:
+            return await self._call(keys=keys, args=arguments)
+        return await anyio.to_thread.run_sync(lambda: self._call(keys=keys, args=arguments), abandon_on_cancel=True)
+
+    async def aclose(self) -> None:
+        if self._sync is None:
+            await self._async.aclose()
+        else:
+            self._sync.close()
