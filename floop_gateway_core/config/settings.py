@@ -220,6 +220,7 @@ class Settings(_Model):
     store: Annotated[str, Field(pattern=r"^(memory://|sqlite:///.+)$")] = DEFAULT_STORE
     rate_store: str | None = None
     rate_store_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    when_down: Literal["refuse", "admit"] = "refuse"
     body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 8_388_608
     body_s: Seconds = 30.0
     plans: dict[str, PlanSettings] = Field(default_factory=dict)
@@ -249,6 +250,8 @@ class Settings(_Model):
                 routes.check_models(plan.models)
             except ValueError as error:
                 raise ValueError(f"plans.{name}.models: {error}") from None
+        if self.when_down == "admit" and self.rate_store is None and self.rate_store_env is None:
+            raise ValueError("when_down = 'admit' is for a rate_store of its own; money always refuses")
         for pattern, target in self.dialects.models.items():
             if not routes.knows(target):
                 raise ValueError(f"dialects.models.{pattern!r}: {target!r} is not an alias or a deployment")

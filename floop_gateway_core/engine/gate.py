@@ -18,11 +18,12 @@ UNAUTHORIZED = Refusal(ErrorCode.UNAUTHORIZED, "Send a valid key: Authorization:
 class CallerAdmitted:
     """A known caller: the run that will serve its request, and the decision on its rate, which the caller must enforce.
 
-    A suspended project has no decision: it spends nothing.
+    A suspended project has no decision, for it spends nothing; neither has a request that passes uncounted.
     """
 
     run: Run
     decision: RateDecision | None
+    is_suspended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +60,4 @@ class Gate:
         self.runtime.note_project(project.id)
         record = UsageRecord(request_id, project.id, project.name, prefix, endpoint, now, dialect=dialect)
         run = Run(self.runtime, Caller(project, self.runtime.routing.plan_of(project)), record)
-        return CallerAdmitted(run, admitted.decision)
+        return CallerAdmitted(run, admitted.decision, project.suspension is not None)

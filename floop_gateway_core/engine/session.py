@@ -85,7 +85,9 @@ class CallSession:
         if admitted is None:
             return UNAUTHORIZED
         self.run, self.decision = admitted.run, admitted.decision
-        refusal = SUSPENDED if admitted.decision is None else rate_refusal(admitted.decision)
+        refusal = SUSPENDED if admitted.is_suspended else None
+        if admitted.decision is not None:
+            refusal = rate_refusal(admitted.decision)
         if refusal is not None and (shared := await self._share(admitted.run, refusal)) is not None:
             self.run = None  # the refusal is counted in another request's record
             return replace(refusal, extra_headers=(*refusal.extra_headers, ("X-Record-Id", shared)))

@@ -111,7 +111,10 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class KeyAdmitted:
-    """A known key: its project, and what the project's rate says. A suspended project spends nothing: None."""
+    """A known key: its project, and what the project's rate says.
+
+    None: a suspended project spends nothing, or the rate store does not answer and requests pass uncounted.
+    """
 
     project: Project
     decision: RateDecision | None

