@@ -135,3 +135,9 @@ def test_check_asks_the_providers(shell: Shell) -> None:
 
 def test_the_version_is_told(shell: Shell) -> None:
     assert shell("--version").stdout.startswith("floop-gateway ")
+
+
+def test_a_store_is_created_and_brought_up_to_date(shell: Shell) -> None:
+    first = json.loads(shell("migrate", "--json").stdout)
+    assert (first["before"], first["state"], first["projects"]) == ("will be created", "ready", 0)
+    assert json.loads(shell("migrate", "--json").stdout)["before"] == "ready"

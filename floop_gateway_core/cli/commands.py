@@ -270,6 +270,17 @@ def _print(args: Args, document: Mapping[str, object]) -> None:
 # -- checks -------------------------------------------------------------------------------------------------------
 
 
+async def migrate(args: Args) -> int:
+    """`migrate`: what opening the store does too, by itself, before a new release serves."""
+    settings, _ = Settings.find(args.config)
+    before, _ = inspect_store(settings.store)
+    async with opened(args) as (_, store):
+        await store.setup()
+    after, projects = inspect_store(settings.store)
+    _print(args, {"store": settings.store, "before": before, "state": after, "projects": projects})
+    return 0
+
+
 async def prune(args: Args) -> int:
     """`prune`."""
     pruned = 0

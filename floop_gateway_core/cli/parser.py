@@ -97,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--limit", type=_count, default=100, metavar="N", help="how many lines (default 100)")
     one = _listed(commands_of, "backup", "copy a SQLite store into a new file while it runs", "commands:backup")
     one.add_argument("file", metavar="FILE")
+    _listed(commands_of, "migrate", "create the store, or bring it up to date", "commands:migrate")
     _listed(commands_of, "prune", "delete what is older than [retention] allows", "commands:prune")
     one = _listed(commands_of, "check", "check the configuration, and whether the store answers", "commands:check")
     one.add_argument("--providers", action="store_true", help="also ask each deployment for a few tokens")

@@ -12,38 +12,15 @@ from urllib.parse import urlsplit
 import anyio
 import httpx
 import pytest
-from aiohttp import web
-from flask import Flask
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
-import floop_gateway_aiohttp
-import floop_gateway_asgi
-import floop_gateway_flask
 from floop_gateway_core import Gateway
-from tests.adapters import test_aiohttp, test_flask
-from tests.serving import MOUNT, gateway_of, held, records, served, until
+from tests.hosts import HOSTS, on_asgi
+from tests.serving import MOUNT, gateway_of, held, records, until
 
 OWN = {"x-request-id", "x-ratelimit-remaining", "x-ratelimit-reset", "ratelimit", "date", "idempotency-replayed"}
 """What differs between an answer and its replay."""
 PROMPT = "one two three four five six seven"
 SLOW = {"deployments": {"echo": {"provider": "echo", "words_per_second": 20, "microcredits_per_token": 1}}}
-
-
-def _asgi(gateway: Gateway) -> Any:
-    return served(Starlette(routes=[Mount(MOUNT, floop_gateway_asgi.FloopGateway(gateway))]))
-
-
-def _flask(gateway: Gateway) -> Any:
-    app = Flask("host")
-    floop_gateway_flask.FloopGateway(app, gateway)
-    return test_flask.served(app)
-
-
-def _aiohttp(gateway: Gateway) -> Any:
-    app = web.Application()
-    floop_gateway_aiohttp.setup(app, gateway)
-    return test_aiohttp.served(app)
 
 
 @dataclass(frozen=True)
@@ -61,21 +38,21 @@ class Host:
         return Counter(record.ending for record in records(self.gateway))
 
 
-@pytest.fixture(params=[_asgi, _flask, _aiohttp], ids=["asgi", "flask", "aiohttp"])
+@pytest.fixture(params=HOSTS)
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     gateway, key = gateway_of(
         deployments={"echo": {"provider": "echo", "microcredits_per_token": 1}},
         routes={alias: ["echo"] for alias in ("fast", "smart", "reason")},
     )
-    with request.param(gateway) as url:
+    with HOSTS[request.param](gateway) as url:
         yield Host(gateway, key, url)
 
 
-@pytest.fixture(params=[_asgi, _flask, _aiohttp], ids=["asgi", "flask", "aiohttp"])
+@pytest.fixture(params=HOSTS)
 def slow(request: pytest.FixtureRequest) -> Iterator[Host]:
     """A host whose answers take a third of a second."""
     gateway, key = gateway_of(**SLOW, routes={alias: ["echo"] for alias in ("fast", "smart", "reason")})
-    with request.param(gateway) as url:
+    with HOSTS[request.param](gateway) as url:
         yield Host(gateway, key, url)
 
 
@@ -154,7 +131,7 @@ def test_a_request_that_is_refused_frees_its_key() -> None:
         routes={alias: ["echo"] for alias in ("fast", "smart", "reason")},
         credits=0,
     )
-    with _asgi(gateway) as url:
+    with on_asgi(gateway) as url:
         host = Host(gateway, key, url)
         with ThreadPoolExecutor(8) as threads:
             answers = list(threads.map(lambda _: host.ask(), range(8)))
@@ -169,7 +146,7 @@ def test_those_that_join_do_not_count_as_open() -> None:
     gateway, key = gateway_of(
         **SLOW, routes={alias: ["echo"] for alias in ("fast", "smart", "reason")}, plan={"concurrency": 1}
     )
-    with _asgi(gateway) as url, ThreadPoolExecutor(6) as threads:
+    with on_asgi(gateway) as url, ThreadPoolExecutor(6) as threads:
         host = Host(gateway, key, url)
         answers = list(threads.map(lambda _: host.ask(), range(6)))
         assert {answer.status_code for answer in answers} == {200}
@@ -184,7 +161,7 @@ def test_heartbeats_are_each_clients_own() -> None:
         routes={alias: ["echo"] for alias in ("fast", "smart", "reason")},
         upstream={"heartbeat_s": 0.1},
     )
-    with _asgi(gateway) as url:
+    with on_asgi(gateway) as url:
         host = Host(gateway, key, url)
         first, again = host.ask(stream=True), host.ask(stream=True)
         assert ": keep-alive" in first.text
