@@ -55,7 +55,10 @@ def decide(
     if limit < 1:
         raise ValueError(f"limit is {limit}; it is 1 or more")
     allowed = count < limit
-    reset_s = _wait_s(now_us if oldest_us is None else oldest_us, now_us, window_us)
+    if oldest_us is None or now_us < oldest_us < now_us + SECOND_US:
+        # Calls may read the clock in one order and get here in another: then the oldest is a moment ahead of this one.
+        oldest_us = now_us
+    reset_s = _wait_s(oldest_us, now_us, window_us)
     retry_after_s = 0 if allowed or leaving_us is None else _wait_s(leaving_us, now_us, window_us)
     return RateDecision(allowed, limit, max(0, limit - count - spends), retry_after_s, reset_s, window_us / SECOND_US)
 

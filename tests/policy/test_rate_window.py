@@ -148,6 +148,12 @@ def test_a_clock_that_is_set_back_a_little_still_counts_what_was_admitted() -> N
     assert limiter.acquire("key", 160.0).allowed
 
 
+def test_calls_that_overtake_each_other_are_not_told_of_more_than_a_window() -> None:
+    limiter = RateLimiter(2)
+    limiter.acquire("key", 100.002)
+    assert limiter.acquire("key", 100.0).reset_s == 60
+
+
 def test_keys_that_two_windows_have_not_seen_are_forgotten() -> None:
     limiter = RateLimiter(1)
     for number in range(1_000):
