@@ -17,6 +17,7 @@ from floop_gateway_core import (
     InvalidRequestError,
     MemoryStore,
     Message,
+    Operator,
     ProviderError,
     RateLimitedError,
     Settings,
@@ -199,6 +200,28 @@ def test_synchronous_code_has_the_same_three_calls() -> None:
     with pytest.raises(InvalidRequestError):
         bridge.generate(key, "")
     assert ["complete", "complete", "complete", "refused"] == [record.ending for record in records(gateway)]
+
+
+def test_synchronous_code_administers_as_an_operator() -> None:
+    gateway, _ = gateway_of()
+    admin = Bridge(gateway).admin.acting(Operator("olga"))
+    assert admin.create_project("q", credits="1").project.name == "q"
+    assert admin.grant("project:q", "2").entry.by == "olga"
+    for name in ("_post", "operator"):
+        with pytest.raises(AttributeError, match="no coroutine method"):
+            getattr(admin, name)
+
+
+def test_a_repeated_call_of_synchronous_code_is_charged_once() -> None:
+    gateway, key = gateway_of()
+    bridge = Bridge(gateway)
+    first, again = (bridge.generate(key, "one two", idempotency_key="order-1") for _ in range(2))
+    assert first.content == again.content
+    assert first.bill == again.bill
+    with bridge.stream(key, HI, idempotency_key="order-2") as stream:
+        assert stream.request_id is not None
+        assert "".join(stream) == "Hi"
+    assert ["complete", "replayed", "complete"] == [record.ending for record in records(gateway)]
 
 
 def test_a_synchronous_stream_that_is_left_early_is_settled() -> None:

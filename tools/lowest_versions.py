@@ -7,7 +7,7 @@ import re
 import tomllib
 from pathlib import Path
 
-RUNTIME_EXTRAS = ("asgi", "flask", "aiohttp", "dashboard", "serve")
+RUNTIME_EXTRAS = ("asgi", "flask", "aiohttp", "dashboard", "redis", "serve")
 
 
 def main() -> None:

@@ -1,0 +1,108 @@
+"""What the compatible dialects read, without a server: turns, system texts, and each refusal with its path."""
+
+import json
+from typing import Any
+
+import pytest
+
+from floop_gateway_core.dialects.anthropic.parse import parse as parse_anthropic
+from floop_gateway_core.dialects.compatible import model_list
+from floop_gateway_core.dialects.openai.parse import parse as parse_openai
+from floop_gateway_core.errors import Refusal
+from floop_gateway_core.types import Call
+
+USER = {"role": "user", "content": "Hi"}
+
+
+def openai(*messages: Any, **more: Any) -> Call | Refusal:
+    return parse_openai(json.dumps({"messages": list(messages), **more}).encode())
+
+
+def anthropic(*messages: Any, **more: Any) -> Call | Refusal:
+    return parse_anthropic(json.dumps({"messages": list(messages), **more}).encode())
+
+
+def turns(call: Call | Refusal) -> tuple[str | None, list[tuple[str, str]]]:
+    assert isinstance(call, Call), call
+    return call.system, [(message.role, message.text) for message in call.messages]
+
+
+def test_openais_roles_become_a_system_text_and_turns() -> None:
+    text = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    call = openai(
+        {"role": "system", "content": "Be brief."},
+        {"role": "developer", "content": text},
+        USER,
+        {"role": "assistant", "content": None, "refusal": "No."},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "Never."}]},
+        {"role": "assistant"},
+        {"role": "user", "content": text},
+    )
+    assert turns(call) == (
+        "Be brief.\n\nab",
+        [("user", "Hi"), ("assistant", "No."), ("assistant", "Never."), ("assistant", ""), ("user", "ab")],
+    )
+
+
+def test_anthropics_system_may_stand_anywhere() -> None:
+    call = anthropic(USER, {"role": "system", "content": "Late."}, system=[{"type": "text", "text": "Early."}])
+    assert turns(call) == ("Early.\n\nLate.", [("user", "Hi")])
+
+
+@pytest.mark.parametrize(
+    ("answer", "path"),
+    [
+        (openai("Hi"), "messages[0]"),
+        (openai({"role": "user"}), "messages[0].content"),
+        (openai({"role": "user", "content": 7}), "messages[0].content"),
+        (openai({"role": "user", "content": ["Hi"]}), "messages[0].content[0]"),
+        (openai({"role": "user", "content": [{"type": "text"}]}), "messages[0].content[0].text"),
+        (openai({"role": "assistant", "tool_calls": [{}]}, USER), "messages[0].tool_calls"),
+        (openai({"role": "system", "content": "x"}), "messages"),
+        (openai(*[USER] * 4097), "messages"),
+        (openai({"role": "user", "content": [{"type": "text", "text": "x"}] * 16_385}), "messages"),
+        (parse_openai(b'{"messages": 7}'), "messages"),
+        (parse_openai(b"{}"), "messages"),
+        (openai(USER, stream_options=7), "stream_options"),
+        (openai(USER, stream_options={"include_usage": 1}), "stream_options"),
+        (openai(USER, stop=[""]), "stop"),
+        (openai(USER, stop=7), "stop"),
+        (openai(USER, seed=1.5), "seed"),
+        (openai(USER, max_tokens=0), "max_tokens"),
+        (openai(USER, top_p=2), "top_p"),
+        (openai(USER, user=7), "user"),
+        (openai(USER, metadata=[]), "metadata"),
+        (openai(USER, metadata={"a": 1}), "metadata"),
+        (openai(USER, metadata={str(n): "x" for n in range(17)}), "metadata"),
+        (openai(USER, stream="yes"), "stream"),
+        (openai(USER, model=7), "model"),
+        (anthropic({"role": "tool", "content": "x"}), "messages[0].role"),
+        (anthropic({"role": "assistant", "content": "x"}), "messages"),
+        (anthropic(*[{"role": "user", "content": 7}] * 3), "messages[0].content"),
+        (anthropic(USER, metadata=7), "metadata"),
+        (anthropic(USER, metadata={"user_id": 7}), "user"),
+        (anthropic(USER, system=7), "system"),
+        (anthropic(USER, tool_choice={"type": "any"}), "tool_choice"),
+    ],
+)
+def test_a_refusal_names_its_field(answer: Call | Refusal, path: str) -> None:
+    assert isinstance(answer, Refusal)
+    assert answer.fields[0].path == path
+
+
+def test_what_anthropics_clients_send_beside_a_call_is_named_and_not_refused() -> None:
+    call = anthropic(
+        USER, thinking={"type": "adaptive"}, output_config={"effort": "low"}, tool_choice={"type": "auto"},
+        context_management={}, cache_control={"type": "ephemeral"},
+    )  # fmt: skip
+    assert isinstance(call, Call)
+    assert call.ignored == ("cache_control", "context_management", "output_config", "thinking")
+    quiet = anthropic(USER, thinking={"type": "disabled"})
+    assert isinstance(quiet, Call)
+    assert quiet.ignored == ()
+
+
+def test_a_list_of_no_models_is_a_list() -> None:
+    answer = model_list("/v1/models", [])
+    assert not isinstance(answer, Refusal)
+    assert json.loads(answer[1]) == {"object": "list", "data": [], "has_more": False}
