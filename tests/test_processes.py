@@ -40,6 +40,7 @@ total_s = {total_s}
 class Machine:
     def __init__(self, folder: Path, *, rpm: int = 10, speed: int = 0, total_s: float = 300.0) -> None:
         self.config = folder / "gateway.toml"
+        self.log = folder / "serve.log"
         self.config.write_text(CONFIG.format(store=folder / "shared.db", rpm=rpm, speed=speed, total_s=total_s))
 
     def run(self, *words: str) -> str:
@@ -53,9 +54,10 @@ class Machine:
     def serving(self) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
-        process = subprocess.Popen(
-            [*COMMAND, "serve", "--port", str(port), "--config", str(self.config)], env=ENV, stderr=subprocess.DEVNULL
-        )
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [*COMMAND, "serve", "--port", str(port), "--config", str(self.config)], env=ENV, stderr=log
+            )
         try:
             address = f"http://127.0.0.1:{port}"
             until(lambda: _answers(address), most_s=30)
@@ -158,3 +160,29 @@ def test_open_streams_are_finished_before_a_server_stops(tmp_path: Path) -> None
             process.terminate()
             assert b"".join(chunks).endswith(b"data: [DONE]\n\n")
     assert ["complete"] == [record["ending"] for record in machine.usage()]
+
+
+def test_serve_shows_a_line_for_each_request(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, rpm=100)
+    key = machine.run("project", "create", "p", "--credits", "1").strip().splitlines()[-1].split()[-1]
+    for form in ("text", "json"):
+        machine.config.write_text(
+            machine.config.read_text() + (f'\n[log]\nformat = "{form}"\n' if form == "json" else "")
+        )
+        with machine.serving() as (address, _):
+            request_id = post(address + "/generate", key, {"prompt": "a secret prompt"}).headers["x-request-id"]
+            post(address + "/generate", key, {})
+        shown = machine.log.read_text()
+        machine.log.unlink()
+        lines = [line for line in shown.splitlines() if "request " in line]
+        assert len(lines) == 2
+        assert "secret" not in shown
+        assert key not in shown
+        if form == "text":
+            assert lines[0].startswith(
+                f"INFO:     request {request_id}: project=p alias=auto deployment=echo status=200"
+            )
+        else:
+            served, refused = map(json.loads, lines)
+            assert (served["level"], served["request_id"], served["ending"]) == ("INFO", request_id, "complete")
+            assert (refused["code"], refused["status"]) == ("VALIDATION_ERROR", 400)

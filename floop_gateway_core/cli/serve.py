@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from floop_gateway_core.cli.logs import show_log
 from floop_gateway_core.errors import AdminError
 from floop_gateway_core.gateway import Gateway
 from floop_gateway_core.management.health import readiness, store_answers
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _try_store(gateway: Gateway) -> None:
     """Report a store that cannot be opened in one line, before the server starts."""
-    await gateway.start()
+    await gateway.stores.setup()
     await gateway.aclose()  # the server runs another event loop
 
 
@@ -84,6 +85,7 @@ def run_server(app: "Starlette", listener: socket.socket, gateway: Gateway) -> i
     except ImportError as error:
         raise AdminError(f"{error.name} is not installed; pip install 'floop-gateway[serve]'") from error
     _raise_limit_of_files()
+    show_log(gateway.settings.log.format)
     server = server_of(app, gateway)
     server.run(sockets=[listener])
     return 0 if server.started else 1

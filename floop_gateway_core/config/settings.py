@@ -192,6 +192,12 @@ class AdminSettings(_Model):
     origins: list[str] = Field(default_factory=list)
 
 
+class LogSettings(_Model):
+    """How `serve` and `demo` write the log: lines for people, or JSON."""
+
+    format: Literal["text", "json"] = "text"
+
+
 class DialectSettings(_Model):
     """The compatible dialects, and the names of models that their clients insist on."""
 
@@ -232,6 +238,7 @@ class Settings(_Model):
     serve: ServeSettings = ServeSettings()
     retention: RetentionSettings = RetentionSettings()
     dialects: DialectSettings = DialectSettings()
+    log: LogSettings = LogSettings()
     admin: AdminSettings = AdminSettings()
 
     @model_validator(mode="before")
@@ -318,5 +325,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "serve": ServeSettings,
     "retention": RetentionSettings,
     "dialects": DialectSettings,
+    "log": LogSettings,
+    "admin": AdminSettings,
 }
 """The section of each table of the file, for the keys that a message lists."""

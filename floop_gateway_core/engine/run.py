@@ -481,6 +481,7 @@ class Run:
             record.output_tokens,
             format_credits(record.microcredits),
             record.total_ms,
+            extra={"usage": record},
         )
 
     def _pending(self, settlement: Settlement) -> Settlement:

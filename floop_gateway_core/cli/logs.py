@@ -1,0 +1,33 @@
+"""What `serve` and `demo` show of the log `floop_gateway`: lines for people, or one JSON object a line."""
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Literal
+
+from floop_gateway_core.types import UsageRecord
+
+__all__ = ["show_log"]
+
+
+def show_log(form: Literal["text", "json"]) -> None:
+    """Write the log to standard error, from INFO on."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Json() if form == "json" else logging.Formatter("%(levelname)s:     %(message)s"))
+    logger = logging.getLogger("floop_gateway")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+
+
+class _Json(logging.Formatter):
+    """`time`, `level` and `message`; the line of a request also has the fields of its record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line: dict[str, object] = {"time": time, "level": record.levelname, "message": record.getMessage()}
+        usage = getattr(record, "usage", None)
+        if isinstance(usage, UsageRecord):
+            line |= usage.as_json()
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
