@@ -24,6 +24,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     monkeypatch.setattr(time, "time", clock)
     # The storage's own thread would forget an admission at the very instant at which it leaves, or not, as it happens.
     monkeypatch.setattr(limits.storage.MemoryStorage, "_MemoryStorage__schedule_expiry", lambda _: None)
+    monkeypatch.setattr(limits.storage.MemoryStorage, "_MemoryStorage__expire_events", lambda _: None)
     return clock
 
 
