@@ -1,11 +1,12 @@
 """Real servers for tests: uvicorn in a thread, and the little that a raw client needs."""
 
 import json
+import random
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -106,7 +107,10 @@ def in_thread(server: Any) -> Iterator[str]:
 
 
 def valkey_server() -> ValkeyServer:
-    """Return a Valkey on a free port: its own search would give one port to two tests at once."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    return ValkeyServer(port=port)
+    """Return a Valkey server on a free port. Its own search can pick one port for two tests that run at once."""
+    while True:
+        port = random.randint(
+            16_000, 32_000
+        )  # below those that the system gives to connections, so it can be had again
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return ValkeyServer(port=port)
