@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from floop_gateway_core.config.settings import ConfigError, DeploymentSettings, Settings
 from floop_gateway_core.engine.routing import Classifier, Deployment, Plan, RoutingTable, UpstreamLimits
@@ -65,27 +65,26 @@ def breakers(
 
     Those of deployments that are gone are kept, for the requests that still run.
     """
+    found = dict(known)
+    for name, deployment in settings.deployments.items():
+        is_same = (
+            before is not None
+            and name in known
+            and deployment == before.deployments.get(name)
+            and _thresholds(settings) == _thresholds(before)
+        )
+        if not is_same:
+            found[name] = SharedBreaker(**_thresholds(settings))
+    return found
+
+
+def _thresholds(settings: Settings) -> dict[str, Any]:
     upstream = settings.upstream
-    kept = {
-        name: breaker
-        for name, breaker in known.items()
-        if before is not None
-        and (name not in settings.deployments or settings.deployments[name] == before.deployments.get(name))
-        and (upstream.breaker_failures, upstream.breaker_window_s, upstream.breaker_cool_down_s)
-        == (before.upstream.breaker_failures, before.upstream.breaker_window_s, before.upstream.breaker_cool_down_s)
+    return {
+        "failures": upstream.breaker_failures,
+        "window_s": upstream.breaker_window_s,
+        "cool_down_s": upstream.breaker_cool_down_s,
     }
-    return (
-        dict(known)
-        | {
-            name: SharedBreaker(
-                failures=upstream.breaker_failures,
-                window_s=upstream.breaker_window_s,
-                cool_down_s=upstream.breaker_cool_down_s,
-            )
-            for name in settings.deployments
-        }
-        | kept
-    )
 
 
 def _plan(settings: Settings, name: str) -> Plan:

@@ -110,16 +110,16 @@ class Gateway:
         **options: Unpack[GatewayOptions],
     ) -> None:
         self.settings = settings = settings or Settings()
+        self._environ = os.environ if environ is None else environ
         clock = options.get("clock", system_clock)
         self.stores = Stores.of(
             options.get("store") or open_store(settings.store),
-            rate=options.get("rate") or _rate_store(settings, os.environ if environ is None else environ),
+            rate=options.get("rate") or _rate_store(settings, self._environ),
             ledger=options.get("ledger"),
             admits_without_rate=settings.when_down == "admit",
         )
         self._source = "settings of the host's own"
         self._options = options
-        self._environ = os.environ if environ is None else environ
         self._file: str | None = None
         self._client = options.get("http")
         self._senders = HttpSenders(self._client, connect_s=settings.upstream.connect_s)

@@ -1,4 +1,4 @@
-"""A configuration that is read again: at once for new requests, not at all with a mistake, never for running ones."""
+"""A reload applies to new requests at once, leaves running ones alone, and changes nothing if there is a mistake."""
 
 import signal
 from pathlib import Path

@@ -56,5 +56,5 @@ def turned_to(settings: Mapping[str, Any], upstream: int, store: str) -> dict[st
 
 
 def _price(own: Mapping[str, Any]) -> dict[str, int]:
-    """Return a price for a deployment that needs none of its own, such as `echo`."""
+    """Return the price to add to a deployment that has none, such as `echo`."""
     return {} if any(name.endswith("microcredits_per_token") for name in own) else {"microcredits_per_token": 1}

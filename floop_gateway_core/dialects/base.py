@@ -126,7 +126,7 @@ class Router:
         return next(marked, own)
 
     def methods(self, path: str) -> Mapping[str, Operation] | None:
-        """Return what each method of a path does, or None if there is no such path."""
+        """Return the operations of a path by method, or None for an unknown path."""
         dialect = self.dialect_of(path)
         return dialect.routes.get(path) or dialect.routes.get(_pattern(path))
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from floop_gateway_core.dialects.fields import MAX_MESSAGES, MAX_PARTS, Fields
+from floop_gateway_core.dialects.headers import JSON
 from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.money import format_credits
 from floop_gateway_core.types import Bill, RequestId, TextPart
@@ -12,11 +13,11 @@ from floop_gateway_core.wire.messages import GatewayRequest, Headers
 
 __all__ = ["CompatibleFields", "created_at", "credit_members", "id_part", "key_of", "model_list"]
 
+LIST = "/v1/models"
 MAX_TAGS = 16
 MAX_TAG_NAME = 64
 MAX_TAG_VALUE = 512
 MAX_STOPS = 16
-JSON = (("Content-Type", "application/json"),)
 _BASE32 = {digit: value for value, digit in enumerate("0123456789abcdefghjkmnpqrstvwxyz")}
 
 
@@ -55,16 +56,14 @@ def credit_members(bill: Bill) -> str:
 def model_list(path: str, names: Sequence[str]) -> tuple[Headers, bytes] | Refusal:
     """Answer `/v1/models` and `/v1/models/{id}` in one body that both vendors' SDKs read."""
     models = [_model(name) for name in dict.fromkeys(names)]
-    if path.rstrip("/").endswith("/models"):
+    if path == LIST:
         ends = {"first_id": models[0]["id"], "last_id": models[-1]["id"]} if models else {}
         value: object = {"object": "list", "data": models, "has_more": False, **ends}
     else:
         wanted = path.rpartition("/")[2]
         found = next((model for model in models if model["id"] == wanted), None)
         if found is None:
-            return Refusal(
-                ErrorCode.NOT_FOUND, "There is no such model. GET /v1/models lists those that the key may name."
-            )
+            return Refusal(ErrorCode.NOT_FOUND, "Unknown model. GET /v1/models lists the models that this key may use.")
         value = found
     body = json.dumps(value).encode()
     return JSON, body

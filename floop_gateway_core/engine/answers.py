@@ -7,10 +7,10 @@ from the first on, each at its own pace. What a store keeps of an answer is deco
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 import anyio
-import anyio.lowlevel
 import msgspec
 
 from floop_gateway_core.concurrency.background import spawn
+from floop_gateway_core.concurrency.loops import current_event_loop
 from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.policy.idempotency import MAX_ANSWER_BYTES, TOO_LONG, KeptAnswer
 from floop_gateway_core.types import (
@@ -157,13 +157,13 @@ class Answers:
 
     def get(self, project: ProjectId, key: str) -> SharedAnswer | None:
         """Return the running answer of a key, in this event loop."""
-        return self._running.get((anyio.lowlevel.current_token(), project, key))
+        return self._running.get((current_event_loop(), project, key))
 
     def start(
         self, project: ProjectId, key: str, shared: SharedAnswer, produce: Callable[[SharedAnswer], Awaitable[None]]
     ) -> None:
         """Produce an answer in a task of its own. `produce` must end it."""
-        place = anyio.lowlevel.current_token(), project, key
+        place = current_event_loop(), project, key
         self._running[place] = shared
 
         async def task() -> None:
@@ -177,8 +177,8 @@ class Answers:
 
     async def aclose(self) -> None:
         """End the answers that run in this event loop: they have a moment, then they are cut short."""
-        token = anyio.lowlevel.current_token()
-        mine = [shared for (where, _, _), shared in self._running.items() if where == token]
+        here = current_event_loop()
+        mine = [shared for (where, _, _), shared in self._running.items() if where is here]
         with anyio.move_on_after(CLOSING_GRACE_S):
             for shared in mine:
                 await shared.ended.wait()

@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Literal, assert_never
+from typing import assert_never
 
 import anyio
 
@@ -24,7 +24,8 @@ from floop_gateway_core.errors import ErrorCode, Refusal, StoreUnavailable
 from floop_gateway_core.policy.admission import rate_refusal
 from floop_gateway_core.policy.idempotency import (
     BAD_KEY,
-    IN_PROGRESS,
+    MISMATCH,
+    NOT_KEPT,
     Claim,
     KeptAnswer,
     digest_of,
@@ -163,10 +164,10 @@ class CallSession:
             if shared is None and kept is not None:
                 return await self._replay(call, claim, kept)
         if shared is not None:
-            state: Literal["running", "kept"] = "kept" if shared.log.is_too_long else "running"
-            refusal = refusal_of(KeptAnswer(shared.request_id, shared.digest, state), claim)
-            if refusal is not None and refusal is not IN_PROGRESS:
-                return await self.refuse(refusal)
+            if shared.digest != claim.digest:
+                return await self.refuse(MISMATCH)
+            if shared.log.is_too_long:
+                return await self.refuse(NOT_KEPT)
             run.note_call(call, replay_of=shared.request_id)
         else:
             if (refusal := self._enter(run)) is not None:
@@ -188,7 +189,7 @@ class CallSession:
         return None
 
     async def _produce(self, call: Call, answer: SharedAnswer) -> None:
-        """Run the call to its end, whoever still listens."""
+        """Run the call to its end, even if no client is left."""
         run, refusal = self._known(), STOPPING
         try:
             with anyio.fail_after(run.routing.limits.total_s + PRODUCER_GRACE_S):

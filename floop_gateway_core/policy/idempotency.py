@@ -17,6 +17,8 @@ __all__ = [
     "IN_PROGRESS",
     "KEEP_S",
     "MAX_ANSWER_BYTES",
+    "MISMATCH",
+    "NOT_KEPT",
     "TOO_LONG",
     "Claim",
     "KeptAnswer",
@@ -75,6 +77,15 @@ IN_PROGRESS = Refusal(
     "A request with this Idempotency-Key is still running. Retry after 1 s.",
     retry_after_s=1,
 )
+MISMATCH = Refusal(
+    ErrorCode.IDEMPOTENCY_MISMATCH,
+    "This Idempotency-Key was used with another body, endpoint or dialect. Send a new key.",
+)
+NOT_KEPT = Refusal(
+    ErrorCode.IDEMPOTENCY_IN_PROGRESS,
+    "The answer to this Idempotency-Key was too long to be kept. Send a new key to ask again.",
+    extra_headers=NO_RETRY,
+)
 
 
 def is_valid_key(key: str) -> bool:
@@ -96,11 +107,7 @@ def digest_of(call: Call, dialect: str) -> str:
 def refusal_of(kept: KeptAnswer, claim: Claim) -> Refusal | None:
     """Return why a request gets no replay of what is kept for its key; None if it gets one."""
     if kept.digest != claim.digest:
-        message = "This Idempotency-Key was used with another body, endpoint or dialect. Send a new key."
-        return Refusal(ErrorCode.IDEMPOTENCY_MISMATCH, message)
+        return MISMATCH
     if kept.state == "running":
         return IN_PROGRESS
-    if kept.answer == TOO_LONG:
-        message = "The answer to this Idempotency-Key was too long to be kept. Send a new key to ask again."
-        return Refusal(ErrorCode.IDEMPOTENCY_IN_PROGRESS, message, extra_headers=NO_RETRY)
-    return None
+    return NOT_KEPT if kept.answer == TOO_LONG else None

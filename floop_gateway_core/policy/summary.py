@@ -25,7 +25,7 @@ class Histogram:
     counts: dict[int, int] = field(default_factory=dict)
 
     def add(self, ms: int | None, times: int = 1) -> None:
-        """Count a duration; None is no duration."""
+        """Count a duration; do nothing for None."""
         if ms is not None:
             bucket = min(bisect_left(BUCKETS_MS, ms), len(BUCKETS_MS) - 1)
             self.counts[bucket] = self.counts.get(bucket, 0) + times

@@ -2,7 +2,7 @@
 
 from floop_gateway_core.stores.base import RateStore, Store
 
-__all__ = ["inspect_store", "open_store"]
+__all__ = ["inspect_store", "open_rate", "open_store"]
 
 
 def open_store(uri: str) -> Store:

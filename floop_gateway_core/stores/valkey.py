@@ -23,7 +23,7 @@ __all__ = ["SCHEMES", "ValkeyRate"]
 SCHEMES = {"valkey": "redis", "valkeys": "rediss", "redis": "redis", "rediss": "rediss"}
 TIMEOUT_S = 2.0
 MAX_CONNECTIONS = 8
-"""For each event loop; requests at once wait for one of them, some hundred microseconds each."""
+"""Per event loop. Concurrent requests wait for a free connection, some hundred microseconds each."""
 WINDOW_US = microseconds(WINDOW_S)
 # Every instant is kept at most a window beyond the last one; the numbers are below 2^53, so Lua's doubles hold them.
 SCRIPT = """
@@ -62,7 +62,7 @@ class ValkeyRate:
         if scheme not in SCHEMES or not rest:
             raise ValueError(f"the URL must begin with {', '.join(f'{one}://' for one in SCHEMES)}")
         self._url = f"{SCHEMES[scheme]}://{rest}"
-        self._clients: RunVar[_Client] = RunVar(f"floop_gateway_valkey_{id(self)}")
+        self._clients: RunVar[_Client | None] = RunVar(f"floop_gateway_valkey_{id(self)}")
 
     async def acquire(self, project: ProjectId, limit: int, now: float) -> RateDecision:
         """Spend one request of the project's moving minute, or refuse; raise `StoreUnavailable`."""
@@ -98,7 +98,7 @@ class ValkeyRate:
         client = self._clients.get(None)
         if client is not None:
             await client.aclose()
-            self._clients = RunVar(f"floop_gateway_valkey_{id(client)}")
+            self._clients.set(None)
 
 
 class _Client:

@@ -106,3 +106,9 @@ def test_a_list_of_no_models_is_a_list() -> None:
     answer = model_list("/v1/models", [])
     assert not isinstance(answer, Refusal)
     assert json.loads(answer[1]) == {"object": "list", "data": [], "has_more": False}
+
+
+def test_a_model_may_be_called_models() -> None:
+    answer = model_list("/v1/models/models", ["models"])
+    assert not isinstance(answer, Refusal)
+    assert json.loads(answer[1])["id"] == "models"

@@ -6,8 +6,8 @@ from json.encoder import encode_basestring
 
 from floop_gateway_core.dialects.anthropic.parse import parse
 from floop_gateway_core.dialects.base import About, Operation
-from floop_gateway_core.dialects.compatible import JSON, credit_members, id_part, key_of, model_list
-from floop_gateway_core.dialects.headers import answer_headers
+from floop_gateway_core.dialects.compatible import credit_members, id_part, key_of, model_list
+from floop_gateway_core.dialects.headers import JSON, answer_headers, error_headers
 from floop_gateway_core.errors import Refusal
 from floop_gateway_core.types import Bill, Call, Completed, FinishReason, RequestId, Started
 from floop_gateway_core.wire.messages import GatewayRequest, Headers
@@ -76,15 +76,15 @@ class AnthropicDialect:
 
     def error(self, refusal: Refusal, request_id: RequestId) -> tuple[Headers, bytes]:
         """Return the vendor's envelope."""
-        value = {"type": "error", "error": _error(refusal), "request_id": request_id}
-        body = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
-        headers = (("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("request-id", request_id))
-        return (*headers, *refusal.headers), body
+        body = _envelope(refusal, request_id)
+        return (*error_headers(refusal, body), ("request-id", request_id)), body
 
 
-def _error(refusal: Refusal) -> dict[str, object]:
+def _envelope(refusal: Refusal, request_id: RequestId) -> bytes:
     kind = ERROR_TYPES.get(refusal.status, "invalid_request_error" if refusal.status < 500 else "api_error")
-    return {"type": kind, "message": refusal.message, "code": refusal.code.value}
+    error = {"type": kind, "message": refusal.message, "code": refusal.code.value}
+    value = {"type": "error", "error": error, "request_id": request_id}
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
 class _Renderer:
@@ -127,8 +127,7 @@ class _Renderer:
         ).encode()
 
     def failed(self, refusal: Refusal, bill: Bill) -> bytes:
-        value = {"type": "error", "error": _error(refusal), "request_id": self._request_id}
-        return f"event: error\ndata: {json.dumps(value, ensure_ascii=False)}\n\n".encode("utf-8", "replace")
+        return b"event: error\ndata: %b\n\n" % _envelope(refusal, self._request_id)
 
     def whole(self, texts: Sequence[str], completed: Completed) -> bytes:
         text = "".join(texts)

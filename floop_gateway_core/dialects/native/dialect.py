@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from floop_gateway_core.dialects.base import About, Operation
-from floop_gateway_core.dialects.headers import answer_headers
+from floop_gateway_core.dialects.headers import answer_headers, error_headers
 from floop_gateway_core.dialects.native.errors import envelope
 from floop_gateway_core.dialects.native.frames import StreamFrames, render_json
 from floop_gateway_core.dialects.native.parse import parse
@@ -44,8 +44,7 @@ class NativeDialect:
     def error(self, refusal: Refusal, request_id: RequestId) -> tuple[Headers, bytes]:
         """Return the contract's envelope."""
         body = envelope(refusal)
-        headers = (("Content-Type", "application/json"), ("Content-Length", str(len(body))), *refusal.headers)
-        return headers, body
+        return error_headers(refusal, body), body
 
 
 class _Renderer:

@@ -6,7 +6,7 @@ from json.encoder import encode_basestring
 
 from floop_gateway_core.dialects.base import About, Operation
 from floop_gateway_core.dialects.compatible import created_at, credit_members, id_part, key_of, model_list
-from floop_gateway_core.dialects.headers import answer_headers
+from floop_gateway_core.dialects.headers import answer_headers, error_headers
 from floop_gateway_core.dialects.openai.parse import parse
 from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.types import Bill, Call, Completed, FinishReason, RequestId, Started
@@ -56,13 +56,14 @@ class OpenAIDialect:
 
     def error(self, refusal: Refusal, request_id: RequestId) -> tuple[Headers, bytes]:
         """Return the vendor's envelope."""
-        body = json.dumps({"error": _error(refusal)}, ensure_ascii=False).encode("utf-8", "replace")
-        return (("Content-Type", "application/json"), ("Content-Length", str(len(body))), *refusal.headers), body
+        body = _envelope(refusal)
+        return error_headers(refusal, body), body
 
 
-def _error(refusal: Refusal) -> dict[str, object]:
+def _envelope(refusal: Refusal) -> bytes:
     param = refusal.fields[0].path if refusal.fields else None
-    return {"message": refusal.message, "type": _type(refusal), "param": param, "code": refusal.code.value}
+    error = {"message": refusal.message, "type": _type(refusal), "param": param, "code": refusal.code.value}
+    return json.dumps({"error": error}, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _type(refusal: Refusal) -> str:
@@ -111,9 +112,7 @@ class _Renderer:
         return f"{end}{DONE}".encode()
 
     def failed(self, refusal: Refusal, bill: Bill) -> bytes:
-        return f"data: {json.dumps({'error': _error(refusal)}, ensure_ascii=False)}\n\n{DONE}".encode(
-            "utf-8", "replace"
-        )
+        return b"data: %b\n\n%b" % (_envelope(refusal), DONE.encode())
 
     def whole(self, texts: Sequence[str], completed: Completed) -> bytes:
         message = f'{{"role": "assistant", "content": {encode_basestring("".join(texts))}, "refusal": null}}'
