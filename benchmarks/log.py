@@ -14,7 +14,8 @@ from statistics import median
 import anyio
 
 from floop_gateway_core import Gateway
-from floop_gateway_core.stores.sqlite import SQLiteStore, rollups, usage
+from floop_gateway_core.stores.sql import rollups, usage
+from floop_gateway_core.stores.sqlite import SQLiteStore
 from floop_gateway_core.types import Microcredits, ProjectId, RequestId, UsageFilter, UsageRecord
 
 NOW = 1_790_000_000.0

@@ -14,7 +14,7 @@ from floop_gateway_core import MemoryStore
 from floop_gateway_core.bench.upstream import answer
 from floop_gateway_core.providers.openai import OpenAICodec
 from floop_gateway_core.providers.options import Options
-from floop_gateway_core.stores.sqlite import ledger, projects, usage, windows
+from floop_gateway_core.stores.sql import ledger, projects, usage, windows
 from floop_gateway_core.stores.sqlite.schema import migrate
 from floop_gateway_core.testing.suites.facts import NOW, hold_request, project, settlement
 from floop_gateway_core.types import Microcredits, ProjectId, RequestId

@@ -20,7 +20,8 @@ from floop_gateway_core.policy.admission import Held
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.policy.summary import DAY_S
 from floop_gateway_core.stores.base import StoreUnavailable, WindowLimit
-from floop_gateway_core.stores.sqlite import SQLiteStore, schema, usage
+from floop_gateway_core.stores.sql import usage
+from floop_gateway_core.stores.sqlite import SQLiteStore, schema
 from floop_gateway_core.testing.suites.facts import DAY, NOW, PROJECT, TTL_S, hold_request, project, settlement
 from floop_gateway_core.testing.suites.stores import StoreSuite
 from floop_gateway_core.types import Microcredits, ProjectSettings, RequestId, UsageFilter

@@ -1,7 +1,6 @@
 """Rows of the usage log."""
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 from typing import Any
@@ -9,12 +8,11 @@ from typing import Any
 import msgspec
 
 from floop_gateway_core.errors import ErrorCode
+from floop_gateway_core.stores.sql.connection import Connection, upsert
 from floop_gateway_core.types import RECORD_FIELDS, AttemptRecord, RequestId, UsageFilter, UsageRecord
 
-Connection = sqlite3.Connection
-
 _COLUMNS = (*RECORD_FIELDS, "project_id", "attempt_list")
-_INSERT_RECORD = f"INSERT OR REPLACE INTO usage ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_UPSERT_RECORD = upsert("usage", ", ".join((*_COLUMNS, "rolled")), "request_id")
 _SELECT_RECORD = f"SELECT {', '.join(_COLUMNS)} FROM usage "
 NO_KEY = ""
 """The prefix of a request without a key, in a column that takes no NULL."""
@@ -29,7 +27,8 @@ def save_record(connection: Connection, record: UsageRecord) -> None:
     values["tags"] = _json(record.tags) if record.tags else None
     values["attempt_list"] = _json([astuple(one) for one in record.attempt_list]) if record.attempt_list else None
     values["key_prefix"] = record.key_prefix or NO_KEY
-    connection.execute(_INSERT_RECORD, tuple(values.values()))
+    values["estimated"], values["streamed"] = int(record.estimated), int(record.streamed)
+    connection.execute(_UPSERT_RECORD, (*values.values(), 0))
 
 
 def _json(value: object) -> str:
@@ -75,6 +74,14 @@ def select_records(connection: Connection, where: str, values: Sequence[object])
     return [_record(row) for row in connection.execute(_SELECT_RECORD + where, values).fetchall()]
 
 
+def update_records(
+    connection: Connection, change: str, where: str, values: Sequence[object]
+) -> list[tuple[UsageRecord, bool]]:
+    """Change the records of a condition; return each as it is now, and whether it is in the sums."""
+    query = f"UPDATE usage SET {change} WHERE {where} RETURNING {', '.join(_COLUMNS)}, rolled"
+    return [(_record(row[:-1]), bool(row[-1])) for row in connection.execute(query, values).fetchall()]
+
+
 def each_wanted(
     connection: Connection, wanted: UsageFilter, condition: str = "1", values: Sequence[object] = ()
 ) -> Iterator[UsageRecord]:
@@ -100,11 +107,9 @@ def _conditions(wanted: UsageFilter) -> tuple[list[str], list[object]]:
             values.append(value)
     if wanted.tag is not None:
         name, tag = wanted.tag
-        conditions.append(
-            "EXISTS (SELECT 1 FROM json_each(tags) WHERE json_extract(value, '$[0]') = ?"
-            " AND (? IS NULL OR json_extract(value, '$[1]') = ?))"
-        )
-        values += (name, tag, tag)
+        # A text inside JSON has no bare quotation mark, so this finds pairs, or the start of a pair, and nothing else.
+        conditions.append("replace(tags, ?, '') <> tags")
+        values.append(_json((name, tag)) if tag is not None else _json((name,)).removesuffix("]") + ",")
     return conditions, values
 
 

@@ -1,12 +1,13 @@
 """Rows of idempotency keys and their answers. Each function runs inside a transaction that its caller opened."""
 
-import sqlite3
-
 from floop_gateway_core.policy.idempotency import KEEP_S, KeptAnswer, KeyTaken
 from floop_gateway_core.stores.base import HoldRequest, Settled, Settlement
+from floop_gateway_core.stores.sql.connection import Connection, upsert
 from floop_gateway_core.types import Microcredits, ProjectId, RequestId
 
-Connection = sqlite3.Connection
+_UPSERT = upsert(
+    "answers", "project_id, key, digest, request_id, state, answer, charged, posted, until", "project_id, key"
+)
 
 
 def kept(project: ProjectId, key: str, now: float, connection: Connection) -> KeptAnswer | None:
@@ -35,13 +36,9 @@ def taken(connection: Connection, request: HoldRequest) -> KeyTaken | None:
 def claim(connection: Connection, request: HoldRequest) -> None:
     """Claim a hold's key, which is free, until the hold expires."""
     if request.claim is not None:
-        connection.execute(
-            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, 'running', x'', 0, 0, ?)",
-            (
-                request.record.project_id, request.claim.key, request.claim.digest, request.record.request_id,
-                request.expires_at,
-            ),
-        )  # fmt: skip
+        claim = request.claim
+        values = request.record.project_id, claim.key, claim.digest, request.record.request_id
+        connection.execute(_UPSERT, (*values, "running", b"", 0, 0, request.expires_at))
 
 
 def settle(connection: Connection, settlement: Settlement, settled: Settled) -> None:
@@ -55,10 +52,11 @@ def settle(connection: Connection, settlement: Settlement, settled: Settled) -> 
     if settlement.answer is None:
         free(connection, request_id)
         return
+    free(connection, request_id)  # the same request may have claimed another key before
     connection.execute(
-        "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, 'kept', ?, ?, ?, ?)",
+        _UPSERT,
         (
-            project, settlement.claim.key, settlement.claim.digest, request_id, settlement.answer,
+            project, settlement.claim.key, settlement.claim.digest, request_id, "kept", settlement.answer,
             settled.hold.charged, settled.account.posted, settlement.now + KEEP_S,
         ),
     )  # fmt: skip
@@ -71,8 +69,8 @@ def free(connection: Connection, request_id: str) -> None:
 
 def prune(connection: Connection, now: float, limit: int) -> int:
     """Delete answers whose day is over, and return how many."""
-    where = "WHERE rowid IN (SELECT rowid FROM answers WHERE until <= ? LIMIT ?)"
-    return connection.execute(f"DELETE FROM answers {where}", (now, limit)).rowcount
+    where = "WHERE request_id IN (SELECT request_id FROM answers WHERE until <= ? LIMIT ?)"
+    return len(connection.execute(f"DELETE FROM answers {where} RETURNING 1", (now, limit)).fetchall())
 
 
 def drop(connection: Connection, project: ProjectId) -> None:

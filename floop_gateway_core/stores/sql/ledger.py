@@ -3,7 +3,6 @@
 `policy.holds` decides; here its values are loaded and saved. Every movement of money leaves an entry.
 """
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,7 +12,8 @@ from floop_gateway_core.policy.budget import DayBudget
 from floop_gateway_core.policy.holds import RequestHold, RequestHolds
 from floop_gateway_core.policy.ledger import Account, Hold
 from floop_gateway_core.stores.base import DayUsage, HoldRequest, Settled, Settlement
-from floop_gateway_core.stores.sqlite import answers, books, rollups, usage
+from floop_gateway_core.stores.sql import answers, books, rollups, usage
+from floop_gateway_core.stores.sql.connection import Connection, upsert
 from floop_gateway_core.types import (
     Microcredits,
     ProjectId,
@@ -21,16 +21,19 @@ from floop_gateway_core.types import (
     UsageRecord,
 )
 
-Connection = sqlite3.Connection
-
+_UPSERT_DAY = upsert("days", "project_id, day, used, held", "project_id, day")
+_UPSERT_HOLD = upsert(
+    "holds",
+    "request_id, owner, day, state, amount, captured, overrun, written_off, tokens, output_tokens, expires_at",
+    "request_id",
+)
 MAX_EXPIRED_AT_ONCE = 1000
 """Holds voided in one transaction, so that a request never waits for an unbounded sweep."""
 
 
 def hold(connection: Connection, request: HoldRequest) -> Held | HoldRefused:
     """Chores run inside requests: expired holds are voided first, so that their amounts are available again."""
-    if has_expired(request.now, connection):
-        expire(connection, request.now)
+    expire(connection, request.owner, request.now)
     if (taken := answers.taken(connection, request)) is not None:
         return taken
     record = request.record
@@ -79,18 +82,19 @@ def _resolve(
     return Settled(after.hold.credits, after.account)
 
 
-def has_expired(now: float, connection: Connection) -> object:
-    """Return None if no hold has expired."""
-    return connection.execute("SELECT 1 FROM holds WHERE state = 'open' AND expires_at <= ? LIMIT 1", (now,)).fetchone()
+def payers_of_expired(now: float, connection: Connection) -> list[str]:
+    """Return the owners of the accounts that holds have expired on."""
+    query = "SELECT DISTINCT owner FROM holds WHERE state = 'open' AND expires_at <= ? ORDER BY owner LIMIT ?"
+    return [str(row[0]) for row in connection.execute(query, (now, MAX_EXPIRED_AT_ONCE)).fetchall()]
 
 
-def expire(connection: Connection, now: float) -> int:
-    """See `LedgerStore.expire`."""
+def expire(connection: Connection, owner: str, now: float) -> int:
+    """Void the holds on an account that have expired, and return how many there were."""
     over = connection.execute(
-        "SELECT request_id, owner, day FROM holds WHERE state = 'open' AND expires_at <= ? LIMIT ?",
-        (now, MAX_EXPIRED_AT_ONCE),
+        "SELECT request_id, day FROM holds WHERE state = 'open' AND expires_at <= ? AND owner = ? LIMIT ?",
+        (now, owner, MAX_EXPIRED_AT_ONCE),
     ).fetchall()
-    for request_id, owner, day in over:
+    for request_id, day in over:
         (record,) = usage.select_records(connection, "WHERE request_id = ?", (request_id,))
         lost = replace(record, ending="lost", settled_at=now)
         _resolve(connection, Settlement(lost, owner, day, now), holds.expire)
@@ -117,16 +121,16 @@ def prune(connection: Connection, before: float, day: int, now: float, limit: in
     """See `LedgerStore.prune`."""
     records = connection.execute(
         "DELETE FROM usage WHERE request_id IN (SELECT request_id FROM usage"
-        " WHERE started_at < ?1 AND settled_at < ?1 AND ending IS NOT NULL AND rolled = 1"
-        " ORDER BY started_at LIMIT ?2)",
-        (before, limit),
-    ).rowcount
+        " WHERE started_at < ? AND settled_at < ? AND ending IS NOT NULL AND rolled = 1"
+        " ORDER BY started_at LIMIT ?) RETURNING 1",
+        (before, before, limit),
+    ).fetchall()
     resolved = connection.execute(
         "DELETE FROM holds WHERE request_id IN (SELECT request_id FROM holds"
-        " WHERE state <> 'open' AND day < ? LIMIT ?)",
+        " WHERE state <> 'open' AND day < ? LIMIT ?) RETURNING 1",
         (day, limit),
-    ).rowcount
-    return records + resolved + answers.prune(connection, now, limit)
+    ).fetchall()
+    return len(records) + len(resolved) + answers.prune(connection, now, limit)
 
 
 def _load(connection: Connection, record: UsageRecord, owner: str, day_key: int, limit: int) -> RequestHolds:
@@ -149,10 +153,7 @@ def _finished(connection: Connection, request_id: RequestId) -> bool:
 
 def _save(connection: Connection, record: UsageRecord, owner: str, day_key: int, after: RequestHolds) -> None:
     books.save_account(connection, owner, after.account)
-    connection.execute(
-        "INSERT INTO days VALUES (?1, ?2, ?3, ?4) ON CONFLICT (project_id, day) DO UPDATE SET used = ?3, held = ?4",
-        (record.project_id, day_key, after.budget.used, after.budget.held),
-    )
+    connection.execute(_UPSERT_DAY, (record.project_id, day_key, after.budget.used, after.budget.held))
 
 
 def _save_hold(
@@ -160,7 +161,7 @@ def _save_hold(
 ) -> None:
     credits = joint.credits
     connection.execute(
-        "INSERT OR REPLACE INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        _UPSERT_HOLD,
         (
             request_id, owner, day_key, credits.state, credits.amount, credits.captured, credits.overrun,
             credits.written_off, joint.tokens, joint.output_tokens, expires_at,

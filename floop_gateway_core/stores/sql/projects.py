@@ -1,13 +1,10 @@
 """Rows of projects and keys. Each function runs inside a transaction that its caller opened."""
 
-import sqlite3
-
 from floop_gateway_core.stores.base import NoSuchProject, ProjectExists
-from floop_gateway_core.stores.sqlite import answers, books
+from floop_gateway_core.stores.sql import answers, books
+from floop_gateway_core.stores.sql.connection import Connection
 from floop_gateway_core.types import Project, ProjectId, ProjectSettings, Suspension
 from floop_gateway_core.types.amounts import OWN_ACCOUNT
-
-Connection = sqlite3.Connection
 
 _COLUMNS = (
     "id, name, owner, plan, requests_per_minute, daily_tokens, prefix, projects.created_at, keys.created_at,"

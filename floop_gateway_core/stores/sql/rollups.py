@@ -5,18 +5,17 @@ whole days and hours of its period from here, and reads as records what is not m
 an hour.
 """
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 
 from floop_gateway_core.policy.summary import DAY_S, HOUR_S, Histogram, SummaryRow, group_of
-from floop_gateway_core.stores.sqlite import usage
+from floop_gateway_core.stores.sql import usage
+from floop_gateway_core.stores.sql.connection import Connection, upsert
 from floop_gateway_core.types import Microcredits, UsageFilter, UsageRecord
-
-Connection = sqlite3.Connection
 
 SETTLE_S = 120.0
 """A record that was settled longer ago does not change: the shared record of a minute's refusals has ended."""
@@ -27,23 +26,33 @@ _FRESH = (
 )
 _KEY = "span, project_id, start, alias, deployment, status"
 _SUMS = "project, requests, errors, input_tokens, output_tokens, microcredits, latency, first_text"
+_LOCK = (
+    "UPDATE rollups SET requests = requests"
+    " WHERE span = ? AND project_id = ? AND start = ? AND alias = ? AND deployment = ? AND status = ?"
+    f" RETURNING {_SUMS}"
+)
+_UPSERT = upsert("rollups", f"{_KEY}, {_SUMS}", _KEY)
 Key = tuple[int, str, int, str, str, int]
 
 
 def roll_up(now: float, limit: int, connection: Connection) -> int:
     """Add up to `limit` records to the sums, and return how many there were."""
-    records = usage.select_records(
-        connection, "WHERE rolled = 0 AND ending IS NOT NULL AND settled_at < ? ORDER BY settled_at LIMIT ?",
+    records = usage.update_records(
+        connection, "rolled = 1",
+        "rolled = 0 AND request_id IN (SELECT request_id FROM usage"
+        " WHERE rolled = 0 AND ending IS NOT NULL AND settled_at < ? ORDER BY settled_at LIMIT ?)",
         (now - SETTLE_S, limit),
     )  # fmt: skip
-    _add(connection, records, 1)
-    connection.executemany("UPDATE usage SET rolled = 1 WHERE request_id = ?", [(one.request_id,) for one in records])
+    _add(connection, [record for record, _ in records], 1)
     return len(records)
 
 
 def take_out(connection: Connection, request_id: str) -> None:
     """Take a record that will be replaced out of the sums again."""
-    _add(connection, usage.select_records(connection, "WHERE request_id = ? AND rolled = 1", (request_id,)), -1)
+    records = usage.update_records(
+        connection, "rolled = rolled", "request_id = ?", (request_id,)
+    )  # waits for `roll_up`
+    _add(connection, [record for record, rolled in records if rolled], -1)
 
 
 def _add(connection: Connection, records: Sequence[UsageRecord], sign: int) -> None:
@@ -56,13 +65,12 @@ def _add(connection: Connection, records: Sequence[UsageRecord], sign: int) -> N
             key: Key = span, record.project_id, start, alias, deployment, status
             names[key] = record.project
             sums.setdefault(key, SummaryRow(key)).add(record, sign)
-    for key, row in sums.items():
-        where = "WHERE span = ? AND project_id = ? AND start = ? AND alias = ? AND deployment = ? AND status = ?"
-        before = connection.execute(f"SELECT {_SUMS} FROM rollups {where}", key).fetchone()
+    for key, row in sorted(sums.items(), key=itemgetter(0)):  # everybody locks these rows in the same order
+        before = connection.execute(_LOCK, key).fetchone()
         if before is not None:
             row.merge(_row(key, before))
         connection.execute(
-            f"INSERT OR REPLACE INTO rollups ({_KEY}, {_SUMS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            _UPSERT,
             (
                 *key, names[key], row.requests, row.errors, row.input_tokens, row.output_tokens, row.credits,
                 _json(row.latency), _json(row.first_text),

@@ -3,14 +3,12 @@
 Each function runs inside a transaction that its caller opened. `policy.ledger` decides; every movement leaves an entry.
 """
 
-import sqlite3
-
 from floop_gateway_core.policy import ledger
 from floop_gateway_core.policy.ledger import Account, Hold, Outcome
-from floop_gateway_core.stores.sqlite import books
+from floop_gateway_core.stores.sql import books
+from floop_gateway_core.stores.sql.connection import Connection, upsert
 
-Connection = sqlite3.Connection
-
+_UPSERT = upsert("named_holds", "id, owner, state, amount, captured, overrun, written_off, expires_at", "id")
 MAX_EXPIRED_AT_ONCE = 1000
 
 
@@ -18,7 +16,8 @@ def apply(
     connection: Connection, id: str, owner: str | None, command: ledger.Command, *, now: float, expires_at: float
 ) -> Outcome:
     """Apply a command to the hold of an id and its account. A hold keeps its owner; `owner` is for a new one."""
-    expire(connection, now)
+    if (account := payer_of(id, connection) or owner) is not None:
+        expire(connection, account, now)
     row = connection.execute(
         "SELECT owner, expires_at, amount, state, captured, overrun, written_off FROM named_holds WHERE id = ?", (id,)
     ).fetchone()
@@ -33,7 +32,7 @@ def apply(
     if resolved is not None and resolved != hold:
         books.save_account(connection, payer, after)
         connection.execute(
-            "INSERT OR REPLACE INTO named_holds VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            _UPSERT,
             (
                 id, payer, resolved.state, resolved.amount, resolved.captured, resolved.overrun, resolved.written_off,
                 until,
@@ -43,20 +42,25 @@ def apply(
     return outcome
 
 
-def has_expired(now: float, connection: Connection) -> object:
-    """Return None if no hold has expired."""
-    return connection.execute(
-        "SELECT 1 FROM named_holds WHERE state = 'open' AND expires_at <= ? LIMIT 1", (now,)
-    ).fetchone()
+def payer_of(id: str, connection: Connection) -> str | None:
+    """Return the owner of the account that a hold is on, or None."""
+    row = connection.execute("SELECT owner FROM named_holds WHERE id = ?", (id,)).fetchone()
+    return None if row is None else str(row[0])
 
 
-def expire(connection: Connection, now: float) -> int:
-    """Void the holds that were not resolved in time."""
+def payers_of_expired(now: float, connection: Connection) -> list[str]:
+    """Return the owners of the accounts that holds have expired on."""
+    query = "SELECT DISTINCT owner FROM named_holds WHERE state = 'open' AND expires_at <= ? ORDER BY owner LIMIT ?"
+    return [str(row[0]) for row in connection.execute(query, (now, MAX_EXPIRED_AT_ONCE)).fetchall()]
+
+
+def expire(connection: Connection, owner: str, now: float) -> int:
+    """Void the holds on an account that were not resolved in time, and return how many there were."""
     over = connection.execute(
-        "SELECT id, owner, amount FROM named_holds WHERE state = 'open' AND expires_at <= ? LIMIT ?",
-        (now, MAX_EXPIRED_AT_ONCE),
+        "SELECT id, amount FROM named_holds WHERE state = 'open' AND expires_at <= ? AND owner = ? LIMIT ?",
+        (now, owner, MAX_EXPIRED_AT_ONCE),
     ).fetchall()
-    for id, owner, amount in over:
+    for id, amount in over:
         before = books.account(connection, owner) or Account()
         after, _, _ = ledger.apply(before, Hold(amount), ledger.Expire())
         books.save_account(connection, owner, after)

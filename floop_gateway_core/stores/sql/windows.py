@@ -4,14 +4,15 @@ The window of a project is named by its id. A host's own are named `limit <micro
 no id contains, and are swept: their keys (addresses, say) come and go.
 """
 
-import sqlite3
 from collections.abc import Sequence
 
 from floop_gateway_core.policy.rate_window import WINDOW_S, RateDecision, decide, microseconds
 from floop_gateway_core.stores.base import WindowLimit
+from floop_gateway_core.stores.sql.connection import Connection, upsert
 from floop_gateway_core.types import ProjectId
 
-Connection = sqlite3.Connection
+_DELETE = "DELETE FROM instants WHERE key = ? AND "
+_UPSERT = upsert("windows", "key, count", "key")
 
 
 def acquire(connection: Connection, project: ProjectId, limit: int, now: float) -> RateDecision:
@@ -53,10 +54,10 @@ def _acquire(
 ) -> RateDecision:
     """The moving window as rows; the count is kept beside them, so a call costs the same under any limit."""
     # Two statements: an OR would look at every instant of the window instead of at both ends of the index.
-    gone = connection.execute("DELETE FROM instants WHERE key = ? AND at_us <= ?", (key, now_us - window_us)).rowcount
-    gone += connection.execute("DELETE FROM instants WHERE key = ? AND at_us > ?", (key, now_us + window_us)).rowcount
+    past = connection.execute(_DELETE + "at_us <= ? RETURNING 1", (key, now_us - window_us)).fetchall()
+    future = connection.execute(_DELETE + "at_us > ? RETURNING 1", (key, now_us + window_us)).fetchall()
     row = connection.execute("SELECT count FROM windows WHERE key = ?", (key,)).fetchone()
-    count = (row[0] if row else 0) - gone
+    count = (row[0] if row else 0) - len(past) - len(future)
     decision = decide(
         limit=limit,
         count=count,
@@ -69,10 +70,7 @@ def _acquire(
     spent = decision.allowed and spends
     if spent:
         connection.execute("INSERT INTO instants VALUES (?, ?)", (key, now_us))
-    connection.execute(
-        "INSERT INTO windows VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET count = ?2",
-        (key, count + spent),
-    )
+    connection.execute(_UPSERT, (key, count + spent))
     return decision
 
 

@@ -3,16 +3,16 @@
 Every movement of money is one entry, which also keeps the balance after it.
 """
 
-import sqlite3
 from collections.abc import Sequence
 
 from floop_gateway_core.policy.ledger import MAX_MICROCREDITS, Account, Hold
 from floop_gateway_core.stores.base import Posted, Posting, PostingRefused
+from floop_gateway_core.stores.sql.connection import Connection, upsert
 from floop_gateway_core.types import Entry, EntryKind, Microcredits, ProjectId, RequestId
 from floop_gateway_core.types.amounts import ZERO_CREDITS
 
-Connection = sqlite3.Connection
-
+NEVER, FAR = float("-inf"), float("inf")
+_UPSERT_ACCOUNT = upsert("accounts", "owner, posted, held", "owner")
 _COLUMNS = "number, at, owner, kind, amount, posted_after, id, request_id, project_id, by, note"
 _SELECT = f"SELECT {_COLUMNS}, held_after FROM entries "
 
@@ -25,10 +25,7 @@ def account(connection: Connection, owner: str) -> Account | None:
 
 def save_account(connection: Connection, owner: str, after: Account) -> None:
     """Insert or update an account."""
-    connection.execute(
-        "INSERT INTO accounts VALUES (?1, ?2, ?3) ON CONFLICT (owner) DO UPDATE SET posted = ?2, held = ?3",
-        (owner, after.posted, after.held),
-    )
+    connection.execute(_UPSERT_ACCOUNT, (owner, after.posted, after.held))
 
 
 def enter(
@@ -44,14 +41,13 @@ def enter(
     project_id: str | None = None,
     by: str | None = None,
     note: str | None = None,
-) -> Entry:
-    """Insert an entry, and return it."""
-    row = connection.execute(
+) -> None:
+    """Insert an entry."""
+    connection.execute(
         "INSERT INTO entries (at, owner, kind, amount, posted_after, held_after, id, request_id, project_id, by, note)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (now, owner, kind, amount, after.posted, after.held, id, request_id, project_id, by, note),
     )
-    return _entry((row.lastrowid, now, owner, kind, amount, after.posted, id, request_id, project_id, by, note))
 
 
 def insert_capture_entries(
@@ -82,11 +78,12 @@ def post(connection: Connection, posting: Posting) -> Posted | PostingRefused:
     signed = -posting.amount if posting.kind == "debit" else posting.amount
     after = Account(Microcredits(before.posted + signed), before.held)
     save_account(connection, posting.owner, after)
-    entry = enter(
+    enter(
         connection, posting.owner, posting.kind, signed, after, posting.now, id=posting.id,
         request_id=posting.request_id, project_id=posting.project_id, by=posting.by, note=posting.note,
     )  # fmt: skip
-    return Posted(entry, after)
+    newest = connection.execute(_SELECT + "WHERE owner = ? ORDER BY number DESC LIMIT 1", (posting.owner,)).fetchone()
+    return Posted(_entry(newest[:-1]), after)
 
 
 def payer(request_id: RequestId, connection: Connection) -> str | None:
@@ -109,7 +106,7 @@ def _left(connection: Connection, posting: Posting, before: Account) -> Microcre
                 " coalesce(sum(amount) FILTER (WHERE kind = 'refund'), 0) FROM entries WHERE request_id = ?",
                 (posting.request_id,),
             ).fetchone()
-            return Microcredits(min(charged - refunded, MAX_MICROCREDITS - before.posted))
+            return Microcredits(min(int(charged) - int(refunded), MAX_MICROCREDITS - before.posted))
 
 
 def _again(posting: Posting, row: Sequence[object]) -> Posted | PostingRefused:
@@ -137,9 +134,9 @@ def entries(
     owner: str, after: int, since: float | None, until: float | None, limit: int, connection: Connection
 ) -> list[Entry]:
     """See `BookStore.entries`."""
+    since, until = NEVER if since is None else since, FAR if until is None else until
     rows = connection.execute(
-        _SELECT + "WHERE owner = ?1 AND number > ?2 AND (?3 IS NULL OR at >= ?3) AND (?4 IS NULL OR at < ?4)"
-        " ORDER BY number LIMIT ?5",
+        _SELECT + "WHERE owner = ? AND number > ? AND at >= ? AND at < ? ORDER BY number LIMIT ?",
         (owner, after, since, until, limit),
     )
     return [_entry(row[:-1]) for row in rows.fetchall()]

@@ -1,12 +1,12 @@
 """Rows of the audit log. Each function runs inside a transaction that its caller opened."""
 
 import json
-import sqlite3
 
+from floop_gateway_core.stores.sql.connection import Connection
 from floop_gateway_core.types import AuditLine, ProjectId
 
-Connection = sqlite3.Connection
-
+LAST = 2**62
+"""A number above that of every line."""
 _COLUMNS = "at, by, what, project_id, project, account, origin, details, number"
 
 
@@ -26,10 +26,12 @@ def lines(
     before: int | None, projects: frozenset[ProjectId] | None, limit: int, connection: Connection
 ) -> list[AuditLine]:
     """See `ProjectStore.audit_lines`."""
-    only = "" if projects is None else f" AND project_id IN ({', '.join('?' * len(projects))})"
+    conditions, values = ["number < ?"], list[object]([LAST if before is None else before])
+    if projects is not None:
+        conditions.append(f"project_id IN ({', '.join('?' * len(projects)) or 'NULL'})")
+        values += sorted(projects)
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM audit WHERE (?1 IS NULL OR number < ?1){only} ORDER BY number DESC LIMIT {int(limit)}",
-        (before, *(projects or ())),
+        f"SELECT {_COLUMNS} FROM audit WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?", (*values, limit)
     ).fetchall()
     return [_line(*row) for row in rows]
 
