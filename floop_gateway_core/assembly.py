@@ -1,12 +1,14 @@
-"""Builds the routing table and the breakers that the settings describe."""
+"""Builds the routing table, the breakers and the stores that the settings describe."""
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from floop_gateway_core.config.settings import ConfigError, DeploymentSettings, Settings
+from floop_gateway_core.config.store_urls import rate_url, store_url
 from floop_gateway_core.engine.routing import Classifier, Deployment, Plan, RoutingTable, UpstreamLimits
 from floop_gateway_core.engine.shared_breaker import SharedBreaker
 from floop_gateway_core.policy.breaker import CircuitBreaker
@@ -15,13 +17,16 @@ from floop_gateway_core.policy.routes import Routes
 from floop_gateway_core.providers.base import Provider
 from floop_gateway_core.providers.http.driver import HttpSenders
 from floop_gateway_core.providers.registry import Place, ProviderSpec, spec_of
+from floop_gateway_core.stores.base import RateStore, Store
+from floop_gateway_core.stores.registry import open_rate, open_store
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
+T = TypeVar("T")
 Secrets: TypeAlias = Callable[[str], str | None]
 """Returns the value of a name that a deployment's `api_key_env` gives."""
 
-__all__ = ["Secrets", "breakers", "routing_table"]
+__all__ = ["Secrets", "breakers", "open_configured", "open_configured_rate", "routing_table"]
 
 
 def routing_table(
@@ -150,3 +155,24 @@ def _api_key(name: str, one: DeploymentSettings, secrets: Secrets) -> str | None
         shown = f" = {one.api_key_env!r}" if _VARIABLE.fullmatch(one.api_key_env) else ""
         raise ConfigError(f"deployments.{name}.api_key_env{shown}: must name an environment variable that is set")
     return found
+
+
+def open_configured(settings: Settings, environ: Mapping[str, str]) -> Store:
+    """Return the store that the settings name; raise `ConfigError`."""
+    url = store_url(settings, environ)
+    return _opened("store", settings.store_env, lambda: open_store(url, timeout_s=settings.store_timeout_s))
+
+
+def open_configured_rate(settings: Settings, environ: Mapping[str, str]) -> RateStore | None:
+    """Return the store of the rate alone that the settings name, or None; raise `ConfigError`."""
+    if (url := rate_url(settings, environ)) is None:
+        return None
+    open_it = partial(open_rate, url, timeout_s=settings.store_timeout_s)
+    return _opened("rate_store", settings.rate_store_env, open_it)
+
+
+def _opened(key: str, variable: str | None, open_it: Callable[[], T]) -> T:
+    try:
+        return open_it()
+    except ValueError as error:
+        raise ConfigError(f"{key if variable is None else f'{key}_env'}: {error}") from None

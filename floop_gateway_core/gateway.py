@@ -16,9 +16,10 @@ import anyio.to_thread
 import httpx
 
 from floop_gateway_core.admin.service import Admin, KeyRotatedHook
-from floop_gateway_core.assembly import Secrets, breakers, routing_table
+from floop_gateway_core.assembly import Secrets, breakers, open_configured, open_configured_rate, routing_table
 from floop_gateway_core.clock import Clock, system_clock
 from floop_gateway_core.config.settings import ConfigError, Settings
+from floop_gateway_core.config.store_urls import shown
 from floop_gateway_core.dialects.anthropic import AnthropicDialect
 from floop_gateway_core.dialects.base import Dialect, Router
 from floop_gateway_core.dialects.native.dialect import NATIVE
@@ -35,7 +36,6 @@ from floop_gateway_core.policy.breaker import BreakerState
 from floop_gateway_core.providers.base import Provider
 from floop_gateway_core.providers.http.driver import HttpSenders
 from floop_gateway_core.stores.base import LedgerStore, RateStore, Store
-from floop_gateway_core.stores.registry import open_rate, open_store
 from floop_gateway_core.stores.stores import Stores
 from floop_gateway_core.types import UsageRecord
 from floop_gateway_core.wire.messages import GatewayRequest
@@ -65,19 +65,6 @@ class GatewayOptions(TypedDict, total=False):
     secrets: Secrets | None
 
 
-def _rate_store(settings: Settings, environ: Mapping[str, str]) -> RateStore | None:
-    """Return the store of the rate alone that the settings name; raise `ConfigError` without quoting its URL."""
-    url, name = settings.rate_store, settings.rate_store_env
-    if url is not None and name is not None:
-        raise ConfigError("rate_store and rate_store_env must not both be given")
-    if name is not None and not (url := environ.get(name, "").strip()):
-        raise ConfigError(f"rate_store_env = {name!r}: must name an environment variable that is set")
-    try:
-        return None if url is None else open_rate(url)
-    except ValueError as error:
-        raise ConfigError(f"{'rate_store' if name is None else 'rate_store_env'}: {error}") from None
-
-
 def _compatible(settings: Settings) -> list[Dialect]:
     """Return the compatible dialects that are on. The list of models is there while either is."""
     found: list[Dialect] = []
@@ -86,6 +73,9 @@ def _compatible(settings: Settings) -> list[Dialect]:
     if settings.dialects.anthropic:
         found.append(AnthropicDialect(lists_models=not settings.dialects.openai))
     return found
+
+
+FIXED_AT_START = ("store", "store_env", "store_timeout_s", "rate_store", "rate_store_env", "when_down")
 
 
 class Gateway:
@@ -113,8 +103,8 @@ class Gateway:
         self._environ = os.environ if environ is None else environ
         clock = options.get("clock", system_clock)
         self.stores = Stores.of(
-            options.get("store") or open_store(settings.store),
-            rate=options.get("rate") or _rate_store(settings, self._environ),
+            options.get("store") or open_configured(settings, self._environ),
+            rate=options.get("rate") or open_configured_rate(settings, self._environ),
             ledger=options.get("ledger"),
             admits_without_rate=settings.when_down == "admit",
         )
@@ -185,7 +175,7 @@ class Gateway:
         if settings is None:
             settings, source = Settings.find(self._file, self._environ)
         try:
-            for name in ("store", "rate_store", "rate_store_env", "when_down"):
+            for name in FIXED_AT_START:
                 if getattr(settings, name) != getattr(self.settings, name):
                     raise ConfigError(f"{name}: must stay as it is; restart to use another one")
             routing = self._routing_of(settings)
@@ -267,7 +257,8 @@ class Gateway:
         log.info("configuration: %s; store: %s", self._source, type(self.store).__name__)
         if self._source == "built-in defaults":
             log.warning(
-                "no configuration was found: the provider `echo` answers, and the store is %s", self.settings.store
+                "no configuration was found: the provider `echo` answers, and the store is %s",
+                shown(self.settings.store),
             )
         await self.stores.setup()
         await preload_tables(self.runtime.routing)

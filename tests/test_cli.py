@@ -18,6 +18,7 @@ import pytest
 from floop_gateway_core import Gateway, Settings, StoreUnavailable
 from floop_gateway_core.cli import main
 from floop_gateway_core.wire import keys
+from tests.postgres import new_database
 from tests.serving import post, until
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "FLOOP_GATEWAY_CONFIG"}
@@ -411,5 +412,30 @@ def test_an_interrupt_and_a_store_that_is_down_have_codes(
     def interrupted(args: object) -> int:
         raise raised
 
-    monkeypatch.setattr("floop_gateway_core.cli.commands.auto", interrupted)
+    monkeypatch.setattr("floop_gateway_core.cli.auto.auto", interrupted)
     assert code == main(["auto", "--explain", "-"])
+
+
+def test_migrations_of_postgresql_can_be_printed_and_the_store_is_shown_without_its_password(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = new_database()
+    monkeypatch.setenv("URL", url.replace("postgres:@", "postgres:secret-word@"))
+    (tmp_path / "gateway.toml").write_text('store_env = "URL"\n')
+    command = ["--config", str(tmp_path / "gateway.toml")]
+    assert 0 == main(["migrate", "--sql", *command])
+    assert "CREATE TABLE floop_gateway.accounts" in capsys.readouterr().out
+    assert 0 == main(["migrate", "--json", *command])
+    printed = json.loads(capsys.readouterr().out)
+    assert ("will be created", "ready", 0) == (printed["before"], printed["state"], printed["projects"])
+    assert "secret-word" not in str(printed)
+    assert 0 == main(["migrate", "--sql", *command])
+    assert "-- the schema is up to date" in capsys.readouterr().out
+    assert 0 == main(["project", "create", "shop", "--credits", "5", *command])
+    assert 0 == main(["check", "--json", *command])
+    assert '"projects": 1' in capsys.readouterr().out
+    assert 1 == main(["backup", str(tmp_path / "copy"), *command])
+    assert "secret-word" not in capsys.readouterr().err
+    (tmp_path / "gateway.toml").write_text(f'store = "sqlite:///{tmp_path}/a.db"\n')
+    assert 1 == main(["migrate", "--sql", *command])
+    assert "--sql is for PostgreSQL" in capsys.readouterr().err

@@ -2,11 +2,13 @@
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from floop_gateway_core import ConfigError, Gateway, Settings
 from floop_gateway_core.config import DeploymentSettings
+from floop_gateway_core.config.store_urls import shown
 from floop_gateway_core.money import parse_credits, parse_rate
 from floop_gateway_core.policy.pricing import Prices
 from floop_gateway_core.providers.options import Options
@@ -144,3 +146,28 @@ def test_the_thinking_allowance_follows_from_budget_level_or_its_own_setting(
     options: dict[str, object], tokens: int
 ) -> None:
     assert tokens == Options.model_validate(options).thinking_allowance
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (
+            {"store": "mysql://user:secret-word@host/db"},
+            "store: must be memory://, or begin with sqlite:///, postgresql://",
+        ),
+        ({"store": "postgresql://"}, "store = 'postgresql://': must be memory://, or begin with"),
+        ({"store": "memory://", "store_env": "URL"}, "store and store_env must not both be given"),
+        ({"store_env": "MISSING"}, "store_env = 'MISSING': must name an environment variable that is set"),
+        ({"store_env": "URL"}, "store_env: the URL is malformed"),
+    ],
+)
+def test_a_store_that_cannot_be_opened_is_told_without_its_password(value: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Gateway(Settings.read(value, source="gateway.toml"), environ={"URL": "postgresql://user:secret-word@["})
+    assert said in str(raised.value)
+    assert "secret-word" not in str(raised.value)
+
+
+def test_a_store_is_shown_without_what_may_be_secret() -> None:
+    assert "sqlite:///a.db" == shown("sqlite:///a.db")
+    assert "postgresql://olga@host:5432/db" == shown("postgresql://olga:secret-word@host:5432/db?password=x")

@@ -2,28 +2,21 @@
 
 import argparse
 import getpass
+import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-
-import anyio
-import anyio.to_thread
 
 from floop_gateway_core.admin import Admin, NewKey, Operator
-from floop_gateway_core.cli.output import credits, print_fields, print_json, print_table
+from floop_gateway_core.assembly import open_configured
+from floop_gateway_core.cli.output import credits, print_document, print_fields, print_json, print_table
 from floop_gateway_core.config import Settings
-from floop_gateway_core.dialects.native.parse import parse
-from floop_gateway_core.errors import AdminError, Refusal
-from floop_gateway_core.policy.auto.classify import classify
+from floop_gateway_core.errors import AdminError
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.stores.base import Store
-from floop_gateway_core.stores.registry import inspect_store, open_store
-from floop_gateway_core.stores.sqlite import SQLiteStore
-from floop_gateway_core.stores.sqlite.backup import copy_to
 from floop_gateway_core.stores.stores import Stores
-from floop_gateway_core.types import Entry, Message, Project, ProjectSettings, TextPart
+from floop_gateway_core.types import Entry, Project, ProjectSettings
 
 Args = argparse.Namespace
 
@@ -32,7 +25,7 @@ Args = argparse.Namespace
 async def opened(args: Args) -> AsyncIterator[tuple[Admin, Store]]:
     """Open the configured store; what is changed is changed by `--by`, or the operating system's user."""
     settings, _ = Settings.find(args.config)
-    store = open_store(settings.store)
+    store = open_configured(settings, os.environ)
     operator = Operator(getattr(args, "by", None) or _user())
     try:
         yield Admin(settings, Stores.of(store)).acting(operator), store
@@ -121,7 +114,7 @@ async def show_project(args: Args) -> int:
         "tokens_used_today": status.tokens_used_today,
         "tokens_left_today": status.tokens_left_today,
     }
-    _print(args, document)
+    print_document(args, document)
     return 0
 
 
@@ -130,7 +123,7 @@ async def change_settings(args: Args) -> int:
     changes = {"plan": args.plan, "requests_per_minute": args.rpm, "daily_tokens": args.daily_tokens}
     given = {name: value if name == "plan" else _own(value) for name, value in changes.items() if value is not None}
     async with opened(args) as (admin, _):
-        _print(args, _project(await admin.change_settings(args.name, **given)))
+        print_document(args, _project(await admin.change_settings(args.name, **given)))
     return 0
 
 
@@ -142,14 +135,14 @@ def _own(limit: int | str | None) -> int | None:
 async def suspend(args: Args) -> int:
     """`project suspend`."""
     async with opened(args) as (admin, _):
-        _print(args, _project(await admin.suspend(args.name)))
+        print_document(args, _project(await admin.suspend(args.name)))
     return 0
 
 
 async def resume(args: Args) -> int:
     """`project resume`."""
     async with opened(args) as (admin, _):
-        _print(args, _project(await admin.resume(args.name)))
+        print_document(args, _project(await admin.resume(args.name)))
     return 0
 
 
@@ -157,7 +150,7 @@ async def delete_project(args: Args) -> int:
     """`project delete`."""
     async with opened(args) as (admin, _):
         await admin.delete_project(args.name, erase=args.erase)
-    _print(args, {"project": args.name, "deleted": True if args.json else "yes"})
+    print_document(args, {"project": args.name, "deleted": True if args.json else "yes"})
     return 0
 
 
@@ -168,7 +161,7 @@ async def grant(args: Args) -> int:
     """`account grant`."""
     async with opened(args) as (admin, _):
         posted = await admin.grant(args.owner, args.credits, id=args.id, note=args.note)
-    _print(args, {"owner": args.owner, **_balance(posted.account)})
+    print_document(args, {"owner": args.owner, **_balance(posted.account)})
     return 0
 
 
@@ -176,7 +169,7 @@ async def debit(args: Args) -> int:
     """`account debit`."""
     async with opened(args) as (admin, _):
         posted = await admin.debit(args.owner, args.credits, id=args.id, note=args.note)
-    _print(args, {"owner": args.owner, **_balance(posted.account)})
+    print_document(args, {"owner": args.owner, **_balance(posted.account)})
     return 0
 
 
@@ -185,7 +178,7 @@ async def refund(args: Args) -> int:
     async with opened(args) as (admin, _):
         posted = await admin.refund(args.request, args.credits, id=args.id, note=args.note)
     owner, amount = posted.entry.owner, credits(posted.entry.amount)
-    _print(args, {"owner": owner, "refunded": amount, **_balance(posted.account)})
+    print_document(args, {"owner": owner, "refunded": amount, **_balance(posted.account)})
     return 0
 
 
@@ -252,113 +245,9 @@ async def show_account(args: Args) -> int:
     """`credits show`."""
     async with opened(args) as (admin, _):
         account = await admin.account(args.owner)
-    _print(args, {"owner": args.owner, **_balance(account)})
+    print_document(args, {"owner": args.owner, **_balance(account)})
     return 0
 
 
 def _balance(account: Account) -> dict[str, object]:
     return {"posted": credits(account.posted), "held": credits(account.held), "available": credits(account.available)}
-
-
-def _print(args: Args, document: Mapping[str, object]) -> None:
-    (print_json if args.json else print_fields)(document)
-
-
-# -- the log ------------------------------------------------------------------------------------------------------
-
-
-# -- checks -------------------------------------------------------------------------------------------------------
-
-
-async def migrate(args: Args) -> int:
-    """`migrate`: what opening the store does too, by itself, before a new release serves."""
-    settings, _ = Settings.find(args.config)
-    before, _ = inspect_store(settings.store)
-    async with opened(args) as (_, store):
-        await store.setup()
-    after, projects = inspect_store(settings.store)
-    _print(args, {"store": settings.store, "before": before, "state": after, "projects": projects})
-    return 0
-
-
-async def prune(args: Args) -> int:
-    """`prune`."""
-    pruned = 0
-    async with opened(args) as (admin, _):
-        while (count := await admin.prune()) > 0:
-            pruned += count
-    _print(args, {"deleted": pruned})
-    return 0
-
-
-async def backup(args: Args) -> int:
-    """`backup`: copy the store into a new file while it runs."""
-    settings, _ = Settings.find(args.config)
-    store = open_store(settings.store)
-    if not isinstance(store, SQLiteStore):
-        raise AdminError(f"only a SQLite store can be backed up by this command; the store is {settings.store}")
-    await anyio.to_thread.run_sync(copy_to, store.path, Path(args.file))
-    _print(args, {"backup": args.file, "bytes": (await anyio.Path(args.file).stat()).st_size})
-    return 0
-
-
-async def check(args: Args) -> int:
-    """Build the whole gateway, so that a missing secret shows too, and look at the store without changing it."""
-    # The other commands do not need the providers.
-    from floop_gateway_core.gateway import Gateway
-    from floop_gateway_core.management.health import test_deployment
-
-    settings, source = Settings.find(args.config)
-    gateway = Gateway.from_config(args.config)
-    settings.hooks.load("key_rotated")
-    state, projects = inspect_store(settings.store)
-    tested = {}
-    for name in settings.deployments if args.providers else ():
-        ok, reason = await test_deployment(gateway, name)
-        tested[name] = "ok" if ok else str(reason)
-    await gateway.aclose()
-    failed = [name for name, said in tested.items() if said != "ok"]
-    document: dict[str, object] = {
-        "configuration": source,
-        "store": settings.store,
-        "state": state,
-        "projects": projects,
-        "deployments": ", ".join(settings.deployments) if not args.json else list(settings.deployments),
-        "ok": not failed if args.json else "no" if failed else "yes",
-    }
-    if tested:
-        document["providers"] = tested if args.json else "; ".join(f"{name}: {said}" for name, said in tested.items())
-    _print(args, document)
-    return 1 if failed else 0
-
-
-def auto(args: Args) -> int:
-    """Classify each line of a file: a request body in JSON, or a plain text."""
-    settings, _ = Settings.find(args.config)
-    thresholds = settings.auto.thresholds
-    rows = []
-    for number, (messages, system) in enumerate(_requests(args.explain), 1):
-        judged = classify(messages, system, thresholds=thresholds)
-        reasons = [list(reason) for reason in judged.reasons]
-        if args.json:
-            print_json({"line": number, "alias": judged.alias, "score": judged.score, "reasons": reasons})
-        else:
-            because = ", ".join(f"{name} {weight:+.2f}" for name, weight in judged.reasons)
-            rows.append((number, judged.alias, f"{judged.score:.3f}", because))
-    if not args.json:
-        print_table(("LINE", "ALIAS", "SCORE", "REASONS"), rows, empty="The file is empty.")
-    return 0
-
-
-def _requests(path: str) -> Iterator[tuple[tuple[Message, ...], str | None]]:
-    try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8", "replace")
-    except OSError as error:
-        raise AdminError(f"{path}: cannot be read: {error.strerror}") from error
-    for line in filter(str.strip, text.split("\n")):
-        endpoint = "generate" if '"prompt"' in line and '"messages"' not in line else "chat"
-        call = parse(endpoint, line.encode("utf-8", "replace"))  # type: ignore[arg-type]
-        if isinstance(call, Refusal):
-            yield (Message("user", (TextPart(line),)),), None
-        else:
-            yield call.messages, call.system

@@ -16,6 +16,7 @@ from floop_gateway_core.cli import local_model
 from floop_gateway_core.cli.demo_login import DemoLogin
 from floop_gateway_core.cli.serve import bound, host_app, run_server
 from floop_gateway_core.config import Settings
+from floop_gateway_core.config.store_urls import shown, store_url
 from floop_gateway_core.errors import AdminError
 from floop_gateway_core.gateway import Gateway
 from floop_gateway_core.money import parse_credits
@@ -72,7 +73,7 @@ def _gateway(args: argparse.Namespace, stack: ExitStack) -> Gateway:
     if args.local_model:
         base_url = stack.enter_context(local_model.served())
         local = local_model.configuration(base_url)
-        return Gateway(Settings.read({"store": settings.store, **local}, source="--local-model"))
+        return Gateway(Settings.read({"store": store_url(settings, os.environ), **local}, source="--local-model"))
     if source == "built-in defaults" and os.environ.get("OPENAI_API_KEY"):
         return Gateway(Settings.read(OPENAI, source="the demo's configuration"))
     return Gateway.from_config(args.config)
@@ -94,7 +95,7 @@ def _welcome(settings: Settings, key: str, port: int, link: str) -> str:
     served_by = ", ".join(f"{name} ({one.provider})" for name, one in settings.deployments.items())
     return f"""
 floop-gateway is mounted at {url}, and answers with {served_by}.
-Project {PROJECT!r} in {settings.store}; its key is new at each start. Paste:
+Project {PROJECT!r} in {shown(store_url(settings, os.environ))}; its key is new at each start. Paste:
 
   KEY={key}
 

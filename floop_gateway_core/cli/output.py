@@ -1,5 +1,6 @@
 """Printing for people (tables) and for programs (JSON, one document or one object a line)."""
 
+import argparse
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from floop_gateway_core.money import format_credits
 from floop_gateway_core.types import Microcredits
 
-__all__ = ["Exact", "credits", "print_fields", "print_json", "print_table", "printable"]
+__all__ = ["Exact", "credits", "print_document", "print_fields", "print_json", "print_table", "printable"]
 
 
 class Exact(str):
@@ -58,3 +59,8 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, empty:
     for line in (head, *cells):
         places = zip(line, widths, numeric, strict=True)
         print("  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in places).rstrip())
+
+
+def print_document(args: argparse.Namespace, document: Mapping[str, object]) -> None:
+    """Print a document as `--json` wants it."""
+    (print_json if args.json else print_fields)(document)

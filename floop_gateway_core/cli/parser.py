@@ -95,11 +95,12 @@ def build_parser() -> argparse.ArgumentParser:
     one = _listed(commands_of, "audit", "print what operators have changed, newest first", "log:audit")
     one.add_argument("project", metavar="PROJECT", nargs="?")
     one.add_argument("--limit", type=_count, default=100, metavar="N", help="how many lines (default 100)")
-    one = _listed(commands_of, "backup", "copy a SQLite store into a new file while it runs", "commands:backup")
+    one = _listed(commands_of, "backup", "copy a SQLite store into a new file while it runs", "maintenance:backup")
     one.add_argument("file", metavar="FILE")
-    _listed(commands_of, "migrate", "create the store, or bring it up to date", "commands:migrate")
-    _listed(commands_of, "prune", "delete what is older than [retention] allows", "commands:prune")
-    one = _listed(commands_of, "check", "check the configuration, and whether the store answers", "commands:check")
+    one = _listed(commands_of, "migrate", "create the store, or bring it up to date", "maintenance:migrate")
+    one.add_argument("--sql", action="store_true", help="print the SQL instead, to be run by yourself (PostgreSQL)")
+    _listed(commands_of, "prune", "delete what is older than [retention] allows", "maintenance:prune")
+    one = _listed(commands_of, "check", "check the configuration, and whether the store answers", "maintenance:check")
     one.add_argument("--providers", action="store_true", help="also ask each deployment for a few tokens")
 
     one = _command(
@@ -116,9 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--json", metavar="FILE", help="write the results as JSON lines")
     one.add_argument("--svg", metavar="FILE", help="draw the ratios")
 
-    auto = _listed(
-        commands_of, "auto", "say what `auto` would pick for each request of a file, and why", "commands:auto"
-    )
+    auto = _listed(commands_of, "auto", "say what `auto` would pick for each request of a file, and why", "auto:auto")
     auto.add_argument(
         "--explain", metavar="FILE", required=True, help="JSON lines of request bodies or texts; - for stdin"
     )

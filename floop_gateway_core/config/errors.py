@@ -44,7 +44,7 @@ def _keys_beside(location: Sequence[int | str], sections: Mapping[str, type[Base
 
 
 _SECRET_NAME = re.compile(r"key|secret|token$|password|credential|authorization", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"^(sk-|sk_|flp_sk_|AIza|xox|gh[pousr]_|Bearer )|[A-Za-z0-9_\-]{24,}")
+_SECRET_VALUE = re.compile(r"^(sk-|sk_|flp_sk_|AIza|xox|gh[pousr]_|Bearer )|://[^/]*@|[A-Za-z0-9_\-]{24,}")
 
 
 def _may_be_secret(key: str, value: object) -> bool:

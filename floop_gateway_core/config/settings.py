@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from floop_gateway_core.config.errors import ConfigError, explain
 from floop_gateway_core.policy.auto.classify import DEFAULT as DEFAULT_THRESHOLDS
@@ -22,6 +22,7 @@ from floop_gateway_core.policy.routes import Routes
 from floop_gateway_core.policy.tokens.estimate import VOCABULARIES
 from floop_gateway_core.providers.options import Options
 from floop_gateway_core.providers.registry import provider_names, spec_of
+from floop_gateway_core.stores.registry import check_store_url
 
 __all__ = ["ConfigError", "DeploymentSettings", "HookSettings", "PlanSettings", "Settings", "UpstreamSettings"]
 
@@ -42,6 +43,7 @@ Rate = Annotated[int, BeforeValidator(_rate)]
 Count = Annotated[int, Field(ge=1, le=10**12)]
 # It is sent in a header, so no other characters.
 Name = Annotated[str, Field(pattern=r"^[!-~]{1,100}$")]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -223,9 +225,11 @@ def _built_in_routes() -> dict[str, list[str]]:
 class Settings(_Model):
     """The whole configuration. Deployments and routes, if given, replace the built-in ones."""
 
-    store: Annotated[str, Field(pattern=r"^(memory://|sqlite:///.+)$")] = DEFAULT_STORE
+    store: Annotated[str, AfterValidator(check_store_url)] = DEFAULT_STORE
+    store_env: VariableName | None = None
+    store_timeout_s: Annotated[float, Field(ge=0.1, le=60.0)] = 2.0
     rate_store: str | None = None
-    rate_store_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    rate_store_env: VariableName | None = None
     when_down: Literal["refuse", "admit"] = "refuse"
     body_bytes: Annotated[int, Field(ge=1, le=2**30)] = 8_388_608
     body_s: Seconds = 30.0

@@ -67,7 +67,7 @@ class HoldRequest:
     """Both holds of one request, by its id, and its record, which is there from now on.
 
     `day` is the UTC day key and `budget_tokens` the day's limit at admission. The hold expires at `expires_at` (epoch
-    seconds), which no living request reaches; other holds that have expired by `now` are voided first.
+    seconds), which no living request reaches; holds on the same account that have expired by `now` are voided first.
     """
 
     record: UsageRecord

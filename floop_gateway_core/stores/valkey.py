@@ -21,7 +21,6 @@ from floop_gateway_core.types import ProjectId
 __all__ = ["SCHEMES", "ValkeyRate"]
 
 SCHEMES = {"valkey": "redis", "valkeys": "rediss", "redis": "redis", "rediss": "rediss"}
-TIMEOUT_S = 2.0
 MAX_CONNECTIONS = 8
 """Per event loop. Concurrent requests wait for a free connection, some hundred microseconds each."""
 WINDOW_US = microseconds(WINDOW_S)
@@ -57,10 +56,11 @@ class ValkeyRate:
     Each event loop has connections of its own. On trio, where the client does not run, it is called in a worker thread.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
         scheme, _, rest = url.partition("://")
         if scheme not in SCHEMES or not rest:
             raise ValueError(f"the URL must begin with {', '.join(f'{one}://' for one in SCHEMES)}")
+        self._timeout_s = timeout_s
         self._url = f"{SCHEMES[scheme]}://{rest}"
         self._clients: RunVar[_Client | None] = RunVar(f"floop_gateway_valkey_{id(self)}")
 
@@ -68,10 +68,10 @@ class ValkeyRate:
         """Spend one request of the project's moving minute, or refuse; raise `StoreUnavailable`."""
         now_us = microseconds(now)
         try:
-            with anyio.fail_after(TIMEOUT_S):
+            with anyio.fail_after(self._timeout_s):
                 count, leaving, oldest = await self._client().run(project, (now_us, WINDOW_US, limit))
         except TimeoutError:
-            raise StoreUnavailable(f"Valkey: no answer within {TIMEOUT_S:g} s") from None
+            raise StoreUnavailable(f"Valkey: no answer within {self._timeout_s:g} s") from None
         except (redis.RedisError, OSError) as error:
             raise StoreUnavailable(f"Valkey: {type(error).__name__}") from None
         return decide(
@@ -86,7 +86,7 @@ class ValkeyRate:
     def _client(self) -> "_Client":
         client = self._clients.get(None)
         if client is None:
-            client = _Client(self._url)
+            client = _Client(self._url, timeout_s=self._timeout_s)
             self._clients.set(client)
         return client
 
@@ -104,9 +104,9 @@ class ValkeyRate:
 class _Client:
     """The client of one event loop."""
 
-    def __init__(self, url: str) -> None:
-        options: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
-        options |= {"max_connections": MAX_CONNECTIONS, "timeout": TIMEOUT_S}
+    def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
+        options: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        options |= {"max_connections": MAX_CONNECTIONS, "timeout": timeout_s}
         try:
             import asyncio
 

@@ -1,4 +1,4 @@
-"""The credit ledger for anything that is metered: hold before the work, capture what it came to, in one SQLite file.
+"""The credit ledger for anything that is metered: hold before the work, capture what it came to, in a file or database.
 
     credits = Credits("credits.db")
     await credits.grant("olga", Microcredits(5_000_000))
@@ -15,17 +15,20 @@ from pathlib import Path
 from floop_gateway_core.clock import Clock, system_clock
 from floop_gateway_core.policy import ledger
 from floop_gateway_core.policy.ledger import Account, Hold, Insufficient, Outcome, Resolved, Unknown
-from floop_gateway_core.stores.sqlite import SQLiteStore
+from floop_gateway_core.stores.base import Store
+from floop_gateway_core.stores.registry import open_store
 from floop_gateway_core.types import Microcredits
 
 __all__ = ["Account", "Credits", "Hold", "Insufficient", "Microcredits", "Unknown"]
 
 
 class Credits:
-    """`store` is a file, or the SQLite store of a gateway. Close it with `aclose`."""
+    """`store` is the store of a gateway, a URL of one, or a file for SQLite. Close it with `aclose`."""
 
-    def __init__(self, store: SQLiteStore | str | Path, *, clock: Clock = system_clock) -> None:
-        self._store = store if isinstance(store, SQLiteStore) else SQLiteStore(store)
+    def __init__(self, store: Store | str | Path, *, clock: Clock = system_clock) -> None:
+        if isinstance(store, str | Path):
+            store = open_store(str(store) if "://" in str(store) else f"sqlite:///{store}")
+        self._store = store
         self._clock = clock
 
     async def grant(self, owner: str, amount: Microcredits) -> Account:

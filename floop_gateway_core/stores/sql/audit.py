@@ -2,7 +2,7 @@
 
 import json
 
-from floop_gateway_core.stores.sql.connection import Connection
+from floop_gateway_core.stores.sql.connection import Connection, among
 from floop_gateway_core.types import AuditLine, ProjectId
 
 LAST = 2**62
@@ -28,7 +28,7 @@ def lines(
     """See `ProjectStore.audit_lines`."""
     conditions, values = ["number < ?"], list[object]([LAST if before is None else before])
     if projects is not None:
-        conditions.append(f"project_id IN ({', '.join('?' * len(projects)) or 'NULL'})")
+        conditions.append(among("project_id", len(projects)))
         values += sorted(projects)
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM audit WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?", (*values, limit)

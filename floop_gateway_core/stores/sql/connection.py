@@ -7,7 +7,7 @@ a `SELECT` may return an older one.
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-__all__ = ["Connection", "Cursor", "upsert"]
+__all__ = ["Connection", "Cursor", "among", "upsert"]
 
 
 class Cursor(Protocol):
@@ -28,6 +28,11 @@ class Connection(Protocol):
 
     def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Cursor:
         """Execute one statement."""
+
+
+def among(column: str, count: int) -> str:
+    """Return the condition that a column has one of so many values, of which there may be none."""
+    return f"{column} IN ({', '.join('?' * count)})" if count else "1 = 0"
 
 
 def upsert(table: str, columns: str, key: str) -> str:

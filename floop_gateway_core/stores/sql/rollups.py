@@ -14,7 +14,7 @@ import msgspec
 
 from floop_gateway_core.policy.summary import DAY_S, HOUR_S, Histogram, SummaryRow, group_of
 from floop_gateway_core.stores.sql import usage
-from floop_gateway_core.stores.sql.connection import Connection, upsert
+from floop_gateway_core.stores.sql.connection import Connection, among, upsert
 from floop_gateway_core.types import Microcredits, UsageFilter, UsageRecord
 
 SETTLE_S = 120.0
@@ -126,7 +126,7 @@ def _whole(since: float, until: float, span: int) -> tuple[int, int]:
 def _rolled(connection: Connection, wanted: UsageFilter, span: int, since: int, until: int) -> list[SummaryRow]:
     conditions, values = ["span = ?", "start >= ?", "start < ?"], list[object]([span, since, until])
     if wanted.projects is not None:
-        conditions.append(f"project_id IN ({', '.join('?' * len(wanted.projects))})")
+        conditions.append(among("project_id", len(wanted.projects)))
         values += sorted(wanted.projects)
     for name in ("alias", "deployment", "status"):
         if (value := getattr(wanted, name)) is not None:

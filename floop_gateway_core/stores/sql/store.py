@@ -156,7 +156,8 @@ class SQLStore(ABC):
         return await self._write(settle, _account(settlement.owner), _account(deleted), short=True)
 
     async def log(self, record: UsageRecord) -> None:
-        await self._write(lambda connection: usage_rows.save_record(connection, record))
+        save = partial(usage_rows.save_record, record=record)
+        await self._write(save, f"request {record.request_id}")
 
     async def expire(self, now: float) -> int:
         expired = 0

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from floop_gateway_core.errors import ErrorCode
-from floop_gateway_core.stores.sql.connection import Connection, upsert
+from floop_gateway_core.stores.sql.connection import Connection, among, upsert
 from floop_gateway_core.types import RECORD_FIELDS, AttemptRecord, RequestId, UsageFilter, UsageRecord
 
 _COLUMNS = (*RECORD_FIELDS, "project_id", "attempt_list")
@@ -83,7 +83,7 @@ def update_records(
 
 
 def each_wanted(
-    connection: Connection, wanted: UsageFilter, condition: str = "1", values: Sequence[object] = ()
+    connection: Connection, wanted: UsageFilter, condition: str = "1 = 1", values: Sequence[object] = ()
 ) -> Iterator[UsageRecord]:
     """Iterate over the finished records of a filter and a condition, in no order."""
     conditions, found = _conditions(wanted)
@@ -95,7 +95,7 @@ def _conditions(wanted: UsageFilter) -> tuple[list[str], list[object]]:
     """Return a filter as conditions and their values."""
     conditions, values = ["ending IS NOT NULL"], list[object]()
     if wanted.projects is not None:
-        conditions.append(f"project_id IN ({', '.join('?' * len(wanted.projects))})")
+        conditions.append(among("project_id", len(wanted.projects)))
         values += sorted(wanted.projects)
     for condition, value in (
         ("started_at >= ?", wanted.since), ("started_at < ?", wanted.until), ("status = ?", wanted.status),

@@ -11,7 +11,6 @@ thread; afterwards parent and child each start anew with their next job.
 The connection is opened again after an error of the file itself, and when the file at the path is another one or gone.
 """
 
-import os
 import queue
 import sqlite3
 import threading
@@ -19,13 +18,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
-from weakref import WeakSet
+from typing import Any, TypeVar
 
-import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from floop_gateway_core.concurrency.loops import current_event_loop
+from floop_gateway_core.concurrency.forks import watch_forks
+from floop_gateway_core.concurrency.replies import Reply, wake
 from floop_gateway_core.stores.base import StoreUnavailable
 from floop_gateway_core.stores.sqlite.inline import InlineConnection
 
@@ -40,7 +38,7 @@ MAX_BATCH = 128
 
 
 @dataclass(slots=True, eq=False)
-class Job(Generic[T]):
+class Job(Reply[T]):
     """`look` runs outside any transaction; if it returns None, that is the result. `work` runs inside one.
 
     A job without `work` only reads. `short` jobs take microseconds, and may be done on the event loop's own thread.
@@ -50,11 +48,6 @@ class Job(Generic[T]):
     work: Callable[[Connection, Any], T] | None
     short: bool = False
     seen: Any = None
-    answer: T | None = None
-    error: BaseException | None = None
-    answered: bool = False
-    done: anyio.Event | None = None
-    loop: Any = None
 
 
 class Worker:
@@ -73,7 +66,7 @@ class Worker:
         self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._busy_since: float | None = None
-        _workers.add(self)
+        watch_forks(self)
 
     @property
     def is_held_up(self) -> bool:
@@ -85,12 +78,8 @@ class Worker:
         """Do a job; once it is queued, cancellation waits for its answer, which would otherwise be lost."""
         await checkpoint_if_cancelled()
         if not (job.short and self._done_inline(job)):
-            done = self._queue(job)
-            with anyio.CancelScope(shield=True):
-                await done.wait()
-        if job.error is not None:
-            raise job.error
-        return job.answer
+            self._queue(job)
+        return await job.result()
 
     def _done_inline(self, job: Job[Any]) -> bool:
         """Do a job here and now if the thread has opened the file and is idle; return False if that was not possible."""
@@ -104,13 +93,12 @@ class Worker:
             self._queue(Job(lambda connection: connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall(), None))
         return True
 
-    def _queue(self, job: Job[Any]) -> anyio.Event:
-        job.done, job.loop = anyio.Event(), current_event_loop()
+    def _queue(self, job: Job[Any]) -> None:
+        job.expect()
         with self._lock:  # or a stop could end the thread between the look at it and the job
             if self._thread is None:
                 self._start()
             self._jobs.put(job)
-        return job.done
 
     def _start(self) -> None:
         self._jobs = queue.SimpleQueue()
@@ -184,35 +172,9 @@ class Worker:
             if connection is not None and any(_damaged(job.error) for job in wanted):
                 _closed(connection)
                 connection = None
-            _wake(wanted)
+            wake(wanted)
         if connection is not None:
             connection.close()
-
-
-_workers: "WeakSet[Worker]" = WeakSet()
-_forking: list[Worker] = []
-
-
-def _before_fork() -> None:
-    _forking[:] = list(_workers)
-    for worker in _forking:
-        worker.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for worker in _forking:
-        worker.after_fork_in_parent()
-    _forking.clear()
-
-
-def _after_fork_in_child() -> None:
-    for worker in _forking:
-        worker.after_fork_in_child()
-    _forking.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def _closed(connection: Connection) -> None:
@@ -234,7 +196,7 @@ def _do(connection: Connection, batch: list[Job[Any]]) -> None:
     if not writing:
         return
     # Those that only read are answered before we wait for the write lock: a stranger's unknown key is one of them.
-    _wake([job for job in batch if job not in writing])
+    wake([job for job in batch if job not in writing])
     connection.execute("BEGIN IMMEDIATE")
     try:
         for job in writing:
@@ -281,21 +243,3 @@ def _translated(error: BaseException) -> BaseException:
     unavailable = StoreUnavailable(f"SQLite: {error}")
     unavailable.__cause__ = error
     return unavailable
-
-
-def _wake(batch: list[Job[Any]]) -> None:
-    by_loop: dict[Any, list[Job[Any]]] = {}
-    for job in batch:
-        if not job.answered:
-            job.answered = True
-            by_loop.setdefault(job.loop, []).append(job)
-    for loop, jobs in by_loop.items():
-        soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio's name, and trio's
-        with suppress(RuntimeError):  # that event loop is closed, and nothing waits any more
-            soon(_set_all, jobs)
-
-
-def _set_all(jobs: list[Job[Any]]) -> None:
-    for job in jobs:
-        if job.done is not None:
-            job.done.set()

@@ -1,0 +1,143 @@
+"""One connection to PostgreSQL, for one thread at a time: transactions with their locks, within a deadline.
+
+Locks are advisory ones, taken in one order and all at the beginning, so no two transactions can wait for each other. They
+end with their transaction, and so do all settings: a pooler between us and the server may hand each transaction to
+another connection (`pgbouncer` in transaction mode).
+
+Rows are read one statement after the other, for each depends on what was read before. What is written needs no answer: it
+goes out together with the commit.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from hashlib import blake2b
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+
+from floop_gateway_core.stores.sql.connection import Connection
+
+__all__ = ["Overdue", "Session", "connect"]
+
+T = TypeVar("T")
+GRACE_S = 0.25
+"""The server's own limits end a statement first; a server that does not answer is given up this much later."""
+
+
+class Overdue(psycopg.OperationalError):
+    """The server has not answered by the deadline. The connection cannot be used any more."""
+
+
+class _Watched(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that stops waiting at a deadline, which the driver itself has for connecting only."""
+
+    deadline = float("inf")
+
+    def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:  # its parameters differ between releases
+        return super().wait(self._until_deadline(gen), *args, **kwargs)
+
+    def _until_deadline(self, gen: PQGen[T]) -> PQGen[T]:
+        ready = None
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() >= self.deadline:
+                    self.pgconn.finish()
+                    raise Overdue("the server does not answer")
+                wanted = gen.send(ready)
+        except StopIteration as ended:
+            return ended.value  # type: ignore[no-any-return]
+
+
+class Session:
+    """`timeout_s` is how long a call may take. `prepares` is off for poolers that mix up prepared statements."""
+
+    def __init__(self, conninfo: str, timeout_s: float, *, prepares: bool = True) -> None:
+        self._timeout_s = timeout_s
+        self._raw = connect(conninfo, timeout_s, prepares=prepares)
+        self.began = False
+        """Whether the last transaction got as far as to execute anything."""
+        self._begin = begin_script(timeout_s)
+
+    @property
+    def lost(self) -> bool:
+        """Return whether the connection has ended."""
+        return bool(self._raw.closed or self._raw.broken)
+
+    def transaction(
+        self, works: Iterable[Callable[[Connection], None]], locks: Sequence[str], *, durable: bool
+    ) -> None:
+        """Run functions in one transaction, or undo all of them. Without `durable`, a crash of the server may lose it.
+
+        Raises what a function raises, and `psycopg.Error`. `Overdue` and a lost connection leave it open whether the
+        commit was the last thing that the server did.
+        """
+        raw, self.began = self._raw, False
+        raw.deadline = time.monotonic() + self._timeout_s + GRACE_S
+        off = "" if durable else " SET LOCAL synchronous_commit = off;"
+        try:
+            raw.execute((self._begin + off + lock_script(locks)).encode())
+            self.began = True
+            with raw.pipeline():
+                connection = _Statements(raw)
+                for work in works:
+                    work(connection)
+                raw.execute(b"COMMIT")
+        except BaseException:
+            if not self.lost:
+                raw.execute(b"ROLLBACK")
+            raise
+        finally:
+            raw.deadline = float("inf")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._raw.close()
+
+
+class _Statements:
+    """What the row functions execute on."""
+
+    def __init__(self, raw: psycopg.Connection[tuple[Any, ...]]) -> None:
+        self._raw = raw
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> psycopg.Cursor[tuple[Any, ...]]:
+        return self._raw.execute(_translated(sql), [_kept(value) for value in parameters])
+
+
+@cache
+def _translated(sql: str) -> bytes:
+    """Return a statement with psycopg's marks for parameters, without SQLite's hints to its planner."""
+    return re.sub(r" INDEXED BY \w+", "", sql).replace("%", "%%").replace("?", "%s").encode()
+
+
+def _kept(value: object) -> object:
+    """PostgreSQL's texts cannot hold a NUL, which a note or a tag may."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) and "\0" in value else value
+
+
+def begin_script(timeout_s: float) -> str:
+    """Return the statements that begin a transaction, with settings that end with it."""
+    milliseconds = max(1, int(timeout_s * 1000))
+    return (
+        "BEGIN; SET LOCAL search_path = floop_gateway;"
+        f" SET LOCAL statement_timeout = {2 * milliseconds}; SET LOCAL lock_timeout = {milliseconds};"
+        f" SET LOCAL idle_in_transaction_session_timeout = {2 * milliseconds};"
+    )
+
+
+def lock_script(names: Sequence[str]) -> str:
+    """Return a statement that takes locks in the order of their numbers."""
+    numbers = sorted({int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True) for name in names})
+    return "".join(f" SELECT pg_advisory_xact_lock({number});" for number in numbers)
+
+
+def connect(conninfo: str, timeout_s: float, *, prepares: bool = True) -> _Watched:
+    """Connect, or raise `psycopg.OperationalError` in time."""
+    threshold = 3 if prepares else None
+    connect_s = max(2, round(timeout_s))  # the driver takes no less
+    return _Watched.connect(conninfo, autocommit=True, prepare_threshold=threshold, connect_timeout=connect_s)

@@ -1,0 +1,84 @@
+"""Everything in PostgreSQL, for many processes on many machines.
+
+Each call is one transaction. Those that touch the same account (or window, or project) take turns, by a lock that the
+server ends with the transaction; others do not wait for them. Commits are durable, but for the windows of the rate: a
+server that crashes may forget the last moments of those.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
+
+import anyio.to_thread
+
+from floop_gateway_core.stores.base import KeyAdmitted
+from floop_gateway_core.stores.postgres.migrations import migrate
+from floop_gateway_core.stores.postgres.session import Session
+from floop_gateway_core.stores.postgres.urls import without_our_parameters
+from floop_gateway_core.stores.postgres.workers import Job, Workers
+from floop_gateway_core.stores.sql.connection import Connection
+from floop_gateway_core.stores.sql.store import SQLStore
+from floop_gateway_core.types import Project
+
+__all__ = ["PostgresStore"]
+
+T = TypeVar("T")
+KEY_SEEN_S = 1.0
+"""How long a key is known without asking again; the contract allows a change as much."""
+MAX_KEYS_SEEN = 10_000
+
+
+class PostgresStore(SQLStore):
+    """`url` is libpq's `postgresql://…`, with one parameter of our own: `pgbouncer=true`, for poolers of transactions.
+
+    `timeout_s` is how long a call may take; `connections` is how many there are at most in each process.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 2.0, connections: int = 4) -> None:
+        super().__init__()
+        self._conninfo, pooled = without_our_parameters(url)
+        self._timeout_s = timeout_s
+        self._ready = False
+        self._prepares = not pooled
+        self._workers = Workers(self._connect, connections)
+        self._keys: dict[str, tuple[float, Project]] = {}
+
+    def _connect(self) -> Session:
+        if not self._ready:
+            migrate(self._conninfo, self._timeout_s)
+            self._ready = True
+        return Session(self._conninfo, self._timeout_s, prepares=self._prepares)
+
+    async def _read(self, work: Callable[[Connection], T]) -> T:
+        return cast(T, await self._workers.run(Job(work)))
+
+    async def _write(self, work: Callable[[Connection], T], *locks: str, short: bool = False) -> T:
+        durable = not locks[0].startswith(("window ", "every "))
+        if locks[0].startswith(("project ", "name ")):
+            self._keys.clear()
+        return cast(T, await self._workers.run(Job(work, locks, durable)))
+
+    async def setup(self) -> None:
+        """See `Store.setup`."""
+        await self._read(lambda _: None)
+
+    async def aclose(self) -> None:
+        """See `Store.aclose`."""
+        await anyio.to_thread.run_sync(self._workers.stop)
+
+    async def authenticate_and_acquire(self, digest: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
+        """See `Store.authenticate_and_acquire`; a key that was seen a moment ago costs one transaction."""
+        if (project := await self._seen(digest, now)) is None:
+            return None
+        return await self._write(
+            lambda connection: self._spend(connection, project, limits, now), f"window {project.id}"
+        )
+
+    async def _seen(self, digest: str, now: float) -> Project | None:
+        if (seen := self._keys.get(digest)) is not None and time.monotonic() < seen[0]:
+            return seen[1]
+        if (project := await self.authenticate(digest, now)) is not None:
+            if len(self._keys) >= MAX_KEYS_SEEN:
+                self._keys.clear()
+            self._keys[digest] = time.monotonic() + KEY_SEEN_S, project
+        return project

@@ -1,0 +1,182 @@
+"""A few threads with a connection each, and the jobs that wait for them.
+
+Jobs that lock the same things share a transaction and its commit; those of one busy account wait in a queue of their own,
+and keep one thread. A job that fails undoes the transaction, whose other jobs are then done one by one.
+
+If the server does not answer, what was waiting for it fails together with the job that found out, so nobody waits for
+longer than one job may take; the next job tries again.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import psycopg
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from floop_gateway_core.concurrency.forks import watch_forks
+from floop_gateway_core.concurrency.replies import Reply, wake
+from floop_gateway_core.stores.base import StoreUnavailable
+from floop_gateway_core.stores.postgres.session import Overdue, Session
+from floop_gateway_core.stores.sql.connection import Connection
+
+__all__ = ["Job", "Workers"]
+
+T = TypeVar("T")
+MAX_BATCH = 64
+"""Jobs that share a transaction at most, so that the first of them does not wait long for the last."""
+log = logging.getLogger("floop_gateway")
+
+
+@dataclass(slots=True, eq=False)
+class Job(Reply[T]):
+    """`work` runs in a transaction that holds `locks`; without any it only reads, in a transaction of its own."""
+
+    work: Callable[[Connection], T]
+    locks: tuple[str, ...] = ()
+    durable: bool = True
+
+    def do(self, connection: Connection) -> None:
+        """Keep the result of the work."""
+        self.answer = self.work(connection)
+
+
+class Workers:
+    """`connect` opens a connection; `size` is how many there are at most."""
+
+    def __init__(self, connect: Callable[[], Session], size: int) -> None:
+        self._connect = connect
+        self._size = size
+        self._start_anew()
+        watch_forks(self)
+
+    def _start_anew(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: dict[tuple[str, ...], deque[Job[Any]]] = {}
+        self._locked: set[str] = set()
+        self._threads: set[threading.Thread] = set()
+        self._idle = 0
+        self._stopping = False
+
+    async def run(self, job: Job[T]) -> T | None:
+        """Do a job; once it is queued, cancellation waits for its answer, which would otherwise be lost."""
+        await checkpoint_if_cancelled()
+        job.expect()
+        with self._changed:
+            self._waiting.setdefault(job.locks, deque()).append(job)
+            if not self._idle and len(self._threads) < self._size:
+                thread = threading.Thread(target=self._serve, name="floop-gateway-postgres", daemon=True)
+                self._threads.add(thread)
+                thread.start()
+            self._changed.notify()
+        return await job.result()
+
+    def stop(self) -> None:
+        """Finish what is queued, close the connections, and end the threads; the next job starts others."""
+        with self._changed:
+            self._stopping = True
+            threads = list(self._threads)
+            self._changed.notify_all()
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        with self._changed:
+            self._stopping = False
+
+    def before_fork(self) -> None:
+        """End the threads, and keep the lock until the fork is over."""
+        self.stop()
+        self._changed.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Let jobs in again."""
+        self._changed.release()
+
+    def after_fork_in_child(self) -> None:
+        """Start anew: the lock is held by a thread that exists in the parent only."""
+        self._start_anew()
+
+    def _serve(self) -> None:
+        session: Session | None = None
+        while batch := self._next():
+            session = self._do(session, batch)
+            with self._changed:
+                self._locked.difference_update(batch[0].locks)
+                self._changed.notify_all()
+            wake(batch)
+        if session is not None:
+            session.close()
+
+    def _next(self) -> list[Job[Any]]:
+        """Wait for jobs whose locks no other thread holds, and take them; none at the end."""
+        with self._changed:
+            while True:
+                if (batch := self._take()) is not None:
+                    return batch
+                if self._stopping and not self._waiting:
+                    self._threads.discard(threading.current_thread())
+                    self._changed.notify_all()
+                    return []
+                self._idle += 1
+                self._changed.wait()
+                self._idle -= 1
+
+    def _take(self) -> list[Job[Any]] | None:
+        for locks, queue in self._waiting.items():
+            if self._locked.isdisjoint(locks):
+                batch = [queue.popleft() for _ in range(min(len(queue), MAX_BATCH if locks else 1))]
+                del self._waiting[locks]
+                if queue:
+                    self._waiting[locks] = queue  # behind the others
+                self._locked.update(locks)
+                return batch
+        return None
+
+    def _do(self, session: Session | None, batch: list[Job[Any]]) -> Session | None:
+        """Do jobs, and return the connection if it can be used again."""
+        fresh = session is None
+        try:
+            session = session or self._connect()
+            self._transact(session, batch)
+        except BaseException as error:
+            if session is None or session.lost:
+                if session is not None and not (fresh or session.began or isinstance(error, Overdue)):
+                    return self._do(None, batch)  # it ended while nobody used it: the server was restarted, say
+                self._fail([*batch, *self._give_up()], error)
+                return None
+            if len(batch) == 1 or not session.began:  # a job's own failure, or the locks were not to be had
+                self._fail(batch, error)
+            else:
+                for job in batch:
+                    session = self._do(session, [job])
+        return session
+
+    def _transact(self, session: Session, batch: list[Job[Any]]) -> None:
+        durable = any(job.durable for job in batch)
+        session.transaction([partial(job.do) for job in batch], batch[0].locks, durable=durable)
+
+    def _give_up(self) -> list[Job[Any]]:
+        with self._changed:
+            waiting = [job for queue in self._waiting.values() for job in queue]
+            self._waiting.clear()
+        return waiting
+
+    @staticmethod
+    def _fail(jobs: list[Job[Any]], error: BaseException) -> None:
+        for job in jobs:
+            job.error = _as_ours(error)
+        wake(jobs)
+
+
+def _as_ours(error: BaseException) -> BaseException:
+    """Turn the driver's failures into ours. The messages of statements may quote values, so only their kind is told."""
+    if not isinstance(error, psycopg.Error):
+        return error
+    said = str(error).splitlines()[0] if isinstance(error, psycopg.OperationalError) else type(error).__name__
+    unavailable = StoreUnavailable(f"PostgreSQL: {said}")
+    unavailable.__cause__ = error
+    return unavailable

