@@ -27,7 +27,7 @@ from floop_gateway_core.stores.sql.connection import Connection
 __all__ = ["Job", "Workers"]
 
 T = TypeVar("T")
-MAX_BATCH = 64
+MAX_BATCH = 32
 """Jobs that share a transaction at most, so that the first of them does not wait long for the last."""
 log = logging.getLogger("floop_gateway")
 

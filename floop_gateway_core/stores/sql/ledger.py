@@ -4,7 +4,8 @@
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 from floop_gateway_core.policy import holds, ledger
 from floop_gateway_core.policy.admission import Held, HoldRefused
@@ -27,17 +28,31 @@ _UPSERT_HOLD = upsert(
     "request_id, owner, day, state, amount, captured, overrun, written_off, tokens, output_tokens, expires_at",
     "request_id",
 )
+_LOAD = (
+    "SELECT coalesce(holds.owner, ?), accounts.posted, accounts.held, days.used, days.held,"
+    " holds.amount, holds.state, holds.captured, holds.overrun, holds.written_off, holds.tokens, holds.output_tokens,"
+    " usage.request_id,"
+    " EXISTS (SELECT 1 FROM holds WHERE state = 'open' AND owner = ? AND expires_at <= ?)"
+    " FROM (SELECT 1) AS one"
+    " LEFT JOIN holds ON holds.request_id = ?"
+    " LEFT JOIN accounts ON accounts.owner = coalesce(holds.owner, ?)"
+    " LEFT JOIN days ON days.project_id = ? AND days.day = ?"
+    " LEFT JOIN usage ON usage.request_id = ? AND usage.ending IS NOT NULL"
+)
 MAX_EXPIRED_AT_ONCE = 1000
 """Holds voided in one transaction, so that a request never waits for an unbounded sweep."""
 
 
 def hold(connection: Connection, request: HoldRequest) -> Held | HoldRefused:
     """Chores run inside requests: expired holds are voided first, so that their amounts are available again."""
-    expire(connection, request.owner, request.now)
     if (taken := answers.taken(connection, request)) is not None:
         return taken
     record = request.record
-    before = _load(connection, record, request.owner, request.day, request.budget_tokens)
+    load = partial(_load, connection, record, request.owner, request.day, request.budget_tokens, request.now)
+    if (loaded := load()).has_expired:
+        expire(connection, request.owner, request.now)
+        loaded = load()
+    before = loaded.holds
     after, granted = holds.place(before, request.estimate)
     if isinstance(granted, Held) and before.hold is None and after.hold is not None:
         _save(connection, record, request.owner, request.day, after)
@@ -56,10 +71,8 @@ def _resolve(
     connection: Connection, settlement: Settlement, resolve: Callable[[RequestHolds], RequestHolds]
 ) -> Settled:
     record, day = settlement.record, settlement.day
-    # A project that was deleted meanwhile has given its account another name: the hold knows who pays.
-    held_of = connection.execute("SELECT owner FROM holds WHERE request_id = ?", (record.request_id,)).fetchone()
-    owner = settlement.owner if held_of is None else str(held_of[0])
-    before = _load(connection, record, owner, day, limit=0)
+    loaded = _load(connection, record, settlement.owner, day, 0, settlement.now)
+    before, owner = loaded.holds, loaded.owner
     after = resolve(before)
     if after.hold is None:
         raise AssertionError("settling always leaves a hold or its mark")
@@ -133,22 +146,26 @@ def prune(connection: Connection, before: float, day: int, now: float, limit: in
     return len(records) + len(resolved) + answers.prune(connection, now, limit)
 
 
-def _load(connection: Connection, record: UsageRecord, owner: str, day_key: int, limit: int) -> RequestHolds:
-    used, held = day(connection, record.project_id, day_key)
-    row = connection.execute(
-        "SELECT amount, state, captured, overrun, written_off, tokens, output_tokens FROM holds WHERE request_id = ?",
-        (record.request_id,),
-    ).fetchone()
-    joint = RequestHold(Hold(*row[:5]), *row[5:]) if row else None
-    if joint is None and _finished(connection, record.request_id):
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What a request touches, and who pays for it: a hold knows, for a deleted project's account has another name."""
+
+    holds: RequestHolds
+    owner: str
+    has_expired: bool
+
+
+def _load(connection: Connection, record: UsageRecord, owner: str, day_key: int, limit: int, now: float) -> _Loaded:
+    """Read everything in one statement: each one is a round trip in some databases."""
+    request_id = record.request_id
+    row = connection.execute(_LOAD, (owner, owner, now, request_id, owner, record.project_id, day_key, request_id))
+    payer, posted, held, used, set_aside, *columns, finished, expired = row.fetchone()
+    joint = RequestHold(Hold(*columns[:5]), *columns[5:]) if columns[0] is not None else None
+    if joint is None and finished is not None:  # it has ended without ever being held; its record refuses a late hold
         joint = RequestHold(Hold(ledger.ZERO, "voided"))
-    return RequestHolds(books.account(connection, owner) or Account(), DayBudget(limit, used, held), joint)
-
-
-def _finished(connection: Connection, request_id: RequestId) -> bool:
-    """Whether the request has ended without ever being held: its record is the mark that refuses a late hold."""
-    query = "SELECT 1 FROM usage WHERE request_id = ? AND ending IS NOT NULL"
-    return connection.execute(query, (request_id,)).fetchone() is not None
+    account = Account() if posted is None else Account(Microcredits(posted), Microcredits(held))
+    holds = RequestHolds(account, DayBudget(limit, used or 0, set_aside or 0), joint)
+    return _Loaded(holds, str(payer), bool(expired))
 
 
 def _save(connection: Connection, record: UsageRecord, owner: str, day_key: int, after: RequestHolds) -> None:

@@ -11,7 +11,14 @@ from floop_gateway_core.stores.base import WindowLimit
 from floop_gateway_core.stores.sql.connection import Connection, upsert
 from floop_gateway_core.types import ProjectId
 
-_DELETE = "DELETE FROM instants WHERE key = ? AND "
+# The oldest instant that counts, and how many are past, or of a clock that has been set back since. Each is a look at one
+# end of an index, and only what has to be deleted is counted.
+_LOOK = (
+    "SELECT (SELECT count FROM windows WHERE key = ?),"
+    " (SELECT at_us FROM instants WHERE key = ? AND at_us > ? ORDER BY at_us LIMIT 1),"
+    " (SELECT count(*) FROM instants WHERE key = ? AND at_us <= ?),"
+    " (SELECT count(*) FROM instants WHERE key = ? AND at_us > ?)"
+)
 _UPSERT = upsert("windows", "key, count", "key")
 
 
@@ -53,15 +60,17 @@ def _acquire(
     connection: Connection, key: str, limit: int, window_us: int, now_us: int, *, spends: bool
 ) -> RateDecision:
     """The moving window as rows; the count is kept beside them, so a call costs the same under any limit."""
-    # Two statements: an OR would look at every instant of the window instead of at both ends of the index.
-    past = connection.execute(_DELETE + "at_us <= ? RETURNING 1", (key, now_us - window_us)).fetchall()
-    future = connection.execute(_DELETE + "at_us > ? RETURNING 1", (key, now_us + window_us)).fetchall()
-    row = connection.execute("SELECT count FROM windows WHERE key = ?", (key,)).fetchone()
-    count = (row[0] if row else 0) - len(past) - len(future)
+    row = connection.execute(_LOOK, (key, key, now_us - window_us, key, now_us - window_us, key, now_us + window_us))
+    kept, oldest_us, past, future = row.fetchone()
+    if past:
+        connection.execute("DELETE FROM instants WHERE key = ? AND at_us <= ?", (key, now_us - window_us))
+    if future:
+        connection.execute("DELETE FROM instants WHERE key = ? AND at_us > ?", (key, now_us + window_us))
+    count = (kept or 0) - past - future
     decision = decide(
         limit=limit,
         count=count,
-        oldest_us=_instant(connection, key, 0) if count else None,
+        oldest_us=oldest_us if count else None,
         leaving_us=_instant(connection, key, count - limit) if count >= limit else None,
         now_us=now_us,
         window_us=window_us,
@@ -70,7 +79,8 @@ def _acquire(
     spent = decision.allowed and spends
     if spent:
         connection.execute("INSERT INTO instants VALUES (?, ?)", (key, now_us))
-    connection.execute(_UPSERT, (key, count + spent))
+    if count + spent != kept:
+        connection.execute(_UPSERT, (key, count + spent))
     return decision
 
 

@@ -24,6 +24,7 @@ from floop_gateway_core.stores.sql.connection import Connection
 from floop_gateway_core.stores.sql.store import SQLStore
 from floop_gateway_core.stores.sqlite.inline import InlineConnection
 from floop_gateway_core.stores.sqlite.schema import check_ours, migrate
+from floop_gateway_core.stores.sqlite.turns import Turnstile
 from floop_gateway_core.stores.sqlite.worker import Job, Worker
 from floop_gateway_core.types import Project
 
@@ -44,7 +45,7 @@ class SQLiteStore(SQLStore):
         self.path = Path(path)
         self._busy_s = busy_s
         inline = InlineConnection(partial(self._connect, waits=False), self._file_identity)
-        self._worker = Worker(self._connect, self._file_identity, inline)
+        self._worker = Worker(self._connect, self._file_identity, inline, Turnstile(self.path, busy_s))
         self._reader = Worker(self._connect, self._file_identity)  # for reads while the other waits to write
 
     async def _read(self, work: Callable[[Connection], T]) -> T:

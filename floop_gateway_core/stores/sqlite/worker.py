@@ -26,6 +26,7 @@ from floop_gateway_core.concurrency.forks import watch_forks
 from floop_gateway_core.concurrency.replies import Reply, wake
 from floop_gateway_core.stores.base import StoreUnavailable
 from floop_gateway_core.stores.sqlite.inline import InlineConnection
+from floop_gateway_core.stores.sqlite.turns import Turnstile
 
 __all__ = ["Job", "Worker"]
 
@@ -58,10 +59,12 @@ class Worker:
         connect: Callable[[], Connection],
         identity: Callable[[], object] = lambda: None,
         inline: InlineConnection | None = None,
+        turns: Turnstile | None = None,
     ) -> None:
         self._connect = connect
         self._identity = identity
         self._inline = inline
+        self._turns = turns
         self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -163,7 +166,7 @@ class Worker:
                     opened = self._identity()
                 if connection is not None:
                     self._busy_since = time.monotonic()
-                    _do(connection, wanted)
+                    _do(connection, wanted, _begin if self._turns is None else self._turns.begin)
             except BaseException as error:
                 for job in wanted:
                     if not job.answered:
@@ -175,6 +178,8 @@ class Worker:
             wake(wanted)
         if connection is not None:
             connection.close()
+        if self._turns is not None:
+            self._turns.close()
 
 
 def _closed(connection: Connection) -> None:
@@ -191,13 +196,17 @@ def _damaged(error: BaseException | None) -> bool:
     return (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _do(connection: Connection, batch: list[Job[Any]]) -> None:
+def _begin(connection: Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+
+
+def _do(connection: Connection, batch: list[Job[Any]], begin: Callable[[Connection], None] = _begin) -> None:
     writing = [job for job in batch if _looked(connection, job)]
     if not writing:
         return
     # Those that only read are answered before we wait for the write lock: a stranger's unknown key is one of them.
     wake([job for job in batch if job not in writing])
-    connection.execute("BEGIN IMMEDIATE")
+    begin(connection)
     try:
         for job in writing:
             _attempt(connection, job, alone=len(writing) == 1)
