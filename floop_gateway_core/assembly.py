@@ -17,8 +17,9 @@ from floop_gateway_core.policy.routes import Routes
 from floop_gateway_core.providers.base import Provider
 from floop_gateway_core.providers.http.driver import HttpSenders
 from floop_gateway_core.providers.registry import Place, ProviderSpec, spec_of
-from floop_gateway_core.stores.base import RateStore, Store
+from floop_gateway_core.stores.base import LedgerStore, RateStore, Store
 from floop_gateway_core.stores.registry import open_rate, open_store
+from floop_gateway_core.stores.spool import SettlementSpool
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
@@ -26,7 +27,7 @@ T = TypeVar("T")
 Secrets: TypeAlias = Callable[[str], str | None]
 """Returns the value of a name that a deployment's `api_key_env` gives."""
 
-__all__ = ["Secrets", "breakers", "open_configured", "open_configured_rate", "routing_table"]
+__all__ = ["Secrets", "breakers", "open_configured", "open_configured_rate", "routing_table", "spool_of"]
 
 
 def routing_table(
@@ -169,6 +170,14 @@ def open_configured_rate(settings: Settings, environ: Mapping[str, str]) -> Rate
         return None
     open_it = partial(open_rate, url, timeout_s=settings.store_timeout_s)
     return _opened("rate_store", settings.rate_store_env, open_it)
+
+
+def spool_of(settings: Settings, ledger: LedgerStore) -> SettlementSpool | None:
+    """Return where settlements wait while the store is down: as configured, or beside a SQLite file, else nowhere."""
+    if settings.store_spool is not None:
+        return SettlementSpool(Path(settings.store_spool))
+    path = getattr(ledger, "path", None)
+    return SettlementSpool(path.with_suffix(".spool")) if isinstance(path, Path) else None
 
 
 def _opened(key: str, variable: str | None, open_it: Callable[[], T]) -> T:

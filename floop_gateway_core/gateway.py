@@ -16,7 +16,14 @@ import anyio.to_thread
 import httpx
 
 from floop_gateway_core.admin.service import Admin, KeyRotatedHook
-from floop_gateway_core.assembly import Secrets, breakers, open_configured, open_configured_rate, routing_table
+from floop_gateway_core.assembly import (
+    Secrets,
+    breakers,
+    open_configured,
+    open_configured_rate,
+    routing_table,
+    spool_of,
+)
 from floop_gateway_core.clock import Clock, system_clock
 from floop_gateway_core.config.settings import ConfigError, Settings
 from floop_gateway_core.config.store_urls import shown
@@ -27,7 +34,7 @@ from floop_gateway_core.dialects.openai import OpenAIDialect
 from floop_gateway_core.engine.assess import preload_tables
 from floop_gateway_core.engine.gate import Gate
 from floop_gateway_core.engine.routing import Classifier, RoutingTable, Runtime
-from floop_gateway_core.engine.settle import retry_pending_settlements
+from floop_gateway_core.engine.settle import deliver_spool, retry_pending_settlements
 from floop_gateway_core.http.exchange import Exchange
 from floop_gateway_core.http.login import Authenticate, Login
 from floop_gateway_core.in_process import Answer, AnswerStream, CallOptions, Calls, MessageLike, ProjectCalls
@@ -75,7 +82,7 @@ def _compatible(settings: Settings) -> list[Dialect]:
     return found
 
 
-FIXED_AT_START = ("store", "store_env", "store_timeout_s", "rate_store", "rate_store_env", "when_down")
+FIXED_AT_START = ("store", "store_env", "store_timeout_s", "store_spool", "rate_store", "rate_store_env", "when_down")
 
 
 class Gateway:
@@ -119,6 +126,7 @@ class Gateway:
             routing=routing,
             stores=self.stores,
             breakers=breakers(settings),
+            spool=spool_of(settings, self.stores.ledger),
             clock=clock,
             listeners=(*options.get("listeners", ()), *(() if hook is None else (hook,))),
         )
@@ -261,6 +269,7 @@ class Gateway:
                 shown(self.settings.store),
             )
         await self.stores.setup()
+        await deliver_spool(self.runtime)
         await preload_tables(self.runtime.routing)
         if self._client is None and any(one.provider != "echo" for one in self.settings.deployments.values()):
             await anyio.to_thread.run_sync(import_module, "floop_gateway_core.providers.http.senders")

@@ -30,8 +30,7 @@ from floop_gateway_core import (
 from floop_gateway_core.policy.tokens import tables as _tokens
 from floop_gateway_core.stores.base import StoreUnavailable
 from floop_gateway_core.testing import Break, Reply, Status
-from tests.engine.kit import Bench, bench, eventually
-from tests.engine.test_billing import SlowLedger
+from tests.engine.kit import Bench, SlowLedger, bench, eventually
 from tests.serving import gateway_of, held, records
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("short_back_off")]

@@ -228,6 +228,7 @@ class Settings(_Model):
     store: Annotated[str, AfterValidator(check_store_url)] = DEFAULT_STORE
     store_env: VariableName | None = None
     store_timeout_s: Annotated[float, Field(ge=0.1, le=60.0)] = 2.0
+    store_spool: Annotated[str, Field(min_length=1)] | None = None
     rate_store: str | None = None
     rate_store_env: VariableName | None = None
     when_down: Literal["refuse", "admit"] = "refuse"

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from floop_gateway_core.dialects.fields import MAX_MESSAGES, MAX_PARTS, Fields
 from floop_gateway_core.dialects.headers import JSON
 from floop_gateway_core.errors import ErrorCode, Refusal
-from floop_gateway_core.money import format_credits
-from floop_gateway_core.types import Bill, RequestId, TextPart
+from floop_gateway_core.types import RequestId, TextPart
 from floop_gateway_core.wire import keys
 from floop_gateway_core.wire.messages import GatewayRequest, Headers
 
-__all__ = ["CompatibleFields", "created_at", "credit_members", "id_part", "key_of", "model_list"]
+__all__ = ["CompatibleFields", "created_at", "id_part", "key_of", "model_list"]
 
 LIST = "/v1/models"
 MAX_TAGS = 16
@@ -45,12 +44,6 @@ def created_at(request_id: RequestId) -> int:
     for digit in id_part(request_id)[:10]:
         ms = ms << 5 | _BASE32[digit]
     return ms // 1000
-
-
-def credit_members(bill: Bill) -> str:
-    """Return our two members of a usage report, exact, as JSON without braces."""
-    left = "null" if bill.credits_remaining is None else format_credits(bill.credits_remaining)
-    return f'"credits_used": {format_credits(bill.credits_used)}, "credits_remaining": {left}'
 
 
 def model_list(path: str, names: Sequence[str]) -> tuple[Headers, bytes] | Refusal:

@@ -22,6 +22,7 @@ from floop_gateway_core.policy.routes import AUTO, Routes
 from floop_gateway_core.policy.step_guard import StepGuard
 from floop_gateway_core.providers.base import Provider, UpstreamCall
 from floop_gateway_core.stores.base import Settlement, StoreUnavailable
+from floop_gateway_core.stores.spool import SettlementSpool
 from floop_gateway_core.stores.stores import Stores
 from floop_gateway_core.types import Call, Message, Project, ProjectId, Usage
 
@@ -191,6 +192,12 @@ class Runtime:
     monotonic: Clock = time.monotonic
     listeners: Sequence[Listener] = ()
     pending_settlements: deque[Settlement] = field(default_factory=deque)
+    spool: SettlementSpool | None = None
+    """Where settlements wait while the store is down."""
+    spooled: int = 0
+    """How many settlements this process has written there and not delivered yet."""
+    delivers: bool = False
+    """Whether the spool is being delivered."""
     runs: "set[Stoppable]" = field(default_factory=set)
     """The answers that are under way."""
     open_requests: Counter[ProjectId] = field(default_factory=Counter)

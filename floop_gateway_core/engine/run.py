@@ -456,6 +456,9 @@ class Run:
         except StoreUnavailable:
             self._runtime.pending_settlements.append(self._pending(settlement))
             raise
+        if settled is None:  # in the spool; what is left of the account is not known
+            self._log()
+            return self.bill
         if settled.hold.charged != settlement.record.microcredits:
             self._note(microcredits=settled.hold.charged)
         self.bill = Bill(usage, settled.hold.charged, settled.account.posted)

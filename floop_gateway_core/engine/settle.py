@@ -4,22 +4,25 @@ Once a request has ended, its settlement must not depend on whether its task is 
 request's id, so retrying is safe: a native `task.cancel()` passes a shield, and then the settlement is run to its end
 before the cancellation continues.
 
-If the store does not answer before the deadline, the settlement becomes *pending*: the runtime keeps it, and it is tried
-again after the next one that succeeds, and when the gateway is closed. It is lost only if the process dies first; then the
-hold expires.
+If the store does not answer, the settlement is written to the spool, a file: the client is told its usage, and the charge
+is made once the store is back, by this process or by the next. Without a spool it becomes *pending* after a deadline: the
+runtime keeps it, and it is tried again after the next one that succeeds, and when the gateway is closed. It is lost only
+if the process dies first; then the hold expires.
 """
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import anyio
+import anyio.to_thread
 
 from floop_gateway_core.engine.routing import Runtime
 from floop_gateway_core.observability.events import Notifier
 from floop_gateway_core.observability.events import Settled as SettledEvent
-from floop_gateway_core.stores.base import LedgerStore, Settled, Settlement, StoreUnavailable
+from floop_gateway_core.stores.base import Settled, Settlement, StoreUnavailable
 
-__all__ = ["retry_pending_settlements", "settle"]
+__all__ = ["deliver_spool", "retry_pending_settlements", "settle"]
 
 log = logging.getLogger("floop_gateway")
 
@@ -27,47 +30,102 @@ RETRY_S = 0.2
 """How long to wait before settling again."""
 
 
-async def settle(runtime: Runtime, settlement: Settlement, settle_s: float) -> Settled:
-    """Settle, retrying while the store does not answer; raise `StoreUnavailable` after `settle_s`."""
-    settled: Settled | None = None
+async def settle(runtime: Runtime, settlement: Settlement, settle_s: float) -> Settled | None:
+    """Settle, or write the settlement to the spool, which returns None: it will be made once the store is back.
+
+    Without a spool that takes it, retry while the store does not answer; raise `StoreUnavailable` after `settle_s`.
+    """
+    made = _Made(runtime, settlement)
     with anyio.CancelScope(deadline=anyio.current_time() + settle_s, shield=True):
         try:
-            settled = await _until_answered(runtime.stores.ledger, settlement)
+            await made.until_answered()
         except anyio.get_cancelled_exc_class():
-            settled = await _until_answered(runtime.stores.ledger, settlement)
+            await made.until_answered()
             raise
-    if settled is None:
+    if not made.done:
         log.error("request %s could not be settled yet: the store does not answer", settlement.record.request_id)
         raise StoreUnavailable("no settlement in time")
-    if runtime.pending_settlements:
+    if made.settled is not None and (runtime.pending_settlements or runtime.spooled):
         await retry_pending_settlements(runtime)
-    return settled
+    return made.settled
+
+
+@dataclass(slots=True)
+class _Made:
+    """A settlement under way; `settled` is None if it was spooled."""
+
+    runtime: Runtime
+    settlement: Settlement
+    done: bool = False
+    settled: Settled | None = None
+
+    async def until_answered(self) -> None:
+        while not self.done:
+            try:
+                self.settled = await self.runtime.stores.ledger.settle(self.settlement)
+                self.done = True
+            except StoreUnavailable:
+                self.done = await _spooled(self.runtime, self.settlement)
+                if not self.done:
+                    await anyio.sleep(RETRY_S)
+
+
+async def _spooled(runtime: Runtime, settlement: Settlement) -> bool:
+    """Write a settlement to the spool, if there is one that takes it."""
+    if runtime.spool is None:
+        return False
+    try:
+        await anyio.to_thread.run_sync(runtime.spool.add, settlement)
+    except OSError as error:
+        log.error("%s takes no settlement: %s", runtime.spool.path, error)
+        return False
+    runtime.spooled += 1
+    log.warning("request %s is settled later: the store does not answer", settlement.record.request_id)
+    return True
 
 
 async def retry_pending_settlements(runtime: Runtime) -> None:
     """Try every pending settlement once more; stop at the first that the store does not take."""
     pending = runtime.pending_settlements
-    notifier = Notifier(runtime.listeners)
     with anyio.move_on_after(runtime.routing.limits.settle_s, shield=True):
         while pending:
             settlement = pending[0]
-            try:
-                settled = await runtime.stores.ledger.settle(settlement)
-            except StoreUnavailable:
+            if not await _settle_again(runtime, settlement):
                 return
-            except Exception:  # it must not break the request that happens to retry it, nor keep the others waiting
-                log.exception("request %s cannot be settled: its hold will expire", settlement.record.request_id)
-                settled = None
             if pending and pending[0] is settlement:  # another request may have settled it meanwhile
                 pending.popleft()
-                if settled is not None:
-                    notifier.notify(SettledEvent, replace(settlement.record, microcredits=settled.hold.charged))
-                    await notifier.flush()
+        await deliver_spool(runtime)
 
 
-async def _until_answered(ledger: LedgerStore, settlement: Settlement) -> Settled:
-    while True:
-        try:
-            return await ledger.settle(settlement)
-        except StoreUnavailable:
-            await anyio.sleep(RETRY_S)
+async def deliver_spool(runtime: Runtime) -> None:
+    """Make the settlements that wait in the spool, those too that killed processes have left there."""
+    spool = runtime.spool
+    if spool is None or runtime.delivers:
+        return
+    runtime.delivers = True
+    try:
+        for taken in await anyio.to_thread.run_sync(spool.taken):
+            for settlement in await anyio.to_thread.run_sync(spool.read, taken):
+                if not await _settle_again(runtime, settlement):
+                    return
+            await anyio.to_thread.run_sync(partial(taken.unlink, missing_ok=True))
+        runtime.spooled = 0
+    except OSError as error:
+        log.error("%s cannot be read: %s", spool.path, error)
+    finally:
+        runtime.delivers = False
+
+
+async def _settle_again(runtime: Runtime, settlement: Settlement) -> bool:
+    """Make a settlement that waited; return False if the store does not answer."""
+    try:
+        settled = await runtime.stores.ledger.settle(settlement)
+    except StoreUnavailable:
+        return False
+    except Exception:  # it must not break the request that happens to retry it, nor keep the others waiting
+        log.exception("request %s cannot be settled: its hold will expire", settlement.record.request_id)
+        return True
+    notifier = Notifier(runtime.listeners)
+    notifier.notify(SettledEvent, replace(settlement.record, microcredits=settled.hold.charged))
+    await notifier.flush()
+    return True

@@ -45,7 +45,7 @@ async def health_of(gateway: Gateway) -> dict[str, object]:
     return {
         "deployments": deployments,
         "store": "ok" if await store_answers(gateway) else "unavailable",
-        "pending_settlements": len(gateway.runtime.pending_settlements),
+        "pending_settlements": len(gateway.runtime.pending_settlements) + gateway.runtime.spooled,
         "stopping": gateway.runtime.stopping,
     }
 

@@ -32,11 +32,12 @@ from floop_gateway_core import (
     estimate_tokens,
 )
 from floop_gateway_core.observability.events import GatewayEvent
+from floop_gateway_core.policy.admission import Held, HoldRefused
 from floop_gateway_core.policy.breaker import CircuitBreaker
 from floop_gateway_core.policy.budget import utc_day
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.providers.registry import spec_of
-from floop_gateway_core.stores.base import DayUsage, LedgerStore
+from floop_gateway_core.stores.base import DayUsage, HoldRequest, LedgerStore, Settled, Settlement
 from floop_gateway_core.testing import Answer, ScriptedUpstream
 from floop_gateway_core.testing.answers import Vendor
 from floop_gateway_core.types import Microcredits, UsageRecord
@@ -320,3 +321,38 @@ def vocabulary_of(vendor: Vendor) -> str:
     spec = spec_of(vendor)
     assert spec is not None
     return spec.vocabulary
+
+
+@dataclass
+class SlowLedger:
+    """A ledger in front of the store that is slow, or fails, where a test says so."""
+
+    store: MemoryStore
+    hold_s: float = 0.0
+    settle_s: float = 0.0
+    fail_hold: Exception | None = None
+    fail_settle: list[Exception] = field(default_factory=list)
+    placed: int = 0
+    settling: int = 0
+
+    def over(self, store: MemoryStore) -> Any:
+        self.store = store
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def hold(self, request: HoldRequest) -> Held | HoldRefused:
+        if self.fail_hold is not None:
+            raise self.fail_hold
+        granted = await self.store.hold(request)
+        self.placed += 1
+        await anyio.sleep(self.hold_s)
+        return granted
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        self.settling += 1
+        if self.fail_settle:
+            raise self.fail_settle.pop(0)
+        await anyio.sleep(self.settle_s)
+        return await self.store.settle(settlement)

@@ -12,8 +12,7 @@ from floop_gateway_core import MemoryStore
 from floop_gateway_core.stores.base import StoreUnavailable
 from floop_gateway_core.testing import Answer, Break, Reply, Status
 from floop_gateway_core.testing.answers import Vendor
-from tests.engine.kit import UPSTREAM_KEY, Bench, bench
-from tests.engine.test_billing import SlowLedger
+from tests.engine.kit import UPSTREAM_KEY, Bench, SlowLedger, bench
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("short_back_off")]
 

@@ -6,7 +6,8 @@ from json.encoder import encode_basestring
 
 from floop_gateway_core.dialects.anthropic.parse import parse
 from floop_gateway_core.dialects.base import About, Operation
-from floop_gateway_core.dialects.compatible import credit_members, id_part, key_of, model_list
+from floop_gateway_core.dialects.compatible import id_part, key_of, model_list
+from floop_gateway_core.dialects.credits import credit_members
 from floop_gateway_core.dialects.headers import JSON, answer_headers, error_headers
 from floop_gateway_core.errors import Refusal
 from floop_gateway_core.types import Bill, Call, Completed, FinishReason, RequestId, Started

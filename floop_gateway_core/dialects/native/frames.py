@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from json.encoder import encode_basestring
 from typing import Literal
 
+from floop_gateway_core.dialects.credits import credit_members
 from floop_gateway_core.errors import ErrorCode
-from floop_gateway_core.money import format_credits
 from floop_gateway_core.types import Bill, FinishReason
 
 __all__ = ["FrameError", "StreamFrames", "render_json"]
@@ -95,9 +95,8 @@ def render_json(content: str, model: str, bill: Bill, finish_reason: FinishReaso
 
 
 def _usage(bill: Bill) -> str:
-    usage, left = bill.usage, bill.credits_remaining
+    usage = bill.usage
     return (
         f'{{"input_tokens": {usage.input_tokens}, "output_tokens": {usage.output_tokens}, '
-        f'"total_tokens": {usage.total_tokens}, "credits_used": {format_credits(bill.credits_used)}, '
-        f'"credits_remaining": {"null" if left is None else format_credits(left)}}}'
+        f'"total_tokens": {usage.total_tokens}, {credit_members(bill)}}}'
     )

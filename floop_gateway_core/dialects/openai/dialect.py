@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring
 
 from floop_gateway_core.dialects.base import About, Operation
-from floop_gateway_core.dialects.compatible import created_at, credit_members, id_part, key_of, model_list
+from floop_gateway_core.dialects.compatible import created_at, id_part, key_of, model_list
+from floop_gateway_core.dialects.credits import credit_members
 from floop_gateway_core.dialects.headers import answer_headers, error_headers
 from floop_gateway_core.dialects.openai.parse import parse
 from floop_gateway_core.errors import ErrorCode, Refusal

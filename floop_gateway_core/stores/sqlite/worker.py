@@ -34,6 +34,16 @@ T = TypeVar("T")
 Connection = sqlite3.Connection
 HELD_UP_S = 0.05
 """A batch takes a few milliseconds at most unless it waits."""
+ADVICE = {
+    sqlite3.SQLITE_BUSY: "another process has been writing for longer than store_timeout_s",
+    sqlite3.SQLITE_FULL: "free some space; until then requests are refused and cost nothing",
+    sqlite3.SQLITE_READONLY: "let this process write to the file and to its folder",
+    sqlite3.SQLITE_CANTOPEN: "let this process create files in the folder",
+    sqlite3.SQLITE_CORRUPT: "stop every process and restore a backup, or what `sqlite3 FILE .recover` gives",
+    sqlite3.SQLITE_NOTADB: "stop every process and restore a backup",
+    sqlite3.SQLITE_IOERR: "the disk fails, or its limits are reached",
+}
+"""What an operator can do, by SQLite's primary result code."""
 MAX_BATCH = 128
 """Calls that share one transaction at most, so that the first of them does not wait long for the last."""
 
@@ -249,6 +259,7 @@ def _translated(error: BaseException) -> BaseException:
     """Turn SQLite's own failures into ours. Its messages name at most a table, never a value."""
     if not isinstance(error, sqlite3.Error):
         return error
-    unavailable = StoreUnavailable(f"SQLite: {error}")
+    advice = ADVICE.get((getattr(error, "sqlite_errorcode", None) or 0) & 0xFF)
+    unavailable = StoreUnavailable(f"SQLite: {error}" if advice is None else f"SQLite: {error} ({advice})")
     unavailable.__cause__ = error
     return unavailable

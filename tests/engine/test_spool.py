@@ -1,0 +1,64 @@
+"""A store that goes away under answers: told and billed once, later, by this process or the next."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from floop_gateway_core import MemoryStore, Usage
+from floop_gateway_core.stores.base import StoreUnavailable
+from floop_gateway_core.stores.spool import SettlementSpool
+from floop_gateway_core.testing.answers import Reply
+from tests.engine.kit import Bench, SlowLedger, bench
+
+pytestmark = pytest.mark.anyio
+
+
+def with_spool(b: Bench, folder: Path) -> SettlementSpool:
+    b.gateway.runtime.spool = spool = SettlementSpool(folder / "a.spool")
+    return spool
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_is_told_its_charge_and_charged_once_the_store_is_back(tmp_path: Path, stream: bool) -> None:
+    ledger = SlowLedger(MemoryStore(), fail_settle=[StoreUnavailable("away")])
+    async with bench(Reply(usage=Usage(12, 4)), ledger=ledger.over) as b:
+        spool = with_spool(b, tmp_path)
+        answer = await b.ask(stream=stream)
+        assert (200, 12, 4, 240) == (answer.status, *answer.usage, answer.charged)
+        assert "credits_remaining" not in answer.last["usage"]
+        assert "error" not in answer.last
+        assert [] == await b.records()
+        assert not spool.is_empty
+        await b.ask()
+        first, second = await b.records()
+        assert (answer.headers["x-request-id"], 240, "complete") == (first.request_id, first.microcredits, first.ending)
+        assert "complete" == second.ending
+        assert spool.is_empty
+        await b.settled(2)
+
+
+async def test_a_spool_that_takes_nothing_leaves_the_answer_unpaid_and_undelivered(tmp_path: Path) -> None:
+    ledger = SlowLedger(MemoryStore(), fail_settle=[StoreUnavailable("away")] * 1000)
+    async with bench(ledger=ledger.over) as b:
+        with_spool(b, tmp_path / "is not there")
+        routing = b.gateway.runtime.routing
+        b.gateway.runtime.routing = replace(routing, limits=replace(routing.limits, settle_s=0.1))
+        assert 503 == (await b.ask()).status
+        ledger.fail_settle.clear()
+        await b.gateway.aclose()
+        assert ("refused", 0) == ((record := await b.settled()).ending, record.microcredits)
+
+
+async def test_a_spool_waits_while_the_store_is_away_and_survives_the_process(tmp_path: Path) -> None:
+    ledger = SlowLedger(MemoryStore(), fail_settle=[StoreUnavailable("away")] * 3)
+    async with bench(Reply(usage=Usage(12, 4)), ledger=ledger.over) as b:
+        spool = with_spool(b, tmp_path)
+        await b.ask()
+        await b.gateway.start()  # the store is away still
+        assert not spool.is_empty
+        ledger.fail_settle.clear()
+        b.gateway.runtime.spooled = 0  # another process knows nothing of it
+        await b.gateway.start()
+        assert 240 == (await b.settled()).microcredits
+        assert spool.is_empty
