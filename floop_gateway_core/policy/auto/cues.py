@@ -3,8 +3,8 @@
 Decides nothing. It must never backtrack without bound: the expression that cuts has no ambiguous repetition, and each
 token costs a few look-ups in dictionaries.
 
-Theory. The table `tables/cues.json` lists, for each concept, its cues in many languages: whole words, `stems*`, phrases,
-and, for scripts that put no spaces between words or glue particles to them, pieces that may occur anywhere in a run.
+Theory. The table `tables/cues.json` lists the cues of each concept, a line for each language: whole words, `stems*`,
+phrases, and, for scripts that put no spaces between words or glue particles to them, pieces that may occur anywhere in a run.
 The cues of all languages meet in the same concepts, so that a weight fitted on one language serves the others.
 """
 
@@ -84,12 +84,8 @@ def cues() -> Cues:
     starts: tuple[dict[str, list[tuple[str, str]]], ...] = ({}, {}, {})
     stems, phrases, glued = starts
     heads: set[str] = set()
-    for concept, lines in json.loads(source).items():
-        for item in {
-            item.strip(" ") if item.isascii() else item.lstrip(" ") for line in lines for item in line.split(",")
-        }:
-            if not item:
-                continue
+    for concept, languages in json.loads(source).items():
+        for item in {item for line in languages.values() for item in line.split(",")}:
             if _GLUED_CHAR.match(item):
                 glued.setdefault(item[:2], []).append((item, concept))
                 continue
