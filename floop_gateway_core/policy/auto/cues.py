@@ -31,6 +31,11 @@ TASKS = VERBS | {"code", "longform"}
 _OPENERS = frozenset({"ask_fact", "chitchat"})
 """Words that mean their concept only at the start of a sentence: elsewhere "who" and "where" join clauses."""
 
+_IDLE = frozenset({"greet", "chitchat", "material"})
+"""Concepts that a request's opening may mention and still ask for nothing."""
+
+_ASKS = frozenset("?？؟")
+
 _GLUED = (
     "\u0530-\u06ff\u0750-\u077f\u0900-\u0fff\u1000-\u10ff\u1780-\u17ff"
     "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
@@ -130,6 +135,11 @@ class Segment:
                 break
 
     @property
+    def idle(self) -> bool:
+        """Whether it mentions nothing that bears on a request: no task, number, sign or quotation."""
+        return not (self.numbers or self.quoted or self.marks > 1 or any(name not in _IDLE for name in self.concepts))
+
+    @property
     def polite(self) -> bool:
         """Whether it only greets, thanks or asks nicely."""
         return (
@@ -140,6 +150,16 @@ class Segment:
             and (self.before <= 2 or self.words <= 4)
             and ":" not in self.sign
         )
+
+    @property
+    def asks(self) -> bool:
+        """Whether it ends in a question mark."""
+        return self.sign[:1] in _ASKS
+
+    @property
+    def row(self) -> bool:
+        """Whether it is a line of figures, as in a table."""
+        return self.sign[:1] == "\n" and not self.task and self.marks + self.numbers > self.words // 2
 
     @property
     def commands(self) -> bool:

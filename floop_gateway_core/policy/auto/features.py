@@ -3,7 +3,7 @@
 Decides nothing. It must never hold or return the text itself, and its work must not grow with the text: it reads
 `WINDOW` characters of the last user turn (head and tail), `CONTEXT` of the system prompt and of the turn before.
 
-Theory. A request is an *instruction* and, often, *material* that the instruction is about (`_parts`). What the
+Theory. A request is an *instruction* and, often, *material* that the instruction is about (`parts`). What the
 instruction names (`in.*`, `lead.*`, `tail.*`) and what the material is about (`body.*`) are different things to see.
 """
 
@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from floop_gateway_core.policy.auto.cues import EASY, TASKS, Segment, segments
-from floop_gateway_core.policy.auto.parts import commanded, lead, part
+from floop_gateway_core.policy.auto.parts import commanded, essence, lead, part
 from floop_gateway_core.types import Message
 
 WINDOW = 2_400
@@ -19,6 +19,9 @@ WINDOW = 2_400
 
 CONTEXT = 800
 """Characters read of the system prompt, and of the user turn before the last."""
+
+_CONVERTS = frozenset({"translate", "rewrite", "extract"})
+"""Easy tasks that are none when they are done to code."""
 
 _SMALL = frozenset({"ask_fact", "define", "how_many", "chitchat"})
 
@@ -92,9 +95,10 @@ def _turns(messages: Sequence[Message]) -> tuple[str, str]:
 def features(messages: Sequence[Message], system: str | None) -> dict[str, float]:
     """Name the features of a request: concepts by their position, and the shape of the text."""
     full, before = _turns(messages)
-    text = _window(full)
-    found = segments(text)
-    parts = part(found, len(text))
+    window = _window(full)
+    kept = essence(segments(window))
+    text = window[kept[0].start : kept[-1].end + len(kept[-1].sign)] if kept else ""
+    parts = part(kept)
     prompts = "\n".join(
         message.text[:CONTEXT] for message in messages[:3] if message.role == "system" and message.content
     )
@@ -107,15 +111,19 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
         else:
             parts = anew
     head, tail, body = parts
+    inside = _weigh(head + tail)
     first, second = lead(head)
     last, later = lead(tail)
+    source = _source(text)
+    if (first or last) in _CONVERTS and _on_code(inside, source):
+        first, last = first and "fixcode", last and "fixcode"
+        inside = {concept: weight for concept, weight in inside.items() if concept not in EASY} | {"code": 1.0}
     seen.update(_tasks(first, second, last, later))
-    inside = _weigh(head + tail)
     for concept, weight in inside.items():
         seen["in." + concept] = weight
     for concept, weight in _weigh(body).items():
         seen["body." + concept] = weight
-    size = sum(segment.words + segment.numbers for segment in head + tail + body)
+    size = sum(segment.words + segment.numbers for segment in kept)
     if before and not first and not last and size < 12:
         for concept in _weigh(segments(_window(before[:CONTEXT]))):
             if concept in TASKS:
@@ -127,12 +135,24 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
         seen["easy_about"] = 1.0
     if not easy:
         seen.update(_on_source(text, body))
+    if source:
+        seen["source"] = 1.0
     seen.update(_shape(full, text, head, tail, body, inside, size))
-    if not (head or tail or body):
+    if not kept:
         seen["only_polite"] = 1.0
     elif not first and not last and size < 12:
         seen["no_task_short"] = 1.0
     return seen
+
+
+def _source(text: str) -> bool:
+    """Whether a line of the text looks like source code."""
+    return bool(_SOURCE.search(text) if "\n" in text else _SOURCE.match(text))
+
+
+def _on_code(inside: Mapping[str, float], source: bool) -> bool:
+    """Whether an easy verb is about code ("translate this function to Go") and not about a text that mentions code."""
+    return ("code" in inside or source) and "prose" not in inside and "tongue" not in inside
 
 
 def _tasks(first: str | None, second: str | None, last: str | None, later: str | None) -> dict[str, float]:
@@ -201,8 +221,6 @@ def _shape(
         shape["options"] = 1.0
     if listed >= 2:
         shape["listed"] = min(listed, 8) / 4
-    if _SOURCE.search(text) if lines else _SOURCE.match(text):
-        shape["source"] = 1.0
     if text.count("|") > 5:
         shape["table"] = 1.0
     if "?" in text or "？" in text or "؟" in text:
