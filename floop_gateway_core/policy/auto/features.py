@@ -23,15 +23,20 @@ CONTEXT = 800
 _CONVERTS = frozenset({"translate", "rewrite", "extract"})
 """Easy tasks that are none when they are done to code."""
 
-_SMALL = frozenset({"ask_fact", "define", "how_many", "chitchat"})
+_ABOUT_TEXT = EASY | {"material"}
+"""What an instruction about code does not say, though its words do."""
+
+OPTIONS = 700
+"""Options are looked for in texts of fewer characters."""
 
 _SPACES = re.compile(r"[ \t]{2,}|\t")
 _OPTION = re.compile(r"(?:^|\n|\s)[\(（]?([a-hａ-ｈ])[\)）.．:：、]\s?(?=\S)", re.IGNORECASE)
 _MARKED = re.compile(r"[bｂ][)）.．:：、]")  # no second option without this
 _LISTED = re.compile(r"\n\s{0,4}(?:\d{1,2}[.)、]|[-*•])\s")
 _SOURCE = re.compile(
-    r"^\s{0,8}(?:def |class |async (?:def|function) |function |func |fn |import |from \w+ import|#include|public |private "
-    r"|/\*\*|//|<\?php|package |using |const |let |var |select .{1,80} from )",
+    r"^\s{0,8}(?:(?:async )?(?:def|function|func|fn) \w+ ?[(<]|class \w+ ?[:({]|import [\w.]+;?$|from [\w.]+ import |#include"
+    r"|(?:public|private|static) \w+ [\w<>]+|/\*\*|//|<\?php|(?:package|using) [\w.]+;|(?:const|let|var) \w+ ?="
+    r"|(?:for|while|if) .{1,60}[:{]$|select .{1,80} from )",
     re.MULTILINE,
 )
 
@@ -99,50 +104,44 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
     kept = essence(segments(window))
     text = window[kept[0].start : kept[-1].end + len(kept[-1].sign)] if kept else ""
     parts = part(kept)
-    prompts = "\n".join(
-        message.text[:CONTEXT] for message in messages[:3] if message.role == "system" and message.content
-    )
-    background = segments(_window((system or "")[:CONTEXT] + "\n" + prompts[:CONTEXT])) if system or prompts else []
     seen: dict[str, float] = {}
+    background = _background(messages, system)
     if background:
         anew = commanded(parts, background, len(text))
         if anew is None:
-            seen.update(_background(background))
+            seen.update({"sys." + name: weight for name, weight in _weigh(background).items() if name in TASKS})
         else:
             parts = anew
-    head, tail, body = parts
-    inside = _weigh(head + tail)
-    first, second = lead(head)
-    last, later = lead(tail)
+    instruction = parts.head + parts.tail
+    task, inside = lead(instruction), _weigh(instruction)
     source = _source(text)
-    if (first or last) in _CONVERTS and _on_code(inside, source):
-        first, last = first and "fixcode", last and "fixcode"
-        inside = {concept: weight for concept, weight in inside.items() if concept not in EASY} | {"code": 1.0}
-    seen.update(_tasks(first, second, last, later))
-    for concept, weight in inside.items():
-        seen["in." + concept] = weight
-    for concept, weight in _weigh(body).items():
-        seen["body." + concept] = weight
+    if task in _CONVERTS and _on_code(inside, source and task != "extract"):
+        task = "fixcode"
+        inside = {name: weight for name, weight in inside.items() if name not in _ABOUT_TEXT} | {"code": 1.0}
+    if task:
+        seen["lead." + task] = 1.0
+    seen.update({"in." + name: weight for name, weight in inside.items()})
+    seen.update({"body." + name: weight for name, weight in _weigh(parts.body).items()})
     size = sum(segment.words + segment.numbers for segment in kept)
-    if before and not first and not last and size < 12:
-        for concept in _weigh(segments(_window(before[:CONTEXT]))):
-            if concept in TASKS:
-                seen["prev." + concept] = 1.0
-    easy = bool((first in EASY and parts.asked) or last in EASY)
-    if "code" in inside and not easy and first not in _SMALL:
-        seen["work_on_code"] = 1.0
-    if easy and body:
+    if before and not task and size < 12:
+        seen.update({"prev." + name: 1.0 for name in _weigh(segments(_window(before[:CONTEXT]))) if name in TASKS})
+    if task in EASY and parts.body:
         seen["easy_about"] = 1.0
-    if not easy:
-        seen.update(_on_source(text, body))
     if source:
         seen["source"] = 1.0
-    seen.update(_shape(full, text, head, tail, body, inside, size))
+    seen.update(_shape(text, max(size, len(full) // 6 if len(full) > WINDOW else 0)))
+    seen.update(_counts(instruction, parts.body, inside, size))
     if not kept:
         seen["only_polite"] = 1.0
-    elif not first and not last and size < 12:
+    elif not task and size < 12:
         seen["no_task_short"] = 1.0
     return seen
+
+
+def _background(messages: Sequence[Message], system: str | None) -> list[Segment]:
+    """Cut the system prompt, and system messages at the start of a conversation."""
+    prompts = [message.text for message in messages[:3] if message.role == "system" and message.content]
+    return segments(_window("\n".join(text[:CONTEXT] for text in (system, *prompts) if text)))
 
 
 def _source(text: str) -> bool:
@@ -155,110 +154,47 @@ def _on_code(inside: Mapping[str, float], source: bool) -> bool:
     return ("code" in inside or source) and "prose" not in inside and "tongue" not in inside
 
 
-def _tasks(first: str | None, second: str | None, last: str | None, later: str | None) -> dict[str, float]:
-    """Name the tasks that lead the request and that end it, and what is to be made."""
-    seen: dict[str, float] = {}
-    if first:
-        seen["lead." + first] = 1.0
-        if second:
-            seen["then." + second] = 1.0
-            if first == "make":
-                seen["make." + second] = 1.0
-    if last:
-        seen["tail." + last] = 1.0
-        if last == "make" and later:
-            seen["make." + later] = 1.0
-    return seen
-
-
-def _on_source(text: str, body: list[Segment]) -> dict[str, float]:
-    """Return whether the material looks like source code, and whether the request begins with it."""
-    seen: dict[str, float] = {}
-    signs = sum(segment.marks for segment in body)
-    if signs >= 6 and signs * 3 >= sum(segment.words for segment in body):
-        seen["on_source"] = 1.0
-    if _SOURCE.match(text):
-        seen["source_first"] = 1.0
-    return seen
-
-
-def _background(background: list[Segment]) -> dict[str, float]:
-    """Describe a system prompt when the turn names a task itself."""
-    own, second = lead(background)
-    seen = {"sys.lead." + own: 1.0} if own else {}
-    if second:
-        seen["sys.then." + second] = 1.0
-    return seen | {"sys." + concept: weight for concept, weight in _weigh(background).items() if concept in TASKS}
-
-
-def _shape(
-    full: str,
-    text: str,
-    head: list[Segment],
-    tail: list[Segment],
-    body: list[Segment],
-    inside: dict[str, float],
-    size: int,
-) -> dict[str, float]:
-    """Describe the text's form: how long, how many numbers, signs, options, listed points, whether source code."""
-    shape: dict[str, float] = {}
-    every = set(inside)
-    asked = head + tail
-    numbers = sum(segment.numbers for segment in asked)
-    others = sum(segment.numbers for segment in body)
-    marks = sum(segment.marks for segment in asked) + sum(segment.marks for segment in body)
-    options = len(_OPTION.findall(text)) if size < 700 and _MARKED.search(text) else 0
-    lines = "\n" in text
-    listed = len(_LISTED.findall(text)) if lines else 0
-    long = max(size, len(full) // 6 if len(full) > WINDOW else 0)
-    shape["length"] = min(_log2(long), 10.0) / 4
-    shape["asked_length"] = min(_log2(sum(segment.words for segment in asked)), 7.0) / 3
-    shape["numbers"] = min(_log2(numbers), 4.0) / 2
-    shape["numbers_body"] = min(_log2(others), 5.0) / 2
-    shape["signs"] = min(marks / (size + 4), 1.0) * 2
-    shape["clauses"] = min(text.count(",") + text.count("，") + text.count("、") + text.count("،"), 12) / 6
-    if options >= 2:
-        shape["options"] = 1.0
+def _shape(text: str, size: int) -> dict[str, float]:
+    """Describe the form of a text of about `size` words: how long, which marks, options, listed points."""
+    shape = {
+        "length": min(_log2(size), 10.0) / 4,
+        "clauses": min(text.count(",") + text.count("，") + text.count("、") + text.count("،"), 12) / 6,
+    }
+    listed = len(_LISTED.findall(text)) if "\n" in text else 0
     if listed >= 2:
         shape["listed"] = min(listed, 8) / 4
+    if len(text) < OPTIONS and _MARKED.search(text) and len(_OPTION.findall(text)) >= 2:
+        shape["options"] = 1.0
     if text.count("|") > 5:
         shape["table"] = 1.0
     if "?" in text or "？" in text or "؟" in text:
         shape["question"] = 1.0
-        if asked and any(segment.sign[:1] in ("?", "？", "؟") for segment in asked):
-            shape["asked_question"] = 1.0
-    if any(segment.quoted for segment in body):
-        shape["quoted"] = 1.0
+    return shape
+
+
+def _counts(
+    instruction: list[Segment], body: list[Segment], inside: Mapping[str, float], size: int
+) -> dict[str, float]:
+    """Count words, numbers and signs, and tell a word problem from a question about one number."""
+    numbers = sum(segment.numbers for segment in instruction)
+    others = sum(segment.numbers for segment in body if not segment.row)
+    marks = sum(segment.marks for segment in instruction + body if not segment.row)
+    rows = sum(segment.row for segment in body)
+    counts = {
+        "asked_length": min(_log2(sum(segment.words for segment in instruction)), 7.0) / 3,
+        "numbers": min(_log2(numbers), 4.0) / 2,
+        "numbers_body": min(_log2(others), 5.0) / 2,
+        "signs": min(marks / (size + 4), 1.0) * 2,
+    }
     if body:
-        shape["has_body"] = 1.0
-    shape.update(_sums(every, numbers, others, size))
-    for name, both in _PAIRS.items():
-        if both <= every:
-            shape[name] = 1.0
-    if "material" in every and every & EASY:
-        shape["easy_on_material"] = 1.0
-    return shape
-
-
-_PAIRS: Mapping[str, frozenset[str]] = {
-    "make_code": frozenset({"code", "make"}),
-    "make_text": frozenset({"longform", "make"}),
-    "plan_bound": frozenset({"plan", "constraint"}),
-}
-"""Concepts that say more together."""
-
-
-def _sums(every: set[str], numbers: int, others: int, size: int) -> dict[str, float]:
-    """Distinguish a word problem or a calculation from a question about one number."""
-    shape: dict[str, float] = {}
-    if numbers >= 2:
-        if "how_many" in every:
-            shape["story_sum"] = 1.0
-        if "solve" in every or "math" in every:
-            shape["hard_sum"] = 1.0
-    elif others == 0 and "how_many" in every and size < 12:
-        shape["count_fact"] = 1.0
-    return shape
+        counts["has_body"] = 1.0
+    if rows:
+        counts["rows"] = min(_log2(rows), 4.0) / 2
+    if numbers >= 2 and "how_many" in inside:
+        counts["story_sum"] = 1.0
+    elif numbers + others == 0 and "how_many" in inside and size < 12:
+        counts["count_fact"] = 1.0
+    return counts
 
 
 def _log2(number: int) -> float:

@@ -14,6 +14,9 @@ from floop_gateway_core.policy.auto.cues import EASY, TASKS, VERBS, Segment
 HEAD, TAIL = 280, 300
 """How far from its start and its end, in characters, a text is taken to hold its instruction."""
 
+EARLY = 9
+"""An easy task named by this word of a sentence, or an earlier one, is what the sentence asks for."""
+
 OPENING = 16
 """A first paragraph of at most so many words that mentions nothing is no part of a request."""
 
@@ -25,6 +28,9 @@ CHOICES, CHOICE = 14, 8
 
 LONG_TURN = 200
 """A turn of more characters that commands nothing is what the system prompt's task is done to."""
+
+REFERENCES = frozenset({"material", "prose"})
+"""Concepts that point to a text."""
 
 _COLONS, _QUOTES = ":：", '"“„«「『`'
 
@@ -42,41 +48,52 @@ class Parts(NamedTuple):
         return any(segment.commands for segment in self.head + self.tail)
 
 
-def lead(part: list[Segment]) -> tuple[str | None, str | None]:
-    """The first task that a part names (a thing to be made only if there is no other), and the next other one."""
+def lead(part: list[Segment]) -> str | None:
+    """Return the first task that a part names; a thing to be made only if nothing is to be done."""
     named = [concept for segment in part if segment.task for concept in segment.concepts if concept in TASKS]
     if not named:
-        return None, None
+        return None
     first = next((concept for concept in named if concept in VERBS), named[0])
-    at = named.index(first) + 1
-    if first in ("make", "fixcode") and at < len(named) and named[at] in EASY:
-        first = named[at]  # "write a summary", "make it shorter", "fix the spelling"
-    return first, next((concept for concept in named if concept != first), None)
+    following = named[named.index(first) + 1 :]
+    if first in ("make", "ideas", "fixcode") and following and following[0] in EASY:
+        return following[0]  # "write a summary", "make it shorter", "fix the spelling"
+    return first
 
 
 def part(kept: list[Segment]) -> Parts:
     """Part the `essence` of a text."""
     head, rest = _head(kept)
-    tail = _tail(rest)
-    first, last = lead(head)[0], lead(tail)[0]
-    apart = bool(tail) and (tail[0] is kept[0] or "\n" in kept[kept.index(tail[0]) - 1].sign)
-    commanded = any(segment.commands for segment in head)
+    tail = _tail(rest or kept)
+    apart = bool(tail) and tail[0] is not kept[0] and "\n" in kept[kept.index(tail[0]) - 1].sign
     short = sum(segment.words for segment in tail) <= LINE
-    if first in EASY and commanded:
+    commanded = any(segment.commands for segment in head)
+    if rest and _about_rest(head):
         tail = []  # "translate this: prove that ..."
-    elif apart and ((last in EASY and short) or (last and not commanded)):
+    elif apart and short and (lead(tail) in EASY or (not commanded and any(s.task or s.asks for s in tail))):
         head = []  # a text, and what to do with it at the end
+    elif not rest:
+        tail = []
     chosen = {id(segment) for segment in head + tail}
     return Parts(head, tail, [segment for segment in kept if id(segment) not in chosen])
 
 
+def _about_rest(head: list[Segment]) -> bool:
+    """Whether a head asks early for something easy to be done to what follows it."""
+    return lead(head) in EASY and any(segment.before <= EARLY and not EASY.isdisjoint(segment.concepts) for segment in head)
+
+
+def _refers(part: list[Segment]) -> bool:
+    """Whether it speaks of a text that stands elsewhere: "in the following", "this sentence"."""
+    return any(concept in REFERENCES for segment in part for concept in segment.concepts)
+
+
 def commanded(parts: Parts, background: list[Segment], size: int) -> Parts | None:
     """Return new parts if the system prompt gives the command and the turn is its material, else None."""
-    task, _ = lead(background)
+    task = lead(background)
     if task is None:
         return None
     early = task in EASY and any(segment.before <= 6 and segment.task in EASY for segment in background[:3])
-    silent = not parts.asked and (size > LONG_TURN or lead(parts.head + parts.tail)[0] is None)
+    silent = not parts.asked and (size > LONG_TURN or lead(parts.head + parts.tail) is None)
     if not (early or silent):
         return None
     first = next(number for number, segment in enumerate(background) if segment.task)
@@ -122,7 +139,7 @@ def _head(kept: list[Segment]) -> tuple[list[Segment], list[Segment]]:
         if segment.quoted or segment.row:
             continue
         head.append(segment)
-        named = named or segment.task is not None or "material" in segment.concepts
+        named = named or segment.task is not None or _refers([segment])
         if named and segment.sign and (segment.sign[0] in _COLONS + _QUOTES or "\n" in segment.sign):
             return head, kept[at + 1 :]
     return head, []
