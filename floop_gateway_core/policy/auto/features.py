@@ -125,8 +125,6 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
     size = sum(segment.words + segment.numbers for segment in kept)
     if before and not task and size < 12:
         seen.update({"prev." + name: 1.0 for name in _weigh(segments(_window(before[:CONTEXT]))) if name in TASKS})
-    if task in EASY and parts.body:
-        seen["easy_about"] = 1.0
     if source:
         seen["source"] = 1.0
     seen.update(_shape(text, max(size, len(full) // 6 if len(full) > WINDOW else 0)))
@@ -175,13 +173,12 @@ def _shape(text: str, size: int) -> dict[str, float]:
 def _counts(
     instruction: list[Segment], body: list[Segment], inside: Mapping[str, float], size: int
 ) -> dict[str, float]:
-    """Count words, numbers and signs, and tell a word problem from a question about one number."""
+    """Count numbers and signs, and tell a word problem from a question about one number."""
     numbers = sum(segment.numbers for segment in instruction)
     others = sum(segment.numbers for segment in body if not segment.row)
     marks = sum(segment.marks for segment in instruction + body if not segment.row)
     rows = sum(segment.row for segment in body)
     counts = {
-        "asked_length": min(_log2(sum(segment.words for segment in instruction)), 7.0) / 3,
         "numbers": min(_log2(numbers), 4.0) / 2,
         "numbers_body": min(_log2(others), 5.0) / 2,
         "signs": min(marks / (size + 4), 1.0) * 2,

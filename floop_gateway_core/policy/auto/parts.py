@@ -66,7 +66,7 @@ def part(kept: list[Segment]) -> Parts:
     tail = _tail(rest or kept)
     apart = bool(tail) and tail[0] is not kept[0] and "\n" in kept[kept.index(tail[0]) - 1].sign
     short = sum(segment.words for segment in tail) <= LINE
-    commanded = any(segment.commands for segment in head)
+    commanded = any(segment.commands for segment in head if segment not in tail)
     if rest and _about_rest(head):
         tail = []  # "translate this: prove that ..."
     elif apart and short and (lead(tail) in EASY or (not commanded and any(s.task or s.asks for s in tail))):
