@@ -25,13 +25,14 @@ from floop_gateway_core.policy.auto.features import features
 from floop_gateway_core.types import Message, Role
 
 PROMPTS = Path(__file__).parent / "prompts"
-TABLE = Path(__file__).parents[1] / "floop_gateway_core" / "policy" / "tables" / "classify.json"
+TABLE = Path(__file__).parents[1] / "floop_gateway_core" / "policy" / "auto" / "tables" / "classify.json"
 KINDS = ("fast", "smart", "reason")
 PENALTY = 10.0
 LABELS = {"fast": 1.6, "smart": 1.0, "reason": 1.0}
 SOURCE, GROUP = 100, 40  # larger ones count less for each request
+OWN = ("own", "wrap", "around")
 STEPS = 600
-HARD_TEXTS_PER_TEMPLATE = 4
+TEXTS_PER_TEMPLATE = 4
 
 
 class Example(NamedTuple):
@@ -72,10 +73,25 @@ def wrapped_examples() -> list[Example]:
     hard = [text for _, text in table["hard"]]
     found: list[Example] = []
     for number, (language, template) in enumerate(table["easy"]):
-        for turn in range(HARD_TEXTS_PER_TEMPLATE):
+        for turn in range(TEXTS_PER_TEMPLATE):
             text = hard[(number * 3 + turn * 5) % len(hard)]
             message = Message.of("user", template.replace("{}", text))
             found.append(Example("fast", f"wrap:{language}", None, (message,)))
+    return found
+
+
+def around_examples() -> list[Example]:
+    """Put easy tasks and analysis around long texts that name no task themselves: as a request, and as a system prompt."""
+    table = json.loads((PROMPTS / "around.json").read_text(encoding="utf-8"))
+    texts = [text for _, text in table["texts"]]
+    found: list[Example] = []
+    for label in ("fast", "smart"):
+        for number, (language, template) in enumerate(table[label]):
+            for turn in range(TEXTS_PER_TEMPLATE):
+                message = Message.of("user", template.replace("{}", texts[(number * 3 + turn * 5) % len(texts)]))
+                found.append(Example(label, f"around:{language}", None, (message,)))
+        for system in table["system"][label]:
+            found += [Example(label, "around:system", system, (Message.of("user", text),)) for text in texts[::2]]
     return found
 
 
@@ -101,7 +117,7 @@ def weights_of(examples: Sequence[Example]) -> list[float]:
     weights = []
     for example in examples:
         source = source_of(example.group)
-        if source in ("own", "wrap"):
+        if source in OWN:
             weights.append(1.0 if source == "own" else 0.5)
         else:
             weights.append((min(1.0, GROUP / groups[example.group]) * min(1.0, SOURCE / sources[source])) ** 0.5)

@@ -44,7 +44,6 @@ DIFFICULTY = {
     "in.negation": 0.1,
     "in.deep": 0.3,
     "in.logic": 0.15,
-    "in.steps": 0.15,
     "in.make": 0.2,
     "listed": 0.15,
     "in.define": -0.3,
