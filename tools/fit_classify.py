@@ -1,14 +1,14 @@
-"""Fits the weights of the `auto` classifier and writes them as a table: the same bytes from the same data.
+"""Fits the weights of the `auto` classifier and writes them as a table: the same bytes from the same requests.
 
-    python -m tools.fit_classify DATA_FOLDER [DATA_FOLDER ...] [--check]
+    python -m tools.fit_classify [--check]
 
-Reads our own requests in `tools/prompts/` and, from folders of data, `routes.jsonl` (one labelled conversation a
-line: `label`, `group`, `messages`). Nothing of the texts goes into the table, only weights of named features. `--check`
-writes nothing, and fails where the table in the package is not what the data give.
+Reads our own requests in `tools/prompts/` and nothing else, so that anyone can make the table again, and others' requests
+measure it (`benchmarks/classify.py`). Nothing of the texts goes into the table, only weights of named features. `--check`
+writes nothing, and fails where the table in the package is not what the requests give.
 
 The model is a multinomial logistic regression with a quadratic penalty, fitted by full-batch gradient steps in pure
-Python. Sources, and groups in them (a style, a language), are weighed by the root of their size, so that none rules. The
-three labels weigh the same but for `fast`: a request that is sent too dear costs money each time.
+Python. Requests that are made from a template and a text count half. The three labels weigh the same but for `fast`: a
+request that is sent too dear costs money each time.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import json
 import math
 import re
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast, get_args
@@ -27,10 +26,8 @@ from floop_gateway_core.types import Message, Role
 PROMPTS = Path(__file__).parent / "prompts"
 TABLE = Path(__file__).parents[1] / "floop_gateway_core" / "policy" / "auto" / "tables" / "classify.json"
 KINDS = ("fast", "smart", "reason")
-PENALTY = 10.0
-LABELS = {"fast": 1.6, "smart": 1.0, "reason": 1.0}
-SOURCE, GROUP = 100, 40  # larger ones count less for each request
-OWN = ("own", "wrap", "around")
+PENALTY = 8.0
+LABELS = {"fast": 1.2, "smart": 1.0, "reason": 1.0}
 STEPS = 600
 TEXTS_PER_TEMPLATE = 4
 
@@ -95,6 +92,11 @@ def around_examples() -> list[Example]:
     return found
 
 
+def our_examples() -> list[Example]:
+    """All requests that the table is fitted on."""
+    return own_examples() + wrapped_examples() + around_examples()
+
+
 def routes(folder: Path) -> list[Example]:
     """Read `routes.jsonl` of a folder of data."""
     found: list[Example] = []
@@ -111,16 +113,8 @@ def source_of(group: str) -> str:
 
 
 def weights_of(examples: Sequence[Example]) -> list[float]:
-    """Weigh each example: by the sizes of its source and its group, wrapped tasks at half, and by its label."""
-    groups = Counter(example.group for example in examples)
-    sources = Counter(source_of(example.group) for example in examples)
-    weights = []
-    for example in examples:
-        source = source_of(example.group)
-        if source in OWN:
-            weights.append(1.0 if source == "own" else 0.5)
-        else:
-            weights.append((min(1.0, GROUP / groups[example.group]) * min(1.0, SOURCE / sources[source])) ** 0.5)
+    """Weigh each example: those of our own whole, those made from a template and a text half, and all by their label."""
+    weights = [1.0 if source_of(example.group) == "own" else 0.5 for example in examples]
     sums = {label: sum(w for w, e in zip(weights, examples, strict=True) if e.label == label) for label in KINDS}
     return [
         LABELS[example.label] * weight * len(examples) / len(KINDS) / sums[example.label]
@@ -187,21 +181,15 @@ def render(table: dict[str, list[float]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Fit the weights of the auto classifier.")
-    parser.add_argument("folders", type=Path, nargs="+", help="folders of data with routes.jsonl")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where the table differs")
     options = parser.parse_args(arguments)
-    for folder in options.folders:
-        if not (folder / "routes.jsonl").is_file():
-            print(f"There is no routes.jsonl in {folder}: nothing was fitted, the table stays.", file=sys.stderr)
-            return 2
-    examples = own_examples() + wrapped_examples()
-    examples += [example for folder in options.folders for example in routes(folder)]
+    examples = our_examples()
     rows = [features(example.messages, example.system) for example in examples]
     labels = [KINDS.index(example.label) for example in examples]
     text = render(fit(rows, labels, weights_of(examples)))
     if options.check:
         same = TABLE.read_text(encoding="utf-8") == text
-        print("The table is what the data give." if same else "The table differs from what the data give.")
+        print("The table is what the requests give." if same else "The table differs from what the requests give.")
         return 0 if same else 1
     TABLE.write_text(text, encoding="utf-8")
     print(f"{len(examples)} requests, {text.count(chr(10)) - 2} features, {len(text)} bytes: {TABLE.name}")

@@ -23,6 +23,9 @@ CONTEXT = 800
 _CONVERTS = frozenset({"translate", "rewrite", "extract"})
 """Easy tasks that are none when they are done to code."""
 
+_WORK = TASKS - EASY - {"ask_fact", "define", "chitchat"}
+"""What an easy verb's object may be called after: "summarise debates, highlighting the arguments"."""
+
 _ABOUT_TEXT = EASY | {"material"}
 """What an instruction about code does not say, though its words do."""
 
@@ -77,8 +80,10 @@ def _weigh(part: list[Segment]) -> dict[str, float]:
         return {}
     for segment in part:
         words += segment.words
+        easy = segment.task in EASY
         for concept in segment.concepts:
-            counts[concept] = counts.get(concept, 0) + 1
+            if not (easy and concept in _WORK):
+                counts[concept] = counts.get(concept, 0) + 1
     share = 30 / max(words, 30)
     counts.pop("greet", None)
     return {concept: min(_MANY[min(count, 4)], count * share * 1.5) for concept, count in counts.items()}
@@ -115,7 +120,7 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
     instruction = parts.head + parts.tail
     task, inside = lead(instruction), _weigh(instruction)
     source = _source(text)
-    if task in _CONVERTS and _on_code(inside, source and task != "extract"):
+    if task in _CONVERTS and _on_code(instruction, source and task != "extract"):
         task = "fixcode"
         inside = {name: weight for name, weight in inside.items() if name not in _ABOUT_TEXT} | {"code": 1.0}
     if task:
@@ -147,9 +152,10 @@ def _source(text: str) -> bool:
     return bool(_SOURCE.search(text) if "\n" in text else _SOURCE.match(text))
 
 
-def _on_code(inside: Mapping[str, float], source: bool) -> bool:
+def _on_code(instruction: list[Segment], source: bool) -> bool:
     """Whether an easy verb is about code ("translate this function to Go") and not about a text that mentions code."""
-    return ("code" in inside or source) and "prose" not in inside and "tongue" not in inside
+    named = {concept for segment in instruction for concept in segment.concepts}
+    return ("code" in named or source) and named.isdisjoint({"prose", "tongue"})
 
 
 def _shape(text: str, size: int) -> dict[str, float]:
