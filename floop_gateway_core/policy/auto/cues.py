@@ -31,7 +31,7 @@ TASKS = VERBS | {"code", "longform"}
 _OPENERS = frozenset({"ask_fact", "chitchat"})
 """Words that mean their concept only at the start of a sentence: elsewhere "who" and "where" join clauses."""
 
-_IDLE = frozenset({"greet", "chitchat", "material"})
+_IDLE = frozenset({"greet", "chitchat", "material", "prose", "negation", "code_weak"})
 """Concepts that a request's opening may mention and still ask for nothing."""
 
 _ASKS = frozenset("?？؟")
@@ -136,8 +136,9 @@ class Segment:
 
     @property
     def idle(self) -> bool:
-        """Whether it mentions nothing that bears on a request: no task, number, sign or quotation."""
-        return not (self.numbers or self.quoted or self.marks > 1 or any(name not in _IDLE for name in self.concepts))
+        """Whether it mentions nothing that bears on a request: no task, number or quotation, but in a heading ("Task 1")."""
+        heading = self.numbers <= 1 and self.words <= 2
+        return (heading or not self.numbers) and self.marks <= 4 and not self.quoted and _IDLE.issuperset(self.concepts)
 
     @property
     def polite(self) -> bool:

@@ -121,8 +121,7 @@ def _opening(found: list[Segment], first: int, last: int) -> int:
     for at in range(first, last - 1):
         segment = found[at]
         words += segment.words
-        asks = segment.sign[:1] in _COLONS or segment.asks
-        if words > OPENING or not segment.idle or (asks and "greet" not in segment.concepts):
+        if words > OPENING or not segment.idle:
             return first
         if "\n\n" in segment.sign:
             return at + 1
