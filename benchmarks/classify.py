@@ -2,19 +2,18 @@
 
     python -m benchmarks.classify [DATA_FOLDER ...]
 
-With folders of data (`routes.jsonl`) it fits the weights anew for each fold, with whole sources of requests left out:
-a source, a style or a language that the weights have never seen. Without one it says so, and measures only what needs
-no labels of others. Where a folder holds `outcomes.jsonl` (a line for each question: `benchmark`, `prompt`, and how well
-a `weak` and a `strong` model did, from 0 to 1), it prints how well the score says which questions need the strong one.
-Speed is compared, in the same run, with LiteLLM's complexity router where that is installed; only
-ratios mean something, since machines differ.
+The weights are fitted on our own requests alone. So folders of data (`routes.jsonl`) measure the shipped table on sources
+that it has never seen, and our own requests are measured by weights that are fitted anew without their style or language.
+Without a folder it says so, and measures only what needs no labels of others. Where a folder holds `outcomes.jsonl` (a
+line for each question: `benchmark`, `prompt`, and how well a `weak` and a `strong` model did, from 0 to 1), it prints how
+well the score says which questions need the strong one. Speed is compared, in the same run, with LiteLLM's complexity
+router where that is installed; only ratios mean something, since machines differ.
 """
 
 import argparse
 import importlib
 import json
 import logging
-import re
 import subprocess
 import sys
 import time
@@ -25,9 +24,15 @@ from floop_gateway_core.policy.auto.classify import classify
 from floop_gateway_core.policy.auto.cues import cues
 from floop_gateway_core.policy.auto.features import features
 from floop_gateway_core.types import Message
-from tools.fit_classify import KINDS, Example, fit, own_examples, routes, source_of, weights_of, wrapped_examples
+from tools.fit_classify import KINDS, Example, fit, our_examples, own_examples, routes, source_of, weights_of
 
 ENGLISH = ("own:en:", "own:talk", "own:system")
+PUZZLES = ("gsm8k", "aqua", "mgsm", "bbh", "planbench")
+OUR_PUZZLES = tuple(
+    f"own:en:{name}"
+    for name in ("sums", "maths", "math2", "logic", "puzzle2", "story2", "zebra", "closed", "grids", "rules")
+)
+OPENINGS = Path(__file__).parent / "openings.tsv"
 Change = Callable[[tuple[Message, ...]], Sequence[Message]]
 
 
@@ -72,10 +77,8 @@ FOLDS = 12
 
 
 def fold_of(example: Example) -> int:
-    """Number the fold that holds an example: a source is never parted, nor a style or a language of our own."""
-    source = source_of(example.group)
-    name = example.group if source in ("own", "wrap") else re.split(r"[-_!]", source)[0].removesuffix("desc")
-    return sum(map(ord, name)) % FOLDS
+    """Number the fold that holds an example: a style or a language of our own is never parted."""
+    return sum(map(ord, example.group)) % FOLDS
 
 
 def left_out(examples: Sequence[Example]) -> list[int]:
@@ -102,79 +105,92 @@ def guess(table: dict[str, list[float]], row: dict[str, float]) -> int:
     return max((0, 1, 2), key=lambda kind: (sums[kind], kind == 1))
 
 
-def report(name: str, labels: Sequence[int], predicted: Sequence[int]) -> None:
+def share(part: int, whole: int) -> str:
+    """Render a share in percent with its 95 % interval (Wilson's), or a dash where there is nothing to share."""
+    if not whole:
+        return f"{'-':>16}"
+    p, z = part / whole, 1.96
+    middle = (p + z * z / (2 * whole)) / (1 + z * z / whole)
+    reach = z * (p * (1 - p) / whole + z * z / (4 * whole * whole)) ** 0.5 / (1 + z * z / whole)
+    return f"{100 * p:5.1f} ({100 * max(middle - reach, 0.0):4.1f}-{100 * (middle + reach):5.1f})"
+
+
+def report(name: str, pairs: Sequence[tuple[int, int]]) -> None:
     """Print accuracy, macro-F1, and the two errors that cost: hard work sent to `fast`, easy work sent dearer."""
-    pairs = list(zip(labels, predicted, strict=True))
     scores = []
-    for kind in sorted(set(labels)):
+    for kind in sorted({label for label, _ in pairs}):
         right = sum(a == b == kind for a, b in pairs)
-        scores.append(2 * right / max(1, sum(a == kind for a, _ in pairs) + sum(b == kind for _, b in pairs)))
+        scores.append(2 * right / (sum(a == kind for a, _ in pairs) + sum(b == kind for _, b in pairs)))
     hard = [b for a, b in pairs if a]
     easy = [b for a, b in pairs if not a]
-    lost = f"{100 * hard.count(0) / len(hard):5.1f}" if hard else "    -"
-    dear = f"{100 * (1 - easy.count(0) / len(easy)):5.1f}" if easy else "    -"
-    same = 100 * sum(a == b for a, b in pairs) / len(pairs)
-    print(f"{name:34} {len(pairs):5} {same:7.1f} {100 * sum(scores) / len(scores):7.1f} {lost:>9} {dear:>9}")
+    same = share(sum(a == b for a, b in pairs), len(pairs))
+    lost, dear = share(hard.count(0), len(hard)), share(len(easy) - easy.count(0), len(easy))
+    print(f"{name:30} {len(pairs):5} {same} {100 * sum(scores) / len(scores):6.1f} {lost} {dear}")
 
 
 def measure_labels(others: list[Example]) -> None:
-    """Print how often the alias is the label, whole folds left out."""
-    examples = own_examples() + wrapped_examples() + others
-    labels = [KINDS.index(example.label) for example in examples]
-    groups = [example.group for example in examples]
-    predicted = left_out(examples)
+    """Print how often the alias is the label: others' requests, which were never fitted on, and ours, folds left out."""
+    columns = f"{'n':>5} {'same %':>16} {'F1 %':>6} {'hard→fast %':>16} {'easy→dear %':>16}"
 
-    def part(name: str, chosen: Callable[[str], bool]) -> None:
-        at = [number for number, group in enumerate(groups) if chosen(group)]
-        if at:
-            report(name, [labels[n] for n in at], [predicted[n] for n in at])
+    def part(name: str, examples: Sequence[Example], pairs: Sequence[tuple[int, int]], chosen: set[str]) -> None:
+        found = [pair for example, pair in zip(examples, pairs, strict=True) if example.group in chosen]
+        if found:
+            report(name, found)
 
-    print(f"{'fold left out':34} {'n':>5} {'same %':>7} {'F1 %':>7} {'hard→fast':>9} {'easy→dear':>9}")
-    part("other people's requests", lambda group: not group.startswith(("own:", "wrap:")))
-    foreign = {example.group for example in others if example.language != "en"}
-    part("  groups that are not all English", foreign.__contains__)
-    collections = {example.group for example in others if source_of(example.group) == "evals"}
-    part(
-        "  without one collection, `evals`",
-        lambda group: not group.startswith(("own:", "wrap:")) and group not in collections,
-    )
-    part("our own, English styles", lambda group: group.startswith(ENGLISH))
-    part("our own, other languages", lambda group: group.startswith("own:") and not group.startswith(ENGLISH))
-    part("easy tasks around hard texts", lambda group: group.startswith("wrap:"))
-    sums = (
-        "gsm8k",
-        "aqua",
-        "mgsm",
-        "bbh",
-        "own:en:sums",
-        "own:en:math",
-        "own:en:logic",
-        "own:en:puzzle",
-        "own:en:story",
-    )
-    part("puzzles and sums", lambda group: group.startswith(sums))
     if others:
-        mine = own_examples() + wrapped_examples()
-        table = fit(
-            [features(e.messages, e.system) for e in mine], [KINDS.index(e.label) for e in mine], weights_of(mine)
-        )
-        truth = [KINDS.index(example.label) for example in others]
-        report("others' requests, ours alone fitted", truth, [guess(table, features(e.messages, None)) for e in others])
+        print(f"{'never fitted on':30} {columns}")
+        seen = [
+            (KINDS.index(example.label), KINDS.index(classify(example.messages, example.system).alias))
+            for example in others
+        ]
+        groups = {example.group for example in others}
+        part("others' requests", others, seen, groups)
+        for source in sorted({source_of(group) for group in groups}):
+            part(f"  {source}", others, seen, {group for group in groups if source_of(group) == source})
+        part("  in groups not all English", others, seen, {e.group for e in others if e.language != "en"})
+        part("  puzzles and sums", others, seen, {group for group in groups if group.startswith(PUZZLES)})
+        print()
+    print(f"{'fold left out':30} {columns}")
+    ours = our_examples()
+    pairs = list(zip((KINDS.index(example.label) for example in ours), left_out(ours), strict=True))
+    groups = {example.group for example in ours}
+    english = {group for group in groups if group.startswith(ENGLISH)}
+    own = {group for group in groups if group.startswith("own:")}
+    part("our own, English styles", ours, pairs, english)
+    part("our own, other languages", ours, pairs, own - english)
+    part("  puzzles and sums", ours, pairs, {group for group in groups if group.startswith(OUR_PUZZLES)})
+    part("easy tasks around hard texts", ours, pairs, {group for group in groups if group.startswith("wrap:")})
+    part("tasks around long plain texts", ours, pairs, {group for group in groups if group.startswith("around:")})
+
+
+def openings() -> list[tuple[str, str]]:
+    """Read the paragraphs that ask for nothing: each with its language."""
+    lines = OPENINGS.read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("\t", 1) for line in lines if line and not line.startswith("# ")]
+    return [(language, text) for language, text in pairs]
 
 
 def measure_changes(examples: Sequence[Example]) -> None:
-    """Print how often ten harmless changes leave the alias alone."""
-    print("\nsame alias after a harmless change")
+    """Print how often harmless changes leave the alias alone: ten of them, and each opening paragraph."""
     plain = [classify(example.messages, example.system).alias for example in examples]
-    total = 0.0
-    for name, change in CHANGES.items():
-        same = [
+
+    def same(change: Change) -> float:
+        found = [
             classify(change(example.messages), example.system).alias == alias
             for example, alias in zip(examples, plain, strict=True)
         ]
-        total += sum(same) / len(same)
-        print(f"  {name:32} {100 * sum(same) / len(same):6.1f} %")
-    print(f"  {'mean':32} {100 * total / len(CHANGES):6.1f} %")
+        return 100 * sum(found) / len(found)
+
+    print("\nsame alias after a harmless change")
+    shares = {name: same(change) for name, change in CHANGES.items()}
+    for name, value in shares.items():
+        print(f"  {name:44} {value:6.1f} %")
+    print(f"  {'mean':44} {sum(shares.values()) / len(shares):6.1f} %")
+    opened = [(same(_last(f"{text}\n\n{{}}".format)), f"{language}: {text}") for language, text in openings()]
+    print(f"\nsame alias after an opening paragraph, {len(opened)} of them")
+    print(f"  {'mean':44} {sum(value for value, _ in opened) / len(opened):6.1f} %")
+    for value, name in sorted(opened)[:3]:
+        print(f"  least, {name:37} {value:6.1f} %")
 
 
 def recovered(scores: Sequence[float], weak: Sequence[float], strong: Sequence[float]) -> float:
@@ -272,7 +288,7 @@ def measure_speed() -> None:
     cues()
     reading = 1000 * (time.perf_counter() - start)
     print(f"import {min(runs):.1f} ms (bar 20); reading the cue table at the first use {reading:.1f} ms")
-    folder = Path(__file__).parents[1] / "floop_gateway_core" / "policy" / "tables"
+    folder = Path(__file__).parents[1] / "floop_gateway_core" / "policy" / "auto" / "tables"
     sizes = sum((folder / name).stat().st_size for name in ("cues.json", "classify.json"))
     print(f"tables {sizes} bytes (bar 64 kB)")
 

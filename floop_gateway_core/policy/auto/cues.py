@@ -4,8 +4,8 @@ Decides nothing. It must never backtrack without bound: the expression that cuts
 token costs a few look-ups in dictionaries.
 
 Theory. The table `tables/cues.json` lists the cues of each concept, a line for each language: whole words, `stems*`,
-phrases, and, for scripts that put no spaces between words or glue particles to them, pieces that may occur anywhere in a run.
-The cues of all languages meet in the same concepts, so that a weight fitted on one language serves the others.
+phrases, and, for scripts that put no spaces between words or glue particles to them, pieces that may occur anywhere in a
+run. The cues of all languages meet in the same concepts, so that a weight fitted on one language serves the others.
 """
 
 import json
@@ -136,7 +136,7 @@ class Segment:
 
     @property
     def idle(self) -> bool:
-        """Whether it mentions nothing that bears on a request: no task, number or quotation, but in a heading ("Task 1")."""
+        """Whether it mentions nothing that bears on a request: no task, number or quotation. "Task 1" is a heading."""
         heading = self.numbers <= 1 and self.words <= 2
         return (heading or not self.numbers) and self.marks <= 4 and not self.quoted and _IDLE.issuperset(self.concepts)
 
@@ -217,7 +217,8 @@ def segments(text: str) -> list[Segment]:
                 opened = -1 if opened >= 0 else len(found)
             start = match.end()
     if words or numbers or marks:
-        found.append(Segment((start, len(text)), seen, (words, numbers, marks, before), ""))
+        sign = "\n" if found and found[-1].sign[:1] == "\n" else ""  # the last of several lines
+        found.append(Segment((start, len(text)), seen, (words, numbers, marks, before), sign))
         found[-1].fenced = found[-1].quoted = fenced
     _unquote(found, opened)
     return found

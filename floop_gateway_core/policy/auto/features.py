@@ -37,8 +37,8 @@ _OPTION = re.compile(r"(?:^|\n|\s)[\(（]?([a-hａ-ｈ])[\)）.．:：、]\s?(?=
 _MARKED = re.compile(r"[bｂ][)）.．:：、]")  # no second option without this
 _LISTED = re.compile(r"\n\s{0,4}(?:\d{1,2}[.)、]|[-*•])\s")
 _SOURCE = re.compile(
-    r"^\s{0,8}(?:(?:async )?(?:def|function|func|fn) \w+ ?[(<]|class \w+ ?[:({]|import [\w.]+;?$|from [\w.]+ import |#include"
-    r"|(?:public|private|static) \w+ [\w<>]+|/\*\*|//|<\?php|(?:package|using) [\w.]+;|(?:const|let|var) \w+ ?="
+    r"^\s{0,8}(?:(?:async )?(?:def|function|func|fn) \w+ ?[(<]|class \w+ ?[:({]|import [\w.]+;?$|from [\w.]+ import "
+    r"|#include|(?:public|private|static) \w+ [\w<>]+|/\*\*|//|<\?php|(?:package|using) [\w.]+;|(?:const|let|var) \w+ ?="
     r"|(?:for|while|if) .{1,60}[:{]$|select .{1,80} from )",
     re.MULTILINE,
 )

@@ -79,7 +79,9 @@ def part(kept: list[Segment]) -> Parts:
 
 def _about_rest(head: list[Segment]) -> bool:
     """Whether a head asks early for something easy to be done to what follows it."""
-    return lead(head) in EASY and any(segment.before <= EARLY and not EASY.isdisjoint(segment.concepts) for segment in head)
+    return lead(head) in EASY and any(
+        segment.before <= EARLY and not EASY.isdisjoint(segment.concepts) for segment in head
+    )
 
 
 def _refers(part: list[Segment]) -> bool:

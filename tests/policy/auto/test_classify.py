@@ -5,12 +5,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib import resources
+from pathlib import Path
 from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.classify import openings
 from floop_gateway_core.policy.auto import cues, features
 from floop_gateway_core.policy.auto.classify import (
     DEFAULT,
@@ -22,6 +24,7 @@ from floop_gateway_core.policy.auto.classify import (
     classify,
 )
 from floop_gateway_core.types import Message, Role, TextPart
+from tools import fit_classify
 from tools.fit_classify import fit, own_examples, render, wrapped_examples
 
 TEXTS = st.text(st.characters(codec=None), max_size=400)
@@ -102,6 +105,32 @@ def test_harmless_changes_leave_the_alias_alone(name: str) -> None:
     texts = [example.messages[-1].text for example in own_examples() if len(example.messages) == 1]
     same = sum(ask(CHANGES[name](text)).alias == ask(text).alias for text in texts)
     assert same / len(texts) >= 0.95
+
+
+@pytest.mark.parametrize(("language", "opening"), openings())
+def test_an_opening_paragraph_that_asks_for_nothing_leaves_the_alias_alone(language: str, opening: str) -> None:
+    texts = [example.messages[-1].text for example in own_examples()[::13] if len(example.messages) == 1]
+    same = sum(ask(f"{opening}\n\n{text}").alias == ask(text).alias for text in texts)
+    assert same / len(texts) >= 0.95, language
+
+
+def kinds() -> list[tuple[str, str, str]]:
+    lines = Path(__file__).with_name("kinds.tsv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t", 2) for line in lines if line and not line.startswith("#")]
+    return [(alias, kind, text.replace("\\n", "\n")) for alias, kind, text in rows]
+
+
+@pytest.mark.parametrize(("alias", "kind"), sorted({(alias, kind) for alias, kind, _ in kinds()}))
+def test_requests_that_look_like_another_kind_get_their_own(alias: str, kind: str) -> None:
+    """Easy verbs on code, prose that mentions code, reviews, tables, short questions: none of them was fitted on."""
+    texts = [text for label, name, text in kinds() if (label, name) == (alias, kind)]
+    wrong = [text for text in texts if ask(text).alias != alias]
+    assert len(wrong) <= len(texts) // 10 + 1, wrong
+
+
+def test_none_of_the_requests_of_the_tests_was_fitted_on() -> None:
+    fitted = {example.messages[-1].text for example in own_examples()}
+    assert not fitted & {text for _, _, text in kinds()}
 
 
 def test_a_plain_system_message_and_small_talk_before_change_nothing() -> None:
@@ -295,6 +324,11 @@ def test_every_process_gives_the_same_answer() -> None:
         for seed in ("0", "1", "4711")
     }
     assert len(answers) == 1
+
+
+def test_anyone_can_make_the_table_again() -> None:
+    """From the requests in the repository alone, to the byte."""
+    assert fit_classify.main(["--check"]) == 0
 
 
 def test_fitting_twice_gives_the_same_bytes() -> None:

@@ -3,12 +3,12 @@
 import pytest
 
 from floop_gateway_core.policy.auto.cues import segments
-from floop_gateway_core.policy.auto.parts import Parts, commanded, lead, part
+from floop_gateway_core.policy.auto.parts import Parts, commanded, essence, lead, part
 
 
 def parted(text: str) -> tuple[Parts, list[str], list[str], list[str]]:
     """Part a text, and give each part's segments as text."""
-    parts = part(segments(text), len(text))
+    parts = part(essence(segments(text)))
     head, tail, body = ([text[segment.start : segment.end] for segment in piece] for piece in parts)
     return parts, head, tail, body
 
@@ -47,13 +47,50 @@ def test_politeness_around_it_is_no_part_of_a_request() -> None:
     assert not any("thanks" in piece for pieces in polite[1:] for piece in pieces)
 
 
+@pytest.mark.parametrize(
+    "opening",
+    ["could you please help me with this?", "# task", "task 1", "this is for work. i am new here.", "这是工作上用的。",
+     "nisaidie tafadhali na hili:", "hi, how are you?"],
+)  # fmt: skip
+def test_an_opening_paragraph_that_mentions_nothing_is_no_part_of_a_request(opening: str) -> None:
+    _, head, tail, body = parted(f"{opening}\n\nprove that the square root of 2 is irrational")
+    assert [*head, *tail, *body] == ["prove that the square root of 2 is irrational"]
+
+
+@pytest.mark.parametrize(
+    "opening",
+    ["translate this.", "tom has 3 apples, and ben has 4.", "which dates come up in this?", "answer in one word."],
+)  # fmt: skip
+def test_an_opening_paragraph_that_mentions_something_stays(opening: str) -> None:
+    _, head, tail, body = parted(f"{opening}\n\nthe square root of 2 is irrational")
+    assert opening.rstrip(".?") in " ".join([*head, *tail, *body])
+
+
+def test_what_is_said_alone_is_never_an_opening() -> None:
+    assert [segment.words for segment in essence(segments("this is for work."))] == [4]
+
+
+def test_a_question_behind_a_long_text_is_the_instruction_in_a_language_without_cues() -> None:
+    text = "შუქურა აშენდა 1902 წელს და მისი სიმაღლე 31 მეტრია. " * 6
+    _, head, tail, body = parted(f"{text}\n\nროდის აშენდა შუქურა?")
+    assert (head, tail) == ([], ["როდის აშენდა შუქურა"])
+    assert body
+
+
+def test_rows_of_figures_are_material() -> None:
+    _, head, tail, body = parted("which city is larger?\n\ncity | people\narles | 50454\ndole | 23708")
+    assert head == ["which city is larger"]
+    assert tail == []
+    assert [row for row in body if "|" in row] == ["city | people", "arles | 50454", "dole | 23708"]
+
+
 def test_a_system_prompt_that_commands_makes_the_turn_its_material() -> None:
     system = segments("you are a careful editor. translate each message into german.")
     turn = "prove that p divides n^p - n. suppose that p is prime."
-    parts = part(segments(turn), len(turn))
+    parts = part(segments(turn))
     anew = commanded(parts, system, len(turn))
     assert anew is not None
-    assert lead(anew.head)[0] == "translate"
+    assert lead(anew.head) == "translate"
     assert len(anew.body) == len(parts.head + parts.body + parts.tail)
 
 
@@ -62,12 +99,12 @@ def test_a_system_prompt_that_commands_makes_the_turn_its_material() -> None:
 )
 def test_a_turn_with_a_task_of_its_own_is_not_the_material_of_a_system_prompt(turn: str) -> None:
     system = segments("you are an assistant in an office. you write and explain code.")
-    assert commanded(part(segments(turn), len(turn)), system, len(turn)) is None
+    assert commanded(part(segments(turn)), system, len(turn)) is None
 
 
 def test_a_system_prompt_without_a_task_commands_nothing() -> None:
     turn = "a long text " * 40
-    assert commanded(part(segments(turn), len(turn)), segments("be kind and patient."), len(turn)) is None
+    assert commanded(part(segments(turn)), segments("be kind and patient."), len(turn)) is None
 
 
 @pytest.mark.parametrize(
@@ -75,12 +112,13 @@ def test_a_system_prompt_without_a_task_commands_nothing() -> None:
     [("write a summary of it", "summarize"), ("write a program in go", "make"), ("make it shorter", "rewrite")],
 )
 def test_a_thing_to_be_made_gives_way_to_an_easy_task(text: str, first: str) -> None:
-    assert lead(segments(text))[0] == first
+    assert lead(segments(text)) == first
 
 
 def test_nothing_has_no_parts() -> None:
-    assert part([], 0) == Parts([], [], [])
-    assert lead([]) == (None, None)
+    assert part([]) == Parts([], [], [])
+    assert essence([]) == []
+    assert lead([]) is None
 
 
 def test_a_stray_quotation_mark_leaves_a_fence_alone() -> None:
