@@ -27,7 +27,7 @@ PROMPTS = Path(__file__).parent / "prompts"
 TABLE = Path(__file__).parents[1] / "floop_gateway_core" / "policy" / "auto" / "tables" / "classify.json"
 KINDS = ("fast", "smart", "reason")
 PENALTY = 8.0
-LABELS = {"fast": 1.2, "smart": 1.0, "reason": 1.0}
+LABELS = {"fast": 1.35, "smart": 1.0, "reason": 1.0}
 STEPS = 600
 TEXTS_PER_TEMPLATE = 4
 

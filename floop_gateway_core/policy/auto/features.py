@@ -112,7 +112,7 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
     seen: dict[str, float] = {}
     background = _background(messages, system)
     if background:
-        anew = commanded(parts, background, len(text))
+        anew = commanded(parts, background)
         if anew is None:
             seen.update({"sys." + name: weight for name, weight in _weigh(background).items() if name in TASKS})
         else:
@@ -169,8 +169,6 @@ def _shape(text: str, size: int) -> dict[str, float]:
         shape["listed"] = min(listed, 8) / 4
     if len(text) < OPTIONS and _MARKED.search(text) and len(_OPTION.findall(text)) >= 2:
         shape["options"] = 1.0
-    if text.count("|") > 5:
-        shape["table"] = 1.0
     if "?" in text or "？" in text or "؟" in text:
         shape["question"] = 1.0
     return shape
@@ -183,7 +181,6 @@ def _counts(
     numbers = sum(segment.numbers for segment in instruction)
     others = sum(segment.numbers for segment in body if not segment.row)
     marks = sum(segment.marks for segment in instruction + body if not segment.row)
-    rows = sum(segment.row for segment in body)
     counts = {
         "numbers": min(_log2(numbers), 4.0) / 2,
         "numbers_body": min(_log2(others), 5.0) / 2,
@@ -191,8 +188,6 @@ def _counts(
     }
     if body:
         counts["has_body"] = 1.0
-    if rows:
-        counts["rows"] = min(_log2(rows), 4.0) / 2
     if numbers >= 2 and "how_many" in inside:
         counts["story_sum"] = 1.0
     elif numbers + others == 0 and "how_many" in inside and size < 12:

@@ -11,11 +11,8 @@ from typing import NamedTuple
 
 from floop_gateway_core.policy.auto.cues import EASY, TASKS, VERBS, Segment
 
-HEAD, TAIL = 280, 300
-"""How far from its start and its end, in characters, a text is taken to hold its instruction."""
-
-EARLY = 9
-"""An easy task named by this word of a sentence, or an earlier one, is what the sentence asks for."""
+HEAD = 400
+"""How far from its start, in characters, a text is taken to hold its instruction."""
 
 OPENING = 16
 """A first paragraph of at most so many words that mentions nothing is no part of a request."""
@@ -26,13 +23,8 @@ LINE = 20
 CHOICES, CHOICE = 14, 8
 """At most so many segments, each of so many words, at the end of a text are choices and a slot for the answer."""
 
-LONG_TURN = 200
-"""A turn of more characters that commands nothing is what the system prompt's task is done to."""
-
-REFERENCES = frozenset({"material", "prose"})
-"""Concepts that point to a text."""
-
-_COLONS, _QUOTES = ":：", '"“„«「『`'
+_ENDS = ':："“„«「『`\n'
+"""What announces material, once a task has been named."""
 
 
 class Parts(NamedTuple):
@@ -44,8 +36,8 @@ class Parts(NamedTuple):
 
     @property
     def asked(self) -> bool:
-        """Whether the instruction commands something."""
-        return any(segment.commands for segment in self.head + self.tail)
+        """Whether the instruction commands something: in its first sentence, or at its end."""
+        return any(segment.commands for segment in self.head[:1] + self.tail)
 
 
 def lead(part: list[Segment]) -> str | None:
@@ -67,7 +59,7 @@ def part(kept: list[Segment]) -> Parts:
     apart = bool(tail) and tail[0] is not kept[0] and "\n" in kept[kept.index(tail[0]) - 1].sign
     short = sum(segment.words for segment in tail) <= LINE
     commanded = any(segment.commands for segment in head if segment not in tail)
-    if rest and _about_rest(head):
+    if rest and lead(head) in EASY:
         tail = []  # "translate this: prove that ..."
     elif apart and short and (lead(tail) in EASY or (not commanded and any(s.task or s.asks for s in tail))):
         head = []  # a text, and what to do with it at the end
@@ -77,26 +69,13 @@ def part(kept: list[Segment]) -> Parts:
     return Parts(head, tail, [segment for segment in kept if id(segment) not in chosen])
 
 
-def _about_rest(head: list[Segment]) -> bool:
-    """Whether a head asks early for something easy to be done to what follows it."""
-    return lead(head) in EASY and any(
-        segment.before <= EARLY and not EASY.isdisjoint(segment.concepts) for segment in head
-    )
-
-
-def _refers(part: list[Segment]) -> bool:
-    """Whether it speaks of a text that stands elsewhere: "in the following", "this sentence"."""
-    return any(concept in REFERENCES for segment in part for concept in segment.concepts)
-
-
-def commanded(parts: Parts, background: list[Segment], size: int) -> Parts | None:
+def commanded(parts: Parts, background: list[Segment]) -> Parts | None:
     """Return new parts if the system prompt gives the command and the turn is its material, else None."""
     task = lead(background)
     if task is None:
         return None
     early = task in EASY and any(segment.before <= 6 and segment.task in EASY for segment in background[:3])
-    silent = not parts.asked and (size > LONG_TURN or lead(parts.head + parts.tail) is None)
-    if not (early or silent):
+    if parts.asked and not early:
         return None
     first = next(number for number, segment in enumerate(background) if segment.task)
     start = background[first].start
@@ -140,8 +119,8 @@ def _head(kept: list[Segment]) -> tuple[list[Segment], list[Segment]]:
         if segment.quoted or segment.row:
             continue
         head.append(segment)
-        named = named or segment.task is not None or _refers([segment])
-        if named and segment.sign and (segment.sign[0] in _COLONS + _QUOTES or "\n" in segment.sign):
+        named = named or segment.task is not None
+        if named and not set(_ENDS).isdisjoint(segment.sign):
             return head, kept[at + 1 :]
     return head, []
 
@@ -151,11 +130,11 @@ def _tail(rest: list[Segment]) -> list[Segment]:
     last = len(rest)
     while last and last > len(rest) - CHOICES and rest[last - 1].words <= CHOICE and not rest[last - 1].task:
         last -= 1
-    if not last or not rest[last - 1].task or rest[last - 1].words > 45:
+    if not last or not rest[last - 1].task:
         last = len(rest)
     tail: list[Segment] = []
     for segment in reversed(rest[:last]):
-        if segment.quoted or segment.row or rest[-1].end - segment.end > TAIL or (tail and "\n" in segment.sign):
+        if segment.quoted or segment.row or (tail and "\n" in segment.sign):
             break
         tail.append(segment)
     tail.reverse()

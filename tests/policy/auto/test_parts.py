@@ -22,7 +22,7 @@ def parted(text: str) -> tuple[Parts, list[str], list[str], list[str]]:
         ("join the lines:\nprove that every prime above two is odd, and give an example of each of the kinds of "
          "number that this leaves out, with the reason why it does so, in the words of a child of ten years of age.",
          "join the lines", ""),
-        ("the keeper saved it in the last minute. " * 7 + "\n\nsummarize the above text\n"
+        ("the keeper saved it in the last minute. " * 11 + "\n\nsummarize the above text\n"
          + "- in the words of a child\n- in the words of a fan\n- in the words of a coach\n- in one word\n",
          "", "summarize the above text"),
         ("exercise 1. show that f attains its maximum. exercise 2. a tank holds 240 litres, and empties in four hours. "
@@ -88,7 +88,7 @@ def test_a_system_prompt_that_commands_makes_the_turn_its_material() -> None:
     system = segments("you are a careful editor. translate each message into german.")
     turn = "prove that p divides n^p - n. suppose that p is prime."
     parts = part(segments(turn))
-    anew = commanded(parts, system, len(turn))
+    anew = commanded(parts, system)
     assert anew is not None
     assert lead(anew.head) == "translate"
     assert len(anew.body) == len(parts.head + parts.body + parts.tail)
@@ -99,12 +99,12 @@ def test_a_system_prompt_that_commands_makes_the_turn_its_material() -> None:
 )
 def test_a_turn_with_a_task_of_its_own_is_not_the_material_of_a_system_prompt(turn: str) -> None:
     system = segments("you are an assistant in an office. you write and explain code.")
-    assert commanded(part(segments(turn)), system, len(turn)) is None
+    assert commanded(part(segments(turn)), system) is None
 
 
 def test_a_system_prompt_without_a_task_commands_nothing() -> None:
     turn = "a long text " * 40
-    assert commanded(part(segments(turn)), segments("be kind and patient."), len(turn)) is None
+    assert commanded(part(segments(turn)), segments("be kind and patient.")) is None
 
 
 @pytest.mark.parametrize(
