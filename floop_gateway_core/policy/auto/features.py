@@ -144,7 +144,8 @@ def features(messages: Sequence[Message], system: str | None) -> dict[str, float
 def _background(messages: Sequence[Message], system: str | None) -> list[Segment]:
     """Cut the system prompt, and system messages at the start of a conversation."""
     prompts = [message.text for message in messages[:3] if message.role == "system" and message.content]
-    return segments(_window("\n".join(text[:CONTEXT] for text in (system, *prompts) if text)))
+    texts = [text[:CONTEXT] for text in (system, *prompts) if text]
+    return segments(_window("\n".join(texts))) if texts else []
 
 
 def _source(text: str) -> bool:
@@ -178,9 +179,14 @@ def _counts(
     instruction: list[Segment], body: list[Segment], inside: Mapping[str, float], size: int
 ) -> dict[str, float]:
     """Count numbers and signs, and tell a word problem from a question about one number."""
-    numbers = sum(segment.numbers for segment in instruction)
-    others = sum(segment.numbers for segment in body if not segment.row)
-    marks = sum(segment.marks for segment in instruction + body if not segment.row)
+    numbers = others = marks = 0
+    for segment in instruction:  # which has no rows
+        numbers += segment.numbers
+        marks += segment.marks
+    for segment in body:
+        if not segment.row:
+            others += segment.numbers
+            marks += segment.marks
     counts = {
         "numbers": min(_log2(numbers), 4.0) / 2,
         "numbers_body": min(_log2(others), 5.0) / 2,
