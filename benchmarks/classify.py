@@ -43,6 +43,7 @@ def _last(change: Callable[[str], str]) -> Change:
 CHANGES: dict[str, Change] = {
     "a greeting before": _last(lambda text: f"Hello!\n\n{text}"),
     "thanks after": _last(lambda text: f"{text}\n\nThanks in advance!"),
+    "regards after": _last(lambda text: f"{text}\n\nLet me know if anything is unclear.\n\nBest regards,\nTom"),
     "a plain system message": lambda messages: (Message.of("system", "You are a helpful assistant."), *messages),
     "an earlier small-talk turn": lambda messages: (
         Message.of("user", "Hi, how are you?"),
@@ -171,7 +172,7 @@ def openings() -> list[tuple[str, str]]:
 
 
 def measure_changes(examples: Sequence[Example]) -> None:
-    """Print how often harmless changes leave the alias alone: ten of them, and each opening paragraph."""
+    """Print how often harmless changes leave the alias alone: some, and each opening paragraph."""
     plain = [classify(example.messages, example.system).alias for example in examples]
 
     def same(change: Change) -> float:

@@ -15,7 +15,8 @@ HEAD = 400
 """How far from its start, in characters, a text is taken to hold its instruction."""
 
 OPENING = 16
-"""A first paragraph of at most so many words that mentions nothing is no part of a request."""
+"""A paragraph of at most so many words that mentions nothing is no part of the request behind it; one that greets as
+well, none of the request ahead of it."""
 
 LINE = 20
 """At most so many words on a line of their own, at the end, are about all of the text ahead of them."""
@@ -86,8 +87,11 @@ def commanded(parts: Parts, background: list[Segment]) -> Parts | None:
 def essence(found: list[Segment]) -> list[Segment]:
     """Leave out politeness at both ends, and opening paragraphs that mention nothing; never all that says something."""
     first, last = 0, len(found)
-    while last > first and found[last - 1].polite:
-        last -= 1
+    while last > first:
+        end = last - 1 if found[last - 1].polite else _closing(found, last)
+        if end == last:
+            break
+        last = end
     while first < last:
         end = first + 1 if found[first].polite else _opening(found, first, last)
         if end == first:
@@ -107,6 +111,20 @@ def _opening(found: list[Segment], first: int, last: int) -> int:
         if "\n\n" in segment.sign:
             return at + 1
     return first
+
+
+def _closing(found: list[Segment], last: int) -> int:
+    """Return where a last paragraph begins that greets and mentions nothing else, or `last` if it does not."""
+    words, greets = 0, False
+    for at in range(last - 1, 0, -1):
+        segment = found[at]
+        words += segment.words
+        greets = greets or "greet" in segment.concepts
+        if words > OPENING or not segment.idle:
+            return last
+        if "\n\n" in found[at - 1].sign:
+            return at if greets else last
+    return last
 
 
 def _head(kept: list[Segment]) -> tuple[list[Segment], list[Segment]]:

@@ -66,6 +66,17 @@ def test_an_opening_paragraph_that_mentions_something_stays(opening: str) -> Non
     assert opening.rstrip(".?") in " ".join([*head, *tail, *body])
 
 
+@pytest.mark.parametrize("closing", ["best regards,\ntom", "let me know if anything is unclear.", "谢谢！", "cheers"])
+def test_a_closing_paragraph_that_greets_is_no_part_of_a_request(closing: str) -> None:
+    _, head, tail, body = parted(f"prove that the square root of 2 is irrational\n\n{closing}")
+    assert [*head, *tail, *body] == ["prove that the square root of 2 is irrational"]
+
+
+def test_a_last_paragraph_that_does_not_greet_is_material() -> None:
+    _, _, _, body = parted("translate this into german.\n\nthe ferry was late again.")
+    assert body == ["the ferry was late again"]
+
+
 def test_what_is_said_alone_is_never_an_opening() -> None:
     assert [segment.words for segment in essence(segments("this is for work."))] == [4]
 
