@@ -12,8 +12,12 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import islice
 from typing import NamedTuple, TypeAlias
 from unicodedata import combining, normalize
+
+TOKENS = 1_500
+"""At most so many tokens are read: a window of prose has about 500, one of nothing but signs 2 400."""
 
 STEM, NEXT = 4, 2
 """By how many first characters a stem is looked up, and the rest of a phrase after its first word."""
@@ -176,7 +180,7 @@ def segments(text: str) -> list[Segment]:
     opened = -1  # the index of the first segment of an open quotation
     start = words = numbers = marks = before = 0
     seen: list[str] = []
-    for match in _tokens()(text):
+    for match in islice(_tokens()(text), TOKENS):
         kind = match.lastindex
         if kind == 1:
             word = match[1]
