@@ -66,7 +66,7 @@ def _window(text: str) -> str:
         text = text[: WINDOW // 2] + "\n\n" + text[-WINDOW // 2 :]
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = text.replace("\x00", " ").replace("\u00a0", " ").strip()
+    text = text.replace("\x00", " ").replace("\u00a0", " ").lstrip("\ufeff\u200b").strip()
     if "  " in text or "\t" in text:
         text = _SPACES.sub(" ", text)
     return _unwrapped(text).lower().replace("\u0307", "")  # the dot that lower() leaves of a Turkish capital

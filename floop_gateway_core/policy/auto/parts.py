@@ -101,14 +101,14 @@ def essence(found: list[Segment]) -> list[Segment]:
 
 
 def _opening(found: list[Segment], first: int, last: int) -> int:
-    """Return the end of a paragraph at `first` that mentions nothing, or `first` if it does or if nothing follows it."""
+    """Return where a paragraph or question at `first` ends, or `first` if it mentions anything or nothing follows it."""
     words = 0
     for at in range(first, last - 1):
         segment = found[at]
         words += segment.words
         if words > OPENING or not segment.idle:
             return first
-        if "\n\n" in segment.sign:
+        if "\n\n" in segment.sign or segment.asks:
             return at + 1
     return first
 

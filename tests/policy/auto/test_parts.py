@@ -57,6 +57,11 @@ def test_an_opening_paragraph_that_mentions_nothing_is_no_part_of_a_request(open
     assert [*head, *tail, *body] == ["prove that the square root of 2 is irrational"]
 
 
+def test_an_opening_question_need_not_be_a_paragraph() -> None:
+    _, head, tail, body = parted("could you help me with this? prove that the square root of 2 is irrational")
+    assert [*head, *tail, *body] == [" prove that the square root of 2 is irrational"]
+
+
 @pytest.mark.parametrize(
     "opening",
     ["translate this.", "tom has 3 apples, and ben has 4.", "which dates come up in this?", "answer in one word."],
