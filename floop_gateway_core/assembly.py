@@ -20,6 +20,7 @@ from floop_gateway_core.providers.registry import Place, ProviderSpec, spec_of
 from floop_gateway_core.stores.base import LedgerStore, RateStore, Store
 from floop_gateway_core.stores.registry import open_rate, open_store
 from floop_gateway_core.stores.spool import SettlementSpool
+from floop_gateway_core.types import Capability, Wish
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
@@ -115,10 +116,28 @@ def _deployment(name: str, one: DeploymentSettings, settings: Settings, provider
         prices=one.prices,
         vocabulary=one.vocabulary or _spec(one).vocabulary,
         thinking_allowance_tokens=one.thinking_allowance,
+        capabilities=_capabilities(one),
+        grants=_grants(one),
         # A model that thinks may be silent for any time; the request's own limit still applies.
         first_event_s=one.first_event_s or (upstream.total_s if thinks else upstream.first_event_s),
         between_events_s=one.between_events_s or (upstream.total_s if thinks else upstream.between_events_s),
     )
+
+
+def _capabilities(one: DeploymentSettings) -> frozenset[Capability]:
+    """Return what a deployment can: what its provider can, as far as the deployment says nothing else."""
+    found = set(_spec(one).capabilities)
+    own: dict[Capability, bool | None] = {"tools": one.tools, "images": one.images, "json_schema": one.json_schema}
+    for name, value in own.items():
+        if value is not None:
+            (found.add if value else found.discard)(name)
+    return frozenset(found)
+
+
+def _grants(one: DeploymentSettings) -> frozenset[Wish]:
+    """Return the wishes that a deployment can grant: its provider's, and thinking if it has an allowance for it."""
+    thinks: set[Wish] = {"thinking"} if one.thinking_allowance else set()
+    return _spec(one).grants | thinks | ({"effort"} if one.thinking is not None else set())
 
 
 def _spec(one: DeploymentSettings) -> ProviderSpec:

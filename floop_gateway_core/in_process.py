@@ -12,14 +12,15 @@ raised as a `GatewayError` of the class of its code.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TypeAlias, TypedDict, Unpack, assert_never
+from typing import Any, TypeAlias, TypedDict, Unpack, assert_never
 
 import anyio
 
 from floop_gateway_core.concurrency.background import BackgroundTask
-from floop_gateway_core.dialects.native.parse import parse_object
+from floop_gateway_core.dialects.blocks import blocks_of, text_of
+from floop_gateway_core.dialects.native.typed import message_of, parse_typed
 from floop_gateway_core.engine.gate import AsProject, Gate
 from floop_gateway_core.engine.session import CallSession
 from floop_gateway_core.errors import ErrorCode, GatewayError, Refusal
@@ -32,9 +33,13 @@ from floop_gateway_core.types import (
     Failed,
     FinishReason,
     Message,
+    Piece,
+    Pieces,
     RequestId,
     Started,
     Texts,
+    Tool,
+    ToolCallPart,
 )
 
 __all__ = ["Answer", "AnswerStream", "CallEvent", "CallOptions", "Calls", "MessageLike", "ProjectCalls"]
@@ -45,7 +50,7 @@ PAUSED_CONSUMER_GRACE_S = 1.0
 TOO_LONG = Refusal(ErrorCode.INTERNAL_ERROR, "The request took too long: the answer was not read in time.")
 
 MessageLike: TypeAlias = Message | Mapping[str, object]
-CallEvent: TypeAlias = Started | Texts | Completed
+CallEvent: TypeAlias = Started | Texts | Pieces | Completed
 
 
 class CallOptions(TypedDict, total=False):
@@ -57,6 +62,13 @@ class CallOptions(TypedDict, total=False):
     max_tokens: int | None
     idempotency_key: str | None
     """A repeated call with this key gets the first one's answer, and is not charged again."""
+    tools: Sequence[Tool | Mapping[str, object]] | None
+    """Functions that the model may call, as `Tool`s or as OpenAI's API writes them."""
+    tool_choice: str | Mapping[str, object] | None
+    parallel_tool_calls: bool | None
+    response_format: type[Any] | Mapping[str, object] | None
+    """A Pydantic model, whose instance is then the answer's `parsed`, or what OpenAI's API takes."""
+    reasoning_effort: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,19 @@ class Answer:
     finish_reason: FinishReason
     request_id: RequestId
     deployment: str
+    message: Message = field(default_factory=lambda: Message("assistant", ()), repr=False)
+    """The answer as a message of the conversation; results of its calls are sent behind it."""
+    response_model: Any = field(default=None, repr=False)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCallPart, ...]:
+        """The calls of tools, in order."""
+        return tuple(part for part in self.message.content if isinstance(part, ToolCallPart))
+
+    @property
+    def parsed(self) -> Any:
+        """The content as an instance of the model that was the response format, validated by it; None without one."""
+        return None if self.response_model is None else self.response_model.model_validate_json(self.content)
 
 
 class AnswerStream:
@@ -138,7 +163,7 @@ class AnswerStream:
         key = self._key
         refusal = await self._session.open(self._caller, self._endpoint, has_key=key is not None)
         if refusal is None:
-            call = parse_object(self._endpoint, self._fields)
+            call = parse_typed(self._endpoint, self._fields)
             if isinstance(call, Refusal):
                 refusal = await self._session.refuse(call)
             elif key is not None and not isinstance(key, str):
@@ -178,7 +203,7 @@ class AnswerStream:
                 self.deployment = deployment
             case Completed():
                 self._completed = event
-            case Texts() | None:
+            case Texts() | Pieces() | None:
                 pass
             case _:
                 assert_never(event)
@@ -250,15 +275,25 @@ class Calls:
 
     async def answer(self, caller: str | AsProject, endpoint: Endpoint, fields: Mapping[str, object]) -> Answer:
         """Return the whole answer; raise `GatewayError`."""
-        texts: Sequence[str] = ()
+        items: list[str | Piece] = []
         async with AnswerStream(self._gate, caller, endpoint, fields, stream=False) as stream:
             async for event in stream.events():
                 if isinstance(event, Texts):
-                    texts = (*texts, *event.texts)
+                    items += event.texts
+                elif isinstance(event, Pieces):
+                    items += event.pieces
                 elif isinstance(event, Completed):
                     done = event
+        model = fields.get("response_format")
         return Answer(
-            "".join(texts), stream.model, done.bill, done.finish_reason, stream.request_id, stream.deployment or ""
+            text_of(items),
+            stream.model,
+            done.bill,
+            done.finish_reason,
+            stream.request_id,
+            stream.deployment or "",
+            message_of(blocks_of(items)),
+            model if hasattr(model, "model_validate_json") else None,
         )
 
 

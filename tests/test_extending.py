@@ -34,6 +34,7 @@ from floop_gateway_core.types import (
     FinishReason,
     Message,
     Microcredits,
+    Piece,
     Project,
     ProjectId,
     ProjectSettings,
@@ -84,6 +85,9 @@ class _Renderer:
     def texts(self, texts: Sequence[str]) -> bytes:
         return "".join(f"{text}\n" for text in texts).encode()
 
+    def pieces(self, pieces: Sequence[Piece]) -> bytes:
+        return b""
+
     def heartbeat(self) -> bytes:
         return b"\n"
 
@@ -93,8 +97,8 @@ class _Renderer:
     def failed(self, refusal: Refusal, bill: Bill) -> bytes:
         return f"! {refusal.code}\n".encode()
 
-    def whole(self, texts: Sequence[str], completed: Completed) -> bytes:
-        return "".join(texts).encode()
+    def whole(self, items: Sequence[str | Piece], completed: Completed) -> bytes:
+        return "".join(one for one in items if isinstance(one, str)).encode()
 
 
 async def ask(gateway: Gateway, key: str, body: bytes, method: str = "POST", query: str = "") -> tuple[int, bytes]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from floop_gateway_core.errors import Refusal
-from floop_gateway_core.types import Bill, Call, Completed, Endpoint, FinishReason, RequestId, Started
+from floop_gateway_core.types import Bill, Call, Completed, Endpoint, FinishReason, Piece, RequestId, Started
 from floop_gateway_core.wire.messages import GatewayRequest, Headers
 
 __all__ = ["About", "Dialect", "Operation", "Renderer", "Router"]
@@ -49,6 +49,9 @@ class Renderer(Protocol):
     def texts(self, texts: Sequence[str]) -> bytes:
         """Return the frames of these texts."""
 
+    def pieces(self, pieces: Sequence[Piece]) -> bytes:
+        """Return the frames of what is no text: calls of tools, and thoughts if the call shows them."""
+
     def heartbeat(self) -> bytes:
         """Return a heartbeat."""
 
@@ -58,12 +61,15 @@ class Renderer(Protocol):
     def failed(self, refusal: Refusal, bill: Bill) -> bytes:
         """Return the end of a stream that failed after its head had been sent."""
 
-    def whole(self, texts: Sequence[str], completed: Completed) -> bytes:
-        """Return the body of an answer that is not streamed."""
+    def whole(self, items: Sequence[str | Piece], completed: Completed) -> bytes:
+        """Return the body of an answer that is not streamed; `items` are its texts and pieces in order."""
 
 
 class Dialect(Protocol):
-    """A way of speaking to the gateway. Stateless."""
+    """A way of speaking to the gateway. Stateless.
+
+    A method `with_headers(call, request)`, if there is one, adds to a parsed call what the request's headers say.
+    """
 
     @property
     def name(self) -> str:

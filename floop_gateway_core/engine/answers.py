@@ -5,6 +5,7 @@ from the first on, each at its own pace. What a store keeps of an answer is deco
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import assert_never
 
 import anyio
 import msgspec
@@ -19,10 +20,15 @@ from floop_gateway_core.types import (
     Completed,
     Failed,
     FinishReason,
+    Piece,
+    Pieces,
     ProjectId,
     RequestId,
     Started,
     Texts,
+    Thought,
+    ToolEnd,
+    ToolPiece,
     Usage,
 )
 from floop_gateway_core.types.amounts import ZERO_CREDITS
@@ -33,10 +39,44 @@ CLOSING_GRACE_S = 1.0
 """How long running answers may go on when the gateway is closed."""
 
 
+class _KeptPiece(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A piece of content that is no text; a call that has ended has `ends`."""
+
+    index: int = 0
+    arguments: str = ""
+    id: str = ""
+    name: str = ""
+    signature: str | None = None
+    thoughts: str | None = None
+    thought: str | None = None
+    redacted: str | None = None
+    ends: bool = False
+
+    @classmethod
+    def of(cls, piece: Piece) -> "_KeptPiece":
+        match piece:
+            case ToolPiece(index, arguments, id, name, signature, thoughts):
+                return cls(index, arguments, id, name, signature, thoughts)
+            case ToolEnd(index):
+                return cls(index, ends=True)
+            case Thought(text, signature, redacted):
+                return cls(thought=text, signature=signature, redacted=redacted)
+            case _:
+                assert_never(piece)
+
+    @property
+    def piece(self) -> Piece:
+        if self.ends:
+            return ToolEnd(self.index)
+        if self.thought is not None:
+            return Thought(self.thought, self.signature, self.redacted)
+        return ToolPiece(self.index, self.arguments, self.id, self.name, self.signature, self.thoughts)
+
+
 class _Kept(msgspec.Struct, frozen=True):
     deployment: str
     input_tokens: int
-    texts: list[list[str]]
+    content: list[list[str | _KeptPiece]]
     usage: Usage
     finish: FinishReason | None
     code: ErrorCode | None
@@ -48,7 +88,7 @@ class AnswerLog:
 
     def __init__(self) -> None:
         self._started: Started | None = None
-        self._texts: list[list[str]] = []
+        self._content: list[list[str | _KeptPiece]] = []
         self._bytes = 0
 
     def add(self, events: Sequence[AnswerEvent]) -> None:
@@ -58,10 +98,13 @@ class AnswerLog:
                 self._started = event
             elif isinstance(event, Texts):
                 self._bytes += sum(len(text.encode("utf-8", "replace")) for text in event.texts)
-                if self.is_too_long:
-                    self._texts = []
-                else:
-                    self._texts.append(list(event.texts))
+                self._content.append(list(event.texts))
+            elif isinstance(event, Pieces):
+                kept: list[str | _KeptPiece] = [_KeptPiece.of(piece) for piece in event.pieces]
+                self._bytes += len(msgspec.json.encode(kept))
+                self._content.append(kept)
+        if self.is_too_long:
+            self._content = []
 
     @property
     def is_too_long(self) -> bool:
@@ -76,7 +119,7 @@ class AnswerLog:
             return TOO_LONG
         code, message = (None, "") if refusal is None else (refusal.code, refusal.message)
         return msgspec.json.encode(
-            _Kept(self._started.deployment, self._started.input_tokens, self._texts, usage, finish, code, message)
+            _Kept(self._started.deployment, self._started.input_tokens, self._content, usage, finish, code, message)
         )
 
 
@@ -91,7 +134,13 @@ def decode(kept: KeptAnswer) -> list[AnswerEvent]:
         end = Completed(bill, found.finish)
     else:
         raise ValueError("a kept answer must have an end")
-    return [Started(found.deployment, found.input_tokens), *map(Texts, found.texts), end]
+    content = [_content(group) for group in found.content]
+    return [Started(found.deployment, found.input_tokens), *content, end]
+
+
+def _content(group: list[str | _KeptPiece]) -> AnswerEvent:
+    pieces = [one.piece for one in group if isinstance(one, _KeptPiece)]
+    return Pieces(pieces) if pieces else Texts([one for one in group if isinstance(one, str)])
 
 
 class SharedAnswer:

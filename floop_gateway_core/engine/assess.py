@@ -17,7 +17,7 @@ from anyio.lowlevel import RunVar
 from floop_gateway_core.engine.memo import Memo, digest
 from floop_gateway_core.engine.routing import Classifier, RoutingTable
 from floop_gateway_core.policy.auto.classify import Classification, Thresholds, classify
-from floop_gateway_core.policy.tokens.estimate import TokenEstimate, estimate_messages, estimate_tokens
+from floop_gateway_core.policy.tokens.estimate import TokenEstimate, estimate_messages, estimate_tokens, texts_of
 from floop_gateway_core.types import Call
 
 __all__ = ["choose_alias", "estimate_input", "preload_tables", "run_cpu_bound"]
@@ -25,6 +25,8 @@ __all__ = ["choose_alias", "estimate_input", "preload_tables", "run_cpu_bound"]
 log = logging.getLogger("floop_gateway")
 
 T = TypeVar("T")
+TOOL_TOKENS = 12
+"""What a vendor writes around each tool: its kind, names of members, braces."""
 INLINE_CHARACTERS = 16_000
 """Assessing this many characters takes about as long as handing them to a thread."""
 MAX_THREADS = 2
@@ -52,7 +54,16 @@ async def run_cpu_bound(characters: int, work: Callable[[], T], *, shield: bool 
 
 
 def characters_of(call: Call) -> int:
-    return len(call.system or "") + sum(len(part.text) for message in call.messages for part in message.content)
+    """Return the characters of all that is estimated."""
+    texts = (text for message in call.messages for text in texts_of(message.content))
+    return len(call.system or "") + sum(map(len, texts)) + sum(map(len, _schemas(call)))
+
+
+def _schemas(call: Call) -> list[str]:
+    """Return the JSON that describes tools and the answer's format, which costs tokens like text."""
+    wanted = call.shape.response_format
+    tools = [f"{tool.name}{tool.description or ''}{tool.schema or ''}" for tool in call.shape.tools]
+    return tools if wanted is None or wanted.schema is None else [*tools, wanted.schema]
 
 
 async def preload_tables(routing: RoutingTable) -> None:
@@ -73,8 +84,16 @@ async def estimate_input(call: Call, vocabularies: Iterable[str]) -> Mapping[str
     names = tuple(dict.fromkeys(vocabularies))
     return await run_cpu_bound(
         characters_of(call) * len(names),
-        lambda: {name: estimate_messages(call.messages, call.system, name, estimate=_remembered) for name in names},
+        lambda: {name: _estimate(call, name) for name in names},
     )
+
+
+def _estimate(call: Call, vocabulary: str) -> TokenEstimate:
+    found = estimate_messages(call.messages, call.system, vocabulary, estimate=_remembered)
+    for schema in _schemas(call):
+        one = _remembered(schema, vocabulary)
+        found = TokenEstimate(found.expected + one.expected + TOOL_TOKENS, found.upper + one.upper + TOOL_TOKENS)
+    return found
 
 
 async def choose_alias(routing: RoutingTable, call: Call) -> Classification:

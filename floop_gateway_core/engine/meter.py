@@ -9,8 +9,8 @@ that clearly exceeds its grant is stopped, so what is kept is bounded.
 from typing import assert_never
 
 from floop_gateway_core.policy.tokens.estimate import estimate_tokens
-from floop_gateway_core.providers.base import Delta, DeltaItem, Thinking, texts_alone
-from floop_gateway_core.types import Usage
+from floop_gateway_core.providers.base import Delta, DeltaItem, texts_alone
+from floop_gateway_core.types import Thought, ToolEnd, ToolPiece, Usage
 
 __all__ = ["BYTES_PER_TOKEN_BEYOND_DOUBT", "Meter"]
 
@@ -78,10 +78,15 @@ class Meter:
             match item:
                 case str():
                     self._add_text(item)
-                case Thinking(text):
-                    self._thought = True
-                    self._produced.append(text)
-                    self._thinking_room -= _bytes(text)
+                case Thought(text):
+                    if text:
+                        self._thought = True
+                        self._produced.append(text)
+                        self._thinking_room -= _bytes(text)
+                case ToolPiece(arguments=arguments, name=name):
+                    self._add_text(name + arguments)
+                case ToolEnd():
+                    pass
                 case _:
                     assert_never(item)
 

@@ -24,7 +24,7 @@ from floop_gateway_core.providers.base import Provider, UpstreamCall
 from floop_gateway_core.stores.base import Settlement, StoreUnavailable
 from floop_gateway_core.stores.spool import SettlementSpool
 from floop_gateway_core.stores.stores import Stores
-from floop_gateway_core.types import Call, Message, Project, ProjectId, Usage
+from floop_gateway_core.types import Call, Capability, Message, Project, ProjectId, Usage, Wish
 
 __all__ = ["Caller", "Classifier", "Deployment", "Plan", "RoutingTable", "Runtime", "UpstreamLimits"]
 
@@ -99,6 +99,16 @@ class Deployment:
     thinking_allowance_tokens: int = 0
     first_event_s: float = 30.0
     between_events_s: float = 30.0
+    capabilities: frozenset[Capability] = frozenset()
+    grants: frozenset[Wish] = frozenset()
+
+    def ignored(self, call: Call) -> tuple[str, ...]:
+        """Return the members of a call that this deployment has no use for."""
+        return tuple(name for wish, name in call.shape.wishes if wish not in self.grants)
+
+    def lacks(self, call: Call) -> str | None:
+        """Return the field that asks for what this deployment cannot do, or None."""
+        return next((field for need, field in call.shape.needs if need not in self.capabilities), None)
 
     def upstream_call(self, call: Call, max_tokens: int, headers: tuple[tuple[str, str], ...] = ()) -> UpstreamCall:
         """Return the request that this deployment's provider is to send."""
@@ -109,6 +119,7 @@ class Deployment:
             max_tokens=max_tokens,
             temperature=call.temperature,
             sampling=call.sampling,
+            shape=call.shape,
             headers=headers,
         )
 

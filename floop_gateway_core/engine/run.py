@@ -24,11 +24,12 @@ from floop_gateway_core.engine.answers import AnswerLog
 from floop_gateway_core.engine.assess import choose_alias, estimate_input, run_cpu_bound
 from floop_gateway_core.engine.attempt import Attempt
 from floop_gateway_core.engine.attempt_runner import AttemptRunner
+from floop_gateway_core.engine.content import Content, content_of
 from floop_gateway_core.engine.endings import Sent, outcome
 from floop_gateway_core.engine.routing import Caller, Deployment, Plan, Runtime
 from floop_gateway_core.engine.schedule import PlannedAttempt
 from floop_gateway_core.engine.settle import settle
-from floop_gateway_core.errors import NO_RETRY, ErrorCode, Refusal
+from floop_gateway_core.errors import NO_RETRY, ErrorCode, FieldError, Refusal
 from floop_gateway_core.money import format_credits
 from floop_gateway_core.observability.events import Admitted, FirstText, Notifier, Refused, RequestStarted
 from floop_gateway_core.observability.events import Settled as SettledEvent
@@ -187,8 +188,13 @@ class Run:
             judged = await choose_alias(routing, call)
             resolved, reasons = routing.routes.nearest(judged.alias, models), judged.reasons
         self._note(resolved_alias=resolved, auto_reasons=reasons)
-        self._route = [routing.deployments[name] for name in routing.routes.resolve(resolved)]
-        return None
+        whole = [routing.deployments[name] for name in routing.routes.resolve(resolved)]
+        self._route = [deployment for deployment in whole if deployment.lacks(call) is None]
+        return None if self._route else _cannot(whole[0].lacks(call) or "")
+
+    def ignored(self, call: Call) -> tuple[str, ...]:
+        """Return the members of a call that the deployment to be asked first has no use for."""
+        return self._route[0].ignored(call) if self._route else ()
 
     async def count(self, call: Call) -> int | Refusal:
         """Return the estimated input tokens for the deployment that would be asked first."""
@@ -265,7 +271,7 @@ class Run:
                 if self._runtime.stopping:
                     break
                 try:
-                    async with aclosing(self._answer(planned, attempts, self._call.stream)) as answer:
+                    async with aclosing(self._answer(planned, attempts, self._call)) as answer:
                         async for event in answer:
                             yield event
                     return
@@ -291,38 +297,39 @@ class Run:
             self._attempts.stop()
 
     async def _answer(
-        self, planned: PlannedAttempt, attempts: AttemptRunner, stream: bool
+        self, planned: PlannedAttempt, attempts: AttemptRunner, call: Call
     ) -> AsyncGenerator[AnswerEvent, None]:
-        """Yield one attempt's events; raise `UpstreamFault`. A plain answer's texts are held back until its end."""
-        joiner, held = SurrogateJoiner(), []
+        """Yield one attempt's events; raise `UpstreamFault`. A plain answer's content is held back until its end."""
+        joiner, held = SurrogateJoiner(), list[Content]()
+        stream, shows_thinking = call.stream, call.shape.shows_thinking
         started, chunks = False, 0
         try:
             delta = await attempts.start(planned)
             attempt = attempts.current
             while True:
                 attempt.meter.add(delta)
-                texts = joiner.feed_all(delta.texts)
+                content = content_of(delta.items, joiner, shows_thinking=shows_thinking)
                 finish = "max_tokens" if attempt.meter.exceeded_grant else delta.finish
                 if finish and (half := joiner.flush()):
-                    texts.append(half)
-                if texts:
+                    content.append(Texts([half]))
+                if content:
                     await self._note_text(attempts)
                 if finish:
                     break
-                if texts and stream:
-                    events = self._events_of(attempt, texts, started)
+                if content and stream:
+                    events = self._events_of(attempt, content, started)
                     started = self.output_sent = True
                     for event in events:
                         yield event
                 else:
-                    held += texts
+                    held += content
                     chunks += 1
                     if chunks % MAX_CHUNKS_WITHOUT_PAUSE == 0:
                         await checkpoint()
                 delta = await attempt.next()
             # The terminal event has been read: the capture comes first, even before the text in the same chunk.
             attempts.succeeded()
-            events = self._events_of(attempt, held + texts, started)
+            events = self._events_of(attempt, held + content, started)
             bill = await self._close("complete", attempt=attempt, finish=finish)
             self._runtime.note_reasoning(attempt.deployment, bill.usage)
             for event in events:
@@ -331,13 +338,12 @@ class Run:
         finally:
             await attempts.close_current()
 
-    def _events_of(self, attempt: Attempt, texts: list[str], started: bool) -> list[AnswerEvent]:
-        """Return texts as events, behind the answer's start unless it has gone out; they are kept for a key."""
+    def _events_of(self, attempt: Attempt, content: list[Content], started: bool) -> list[AnswerEvent]:
+        """Return content behind the answer's start, unless that has gone out; both are kept for a key."""
         events = list[AnswerEvent]()
         if not started:
             events.append(Started(attempt.deployment.id, attempt.meter.input_tokens))
-        if texts:
-            events.append(Texts(texts))
+        events += content
         if self._answer_log is not None:
             self._answer_log.add(events)
         return events
@@ -502,6 +508,12 @@ class Run:
         self._finish("refused", NO_USAGE, refusal=STORE_UNAVAILABLE)
         self.bill = NO_BILL
         return replace(settlement, record=self.record, charge=None, tokens=0, answer=None)
+
+
+def _cannot(field: str) -> Refusal:
+    """Return the refusal of a call that no deployment of its route can serve."""
+    error = FieldError(field, "is not supported by the models of this route")
+    return Refusal(ErrorCode.VALIDATION_ERROR, f"{error.path} {error.message}.", fields=(error,))
 
 
 def _logged(alias: str) -> str:

@@ -41,6 +41,7 @@ from floop_gateway_core.types import (
     Ending,
     Endpoint,
     Failed,
+    Pieces,
     ProjectId,
     RequestId,
     Started,
@@ -211,6 +212,10 @@ class CallSession:
                     answer.end(refusal)
                     self._leave()
 
+    def ignored(self, call: Call) -> tuple[str, ...]:
+        """Return the members of a call that the deployment to be asked first has no use for."""
+        return () if self.run is None else self.run.ignored(call)
+
     @property
     def is_replay(self) -> bool:
         """Return whether the answer is another request's."""
@@ -240,7 +245,7 @@ class CallSession:
                         self._shared_bill = bill
                         if self.is_replay:
                             await (run.replay(None, refusal) if run.output_sent else run.refuse(refusal))
-                    case Texts():
+                    case Texts() | Pieces():
                         run.output_sent = True
                     case Started():
                         pass

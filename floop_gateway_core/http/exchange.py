@@ -13,7 +13,7 @@ that task, when the host leaves it, however it leaves.
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TypeAlias, assert_never
 
@@ -30,7 +30,7 @@ from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.http.body import DRAIN_TIMEOUT_S, drain, may_have_body, read_body
 from floop_gateway_core.http.login import NO_LOGIN, Login
 from floop_gateway_core.policy.rate_headers import Header, rate_headers
-from floop_gateway_core.types import AnswerEvent, Call, Completed, Failed, Started, Texts
+from floop_gateway_core.types import AnswerEvent, Call, Completed, Failed, Piece, Pieces, Started, Texts
 from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS, ClientDisconnected, GatewayRequest, Reply
 
 __all__ = ["Exchange"]
@@ -156,7 +156,11 @@ class Exchange:
         if isinstance(body, Refusal):
             return body
         call = await run_cpu_bound(len(body), lambda: self._dialect.parse(operation, body))
-        return call if isinstance(call, Refusal) else self._session.named(call)
+        if isinstance(call, Refusal):
+            return call
+        if (with_headers := getattr(self._dialect, "with_headers", None)) is not None:
+            call = with_headers(call, self._request)
+        return self._session.named(call)
 
     async def _call(self, operation: Operation, key: str | None) -> Reply:
         session = self._session
@@ -165,7 +169,7 @@ class Exchange:
             return self._error(await session.refuse(call))
         if refused := await session.admit(call, key):
             return self._error(refused)
-        return await self._first_event(call)
+        return await self._first_event(replace(call, ignored=(*call.ignored, *session.ignored(call))))
 
     def _error(self, refusal: Refusal) -> Reply:
         """Return the dialect's envelope, and drain what the client still sends after it."""
@@ -204,14 +208,16 @@ class Exchange:
         return Reply(200, self._headers(*renderer.headers(started), *replayed, _length(content)), content)
 
     async def _whole(self, renderer: Renderer, first: Event, events: AsyncIterator[Event]) -> bytes | Failed:
-        texts: list[str] = []
+        items: list[str | Piece] = []
         event = first
         while True:
             match event:
-                case Texts(more):
-                    texts += more
+                case Texts(texts):
+                    items += texts
+                case Pieces(pieces):
+                    items += pieces
                 case Completed():
-                    return renderer.whole(texts, event)
+                    return renderer.whole(items, event)
                 case Failed():
                     return event
                 case Started() | Heartbeat():
@@ -231,6 +237,9 @@ class Exchange:
                         yield beginning
                 case Texts(texts):
                     yield renderer.texts(texts)
+                case Pieces(pieces):
+                    if rendered := renderer.pieces(pieces):
+                        yield rendered
                 case Heartbeat():
                     yield renderer.heartbeat()
                 case Completed(bill, finish_reason):

@@ -10,10 +10,10 @@ and commits nothing.
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, assert_never, cast
+from typing import Protocol, TypeAlias, cast
 
 from floop_gateway_core.policy.retry import FaultKind
-from floop_gateway_core.types import DEFAULT_SAMPLING, FinishReason, Message, Sampling, Usage
+from floop_gateway_core.types import DEFAULT_SAMPLING, NO_SHAPE, FinishReason, Message, Piece, Sampling, Shape, Usage
 
 __all__ = [
     "Codec",
@@ -23,7 +23,6 @@ __all__ = [
     "FaultKind",
     "Provider",
     "Stream",
-    "Thinking",
     "UpstreamCall",
     "UpstreamFault",
     "UpstreamRequest",
@@ -64,6 +63,7 @@ class UpstreamCall:
     max_tokens: int
     temperature: float | None = None
     sampling: Sampling = DEFAULT_SAMPLING
+    shape: Shape = NO_SHAPE
     headers: tuple[tuple[str, str], ...] = ()
     """Headers that a listener adds to the request, for a trace."""
 
@@ -77,16 +77,8 @@ class UpstreamRequest:
     body: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Thinking:
-    """A piece of the model's thinking: billed as output, not part of the answer's text."""
-
-    text: str
-
-
-DeltaItem: TypeAlias = str | Thinking
-
-
+DeltaItem: TypeAlias = str | Piece
+"""Text, or a piece of something else."""
 _ONLY_TEXTS: frozenset[type] = frozenset({str})
 
 
@@ -99,7 +91,7 @@ def texts_alone(items: list[DeltaItem]) -> list[str] | None:
 class Delta:
     """What one chunk of the upstream added. Mutable and one for each chunk, not each event: this is the hot path.
 
-    `items` is what came, in order: text as `str`, or `Thinking`. Whoever reads it matches and ends with `assert_never`.
+    `items` is what came, in order: text as `str`, or a piece of a thought or of a tool's call.
     `events` counts the upstream's events, preamble included. `usage` is cumulative, the last report in the chunk.
     `usage_is_complete` says whether that report came after all text and thinking so far. `finish` is the reason of the
     terminal event: once it is set, nothing more is read.
@@ -116,16 +108,7 @@ class Delta:
         """Return the texts among the items."""
         if (texts := texts_alone(self.items)) is not None:
             return texts
-        found: list[str] = []
-        for item in self.items:
-            match item:
-                case str():
-                    found.append(item)
-                case Thinking():
-                    pass
-                case _:
-                    assert_never(item)
-        return found
+        return [item for item in self.items if isinstance(item, str)]
 
 
 class Decoder(Protocol):

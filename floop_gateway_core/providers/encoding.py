@@ -4,14 +4,13 @@ It decides that a deployment's `extra_body` never wins over a field that the gat
 fields carry what was held and will be billed.
 """
 
-from collections.abc import Collection, Mapping
-from typing import assert_never
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
 from floop_gateway_core.providers.base import FaultKind, UpstreamCall, UpstreamFault, UpstreamRequest
 from floop_gateway_core.providers.options import Options
-from floop_gateway_core.types import Message, TextPart
+from floop_gateway_core.types import Message, Part, TextPart
 
 __all__ = [
     "FILLER",
@@ -19,6 +18,8 @@ __all__ = [
     "ceiling",
     "clamped",
     "endpoint",
+    "is_plain",
+    "part_turns",
     "present",
     "request",
     "system_text",
@@ -99,24 +100,18 @@ def clamped(temperature: float, most: float) -> float:
 
 
 def system_text(call: UpstreamCall) -> str:
-    """Return the system prompt and all system messages, joined by blank lines; empty if there are none."""
-    parts = [call.system or "", *(text_of(message) for message in call.messages if message.role == "system")]
-    return "\n\n".join(part for part in parts if part.strip())
+    """Return the system prompt; empty if there is none."""
+    return call.system if call.system and call.system.strip() else ""
 
 
 def text_of(message: Message) -> str:
-    """Return a message as one text, its parts joined without a separator (contract: Request bodies).
+    """Return a message of texts as one text, its parts joined without a separator (contract: Request bodies)."""
+    return message.text
 
-    Not `Message.text`, which may leave a kind of part out: what is sent upstream must decide about each.
-    """
-    texts: list[str] = []
-    for part in message.content:
-        match part:
-            case TextPart(text):
-                texts.append(text)
-            case _:
-                assert_never(part)
-    return "".join(texts)
+
+def is_plain(messages: Sequence[Message]) -> bool:
+    """Return whether messages have nothing but text."""
+    return all(type(part) is TextPart for message in messages for part in message.content)
 
 
 def turns(call: UpstreamCall) -> list[tuple[str, str]]:
@@ -128,15 +123,36 @@ def turns(call: UpstreamCall) -> list[tuple[str, str]]:
     joined: list[tuple[str, list[str]]] = []
     for message in call.messages:
         text = text_of(message)
-        if message.role == "system" or not text.strip():
+        if not text.strip():
             continue
-        if joined and joined[-1][0] == message.role:
+        role = "user" if message.role == "system" else message.role  # in place: a vendor without that role reads it so
+        if joined and joined[-1][0] == role:
             joined[-1][1].append(text)
         else:
-            joined.append((message.role, [text]))
+            joined.append((role, [text]))
     mended = [(role, "\n\n".join(texts)) for role, texts in joined]
     if not mended or mended[0][0] != "user":
         mended.insert(0, ("user", FILLER))
     if mended[-1][0] == "assistant":
         mended[-1] = ("assistant", mended[-1][1].rstrip())
     return mended
+
+
+def part_turns(messages: Sequence[Message]) -> list[tuple[str, list[Part]]]:
+    """Return `(role, parts)` like `turns`, for messages that have more than text. Empty texts are left out."""
+    joined: list[tuple[str, list[Part]]] = []
+    for message in messages:
+        parts = [part for part in message.content if not (isinstance(part, TextPart) and not part.text.strip())]
+        role = "user" if message.role == "system" else message.role
+        if not parts:
+            continue
+        if joined and joined[-1][0] == role:
+            joined[-1][1].extend(parts)
+        else:
+            joined.append((role, parts))
+    if not joined or joined[0][0] != "user":
+        joined.insert(0, ("user", [TextPart(FILLER)]))
+    last_role, last = joined[-1]
+    if last_role == "assistant" and isinstance(last[-1], TextPart):
+        last[-1] = TextPart(last[-1].text.rstrip())
+    return joined

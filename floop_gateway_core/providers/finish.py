@@ -20,6 +20,9 @@ _WORDS: Mapping[str, FinishReason] = {
     **dict.fromkeys(_CONTENT_FILTER, "content_filter"),
     "refusal": "refusal",
     "stop_sequence": "stop_sequence",
+    "tool_calls": "tool_use",
+    "tool_use": "tool_use",
+    "function_call": "tool_use",
     "stop": "end_turn",
     "end_turn": "end_turn",
     "eos": "end_turn",
@@ -47,6 +50,6 @@ def finish_reason(reason: str, unknown: FinishReason = "end_turn") -> FinishReas
     """Return our word for a vendor's, or `unknown`.
 
     >>> finish_reason("content_filter: RECITATION"), finish_reason("MAX_TOKENS"), finish_reason("tool_calls")
-    ('content_filter', 'max_tokens', 'end_turn')
+    ('content_filter', 'max_tokens', 'tool_use')
     """
     return _WORDS.get(_word(reason), unknown)

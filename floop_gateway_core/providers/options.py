@@ -38,8 +38,18 @@ class Options(BaseModel):
     thinking_tokens: Annotated[int, Field(ge=1)] | None = None
     thinking: str | None = None
     thinking_allowance_tokens: Annotated[int, Field(ge=0)] | None = None
+    tools: bool | None = None
+    images: bool | None = None
+    json_schema: bool | None = None
     words_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     options: dict[str, Any] = Field(default_factory=dict)
+
+    def effort_for(self, wanted: str | None) -> str | None:
+        """Return the effort of a call: the client's, if this deployment has efforts and has set aside enough for it."""
+        if self.thinking is None or wanted is None:
+            return self.thinking
+        allowance = THINKING_ALLOWANCES.get(wanted, DEFAULT_THINKING_ALLOWANCE)
+        return wanted if allowance <= self.thinking_allowance or wanted == "none" else self.thinking
 
     @property
     def thinking_allowance(self) -> int:

@@ -11,11 +11,16 @@ from floop_gateway_core.providers.gemini import GeminiCodec
 from floop_gateway_core.providers.http.driver import HttpProvider, HttpSenders
 from floop_gateway_core.providers.openai import OpenAICodec
 from floop_gateway_core.providers.options import Options
+from floop_gateway_core.types import Capability, Wish
 
 __all__ = ["Place", "ProviderSpec", "provider_names", "register_provider", "spec_of"]
 
 ENTRY_POINTS = "floop_gateway.providers"
 """The group of entry points by which an installed package offers its `ProviderSpec`s."""
+
+
+COMMON: frozenset[Capability] = frozenset({"tools", "images", "json_schema"})
+"""What the models of all three vendors can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +45,28 @@ class ProviderSpec:
     vocabulary: str = "o200k"
     needs_model: bool = True
     thinking_budget: bool = True
+    capabilities: frozenset[Capability] = frozenset()
+    """What its models can do beyond text, unless a deployment says otherwise."""
+    grants: frozenset[Wish] = frozenset()
+    """What its codec has a member for."""
 
     @classmethod
     def over_http(
-        cls, name: str, codec: Callable[[Options], Codec], *, vocabulary: str = "o200k", thinking_budget: bool = True
+        cls,
+        name: str,
+        codec: Callable[[Options], Codec],
+        *,
+        vocabulary: str = "o200k",
+        thinking_budget: bool = True,
+        capabilities: frozenset[Capability] = frozenset(),
+        grants: frozenset[Wish] = frozenset(),
     ) -> "ProviderSpec":
         """Return the spec of a vendor that a codec speaks to over HTTP."""
 
         def make(options: Options, place: Place) -> Provider:
             return HttpProvider(codec(options), place.senders, base_url=place.base_url, api_key=place.api_key)
 
-        return cls(name, make, vocabulary, thinking_budget=thinking_budget)
+        return cls(name, make, vocabulary, thinking_budget=thinking_budget, capabilities=capabilities, grants=grants)
 
 
 def _echo(options: Options, _: Place) -> Provider:
@@ -60,9 +76,27 @@ def _echo(options: Options, _: Place) -> Provider:
 _specs = {
     spec.name: spec
     for spec in (
-        ProviderSpec.over_http("openai", OpenAICodec, thinking_budget=False),
-        ProviderSpec.over_http("anthropic", AnthropicCodec, vocabulary="claude"),
-        ProviderSpec.over_http("gemini", GeminiCodec, vocabulary="gemini"),
+        ProviderSpec.over_http(
+            "openai",
+            OpenAICodec,
+            thinking_budget=False,
+            capabilities=COMMON | {"json_object", "serial_tools"},
+            grants=frozenset({"seed", "penalties"}),
+        ),
+        ProviderSpec.over_http(
+            "anthropic",
+            AnthropicCodec,
+            vocabulary="claude",
+            capabilities=COMMON | {"serial_tools", "documents"},
+            grants=frozenset({"top_k", "extensions"}),
+        ),
+        ProviderSpec.over_http(
+            "gemini",
+            GeminiCodec,
+            vocabulary="gemini",
+            capabilities=COMMON | {"json_object"},
+            grants=frozenset({"seed", "penalties", "top_k"}),
+        ),
         ProviderSpec("echo", _echo, needs_model=False),
     )
 }

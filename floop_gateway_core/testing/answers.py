@@ -19,7 +19,7 @@ import anyio
 
 from floop_gateway_core.types import FinishReason, Usage
 
-__all__ = ["Answer", "Break", "Hold", "How", "Kind", "Moment", "Reply", "Status", "Vendor"]
+__all__ = ["Answer", "Break", "Called", "Hold", "How", "Kind", "Moment", "Reply", "Status", "Vendor"]
 
 Vendor: TypeAlias = Literal["openai", "anthropic", "gemini"]
 Moment: TypeAlias = Literal["head", "body", "preamble", "text", "end", "done"]
@@ -62,6 +62,19 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """A call of a tool in an answer. `arguments` is JSON text, in one event each, where the vendor has pieces.
+
+    `signature` is what the vendor ties to it: Gemini's signature, or that of Anthropic's thinking before it.
+    """
+
+    name: str
+    arguments: Sequence[str] = ("{}",)
+    id: str | None = "call_1"
+    signature: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """An answer as the vendor streams it.
 
@@ -73,6 +86,7 @@ class Reply:
 
     texts: Sequence[str] = ("Hello", ", ", "world", "!")
     thinking: Sequence[str] = ()
+    calls: Sequence[Called] = ()
     usage: Usage | None = _USAGE
     finish: FinishReason = "end_turn"
     pings: int = 0

@@ -171,7 +171,15 @@ def _openai(reply: Reply, model: str) -> Iterator[Frame]:
     name = "refusal" if reply.finish == "refusal" else "content"
     for text in _texts(reply):
         yield Frame("text", chunk({name: text}))
-    yield Frame("end", chunk({}, _OPENAI_FINISH.get(reply.finish, "stop")))
+    for index, call in enumerate(reply.calls):
+        head: dict[str, object] = {"index": index, "id": call.id, "type": "function"}
+        if call.signature is not None:
+            head["extra_content"] = {"google": {"thought_signature": call.signature}}
+        yield Frame("text", chunk({"tool_calls": [{**head, "function": {"name": call.name, "arguments": ""}}]}))
+        for piece in call.arguments:
+            yield Frame("text", chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]}))
+    finish = "tool_calls" if reply.calls else _OPENAI_FINISH.get(reply.finish, "stop")
+    yield Frame("end", chunk({}, finish))
     if reply.usage is not None:
         yield Frame("end", chunk(None, usage=_openai_usage(reply.usage)))
     yield Frame("end", b"data: [DONE]\n\n")
@@ -191,10 +199,15 @@ def _anthropic(reply: Reply, model: str) -> Iterator[Frame]:
     def event(kind: str, **members: object) -> bytes:
         return f"event: {kind}\n".encode() + _data({"type": kind, **members})
 
-    def block(index: int, kind: str, texts: Iterator[str], frame: FrameKind) -> Iterator[Frame]:
+    def block(
+        index: int, kind: str, texts: Iterator[str], frame: FrameKind, signature: str | None = None
+    ) -> Iterator[Frame]:
         yield Frame("preamble", event("content_block_start", index=index, content_block={"type": kind, kind: ""}))
         for text in texts:
             delta = {"type": f"{kind}_delta", kind: text}
+            yield Frame(frame, event("content_block_delta", index=index, delta=delta))
+        if signature is not None:
+            delta = {"type": "signature_delta", "signature": signature}
             yield Frame(frame, event("content_block_delta", index=index, delta=delta))
         yield Frame("end" if frame == "text" else frame, event("content_block_stop", index=index))
 
@@ -207,9 +220,19 @@ def _anthropic(reply: Reply, model: str) -> Iterator[Frame]:
     for _ in range(reply.pings):
         yield Frame("preamble", event("ping"))
     if reply.thinking:
-        yield from block(0, "thinking", iter(reply.thinking), "preamble")
-    yield from block(1 if reply.thinking else 0, "text", _texts(reply), "text")
-    stop = {"stop_reason": _ANTHROPIC_FINISH.get(reply.finish, "end_turn"), "stop_sequence": None}
+        signature = reply.calls[0].signature if reply.calls else None
+        yield from block(0, "thinking", iter(reply.thinking), "preamble", signature)
+    first = 1 if reply.thinking else 0
+    yield from block(first, "text", _texts(reply), "text")
+    for index, call in enumerate(reply.calls, first + 1):
+        tool: dict[str, object] = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
+        yield Frame("text", event("content_block_start", index=index, content_block=tool))
+        for piece in call.arguments:
+            given = {"type": "input_json_delta", "partial_json": piece}
+            yield Frame("text", event("content_block_delta", index=index, delta=given))
+        yield Frame("text", event("content_block_stop", index=index))
+    reason = "tool_use" if reply.calls else _ANTHROPIC_FINISH.get(reply.finish, "end_turn")
+    stop = {"stop_reason": reason, "stop_sequence": None}
     counted = {"usage": {"output_tokens": usage.output_tokens}} if usage is not None else {}
     yield Frame("end", event("message_delta", delta=stop, **counted))
     yield Frame("end", event("message_stop"))
@@ -231,6 +254,11 @@ def _gemini(reply: Reply, model: str) -> Iterator[Frame]:
         yield Frame("preamble", chunk(thought, 0.0, thought=True))
     for number, text in enumerate(_texts(reply), 1):
         yield Frame("text", chunk(text, min(1.0, number / max(1, len(reply.texts)))))
+    for call in reply.calls:
+        made: dict[str, object] = {"functionCall": {"name": call.name, "args": json.loads("".join(call.arguments))}}
+        if call.signature is not None:
+            made["thoughtSignature"] = call.signature
+        yield Frame("text", _data({"candidates": [{"content": {"parts": [made], "role": "model"}, "index": 0}]}))
     yield Frame("end", chunk(None, 1.0, finish=_GEMINI_FINISH.get(reply.finish, "STOP")))
 
 

@@ -7,9 +7,23 @@ from typing import Literal, TypeAlias
 from floop_gateway_core.errors import Refusal
 from floop_gateway_core.types.amounts import Microcredits
 
-__all__ = ["AnswerEvent", "Bill", "Completed", "Failed", "FinishReason", "Started", "Texts", "Usage"]
+__all__ = [
+    "AnswerEvent",
+    "Bill",
+    "Completed",
+    "Failed",
+    "FinishReason",
+    "Piece",
+    "Pieces",
+    "Started",
+    "Texts",
+    "Thought",
+    "ToolEnd",
+    "ToolPiece",
+    "Usage",
+]
 
-FinishReason = Literal["end_turn", "max_tokens", "stop_sequence", "refusal", "content_filter", "error"]
+FinishReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal", "content_filter", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +66,51 @@ class Texts:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolPiece:
+    """A piece of the call of a tool. The first piece of a call has its `id` and `name`, and may have no arguments yet.
+
+    `index` counts the calls of an answer. `signature` is Gemini's, `thoughts` are Anthropic's blocks of thinking before
+    the call, as a JSON array; they go back with the call.
+    """
+
+    index: int
+    arguments: str = ""
+    id: str = ""
+    name: str = ""
+    signature: str | None = None
+    thoughts: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEnd:
+    """The call of a tool has ended."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A piece of the model's thinking: billed as output, not part of the answer's text.
+
+    `signature` ends a block of thinking. `redacted` is a block that only its vendor can read.
+    """
+
+    text: str = ""
+    signature: str | None = None
+    redacted: str | None = None
+
+
+Piece: TypeAlias = ToolPiece | ToolEnd | Thought
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """What the upstream has sent besides text and is ready now, in order."""
+
+    pieces: Sequence[Piece]
+
+
+@dataclass(frozen=True, slots=True)
 class Completed:
     """The answer is complete and has been billed."""
 
@@ -67,4 +126,4 @@ class Failed:
     bill: Bill
 
 
-AnswerEvent: TypeAlias = Started | Texts | Completed | Failed
+AnswerEvent: TypeAlias = Started | Texts | Pieces | Completed | Failed

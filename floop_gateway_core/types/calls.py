@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from floop_gateway_core.types.content import Message
+from floop_gateway_core.types.tools import NO_SHAPE, Shape
 
 __all__ = ["DEFAULT_SAMPLING", "Call", "Endpoint", "Sampling"]
 
@@ -39,6 +40,7 @@ class Call:
     names_model: bool = True
     """Whether the client named `alias`; else its plan's default takes its place."""
     sampling: Sampling = DEFAULT_SAMPLING
+    shape: Shape = NO_SHAPE
     tags: tuple[tuple[str, str], ...] = ()
     """Names and values for the usage log, such as the client's own user."""
     asked: str | None = None

@@ -7,9 +7,10 @@ every reader when a kind of part is added.
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, assert_never
 
-__all__ = ["Message", "Part", "Role", "TextPart"]
+__all__ = ["ImagePart", "Message", "OpaquePart", "Part", "Role", "TextPart", "ToolCallPart", "ToolResultPart", "Vendor"]
 
 Role = Literal["system", "user", "assistant"]
+Vendor = Literal["openai", "anthropic", "gemini"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,56 @@ class TextPart:
     text: str
 
 
-Part: TypeAlias = TextPart
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """An image: its bytes in base64 with their media type, or an `https` URL, which is never fetched here."""
+
+    url: str | None = None
+    media_type: str | None = None
+    data: str = ""
+    detail: str | None = None
+    """How closely OpenAI's models are to look: `low`, `high` or `auto`."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpaquePart:
+    """What only one vendor reads, and gets back as it was: a thought with its signature, a document.
+
+    `json` is the block as that vendor writes it.
+    """
+
+    vendor: Vendor
+    json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallPart:
+    """A call of a tool in an earlier answer. `arguments` is JSON text as it came, and need not be an object.
+
+    `signature` is Gemini's: it goes back with the call.
+    """
+
+    id: str
+    name: str
+    arguments: str
+    signature: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResultPart:
+    """What a tool has answered to the call of this id."""
+
+    call_id: str
+    content: tuple[TextPart | ImagePart | OpaquePart, ...]
+    is_error: bool = False
+
+
+Part: TypeAlias = TextPart | ImagePart | OpaquePart | ToolCallPart | ToolResultPart
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation. Results of tools are parts of a user's turn."""
 
     role: Role
     content: tuple[Part, ...]
@@ -37,6 +82,8 @@ class Message:
             match part:
                 case TextPart(text):
                     texts.append(text)
+                case ImagePart() | OpaquePart() | ToolCallPart() | ToolResultPart():
+                    pass
                 case _:
                     assert_never(part)
         return "".join(texts)

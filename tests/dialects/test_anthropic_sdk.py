@@ -99,7 +99,10 @@ def test_sampling_and_stop_sequences_are_read(site: Site) -> None:
         ({"extra_body": {"temperature": 2}}, "temperature"),
         ({"extra_body": {"mcp_servers": [{}]}}, "mcp_servers"),
         ({"extra_body": {"output_config": {"format": {"type": "json_schema"}}}}, "output_config.format"),
-        ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "messages[0].content[0].type"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
+            "messages[0].content[0].source",
+        ),
     ],
 )
 def test_what_cannot_be_served_is_refused_by_name(site: Site, options: Any, named: str) -> None:

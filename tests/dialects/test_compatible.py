@@ -46,7 +46,7 @@ def test_openais_roles_become_a_system_text_and_turns() -> None:
 
 def test_anthropics_system_may_stand_anywhere() -> None:
     call = anthropic(USER, {"role": "system", "content": "Late."}, system=[{"type": "text", "text": "Early."}])
-    assert turns(call) == ("Early.\n\nLate.", [("user", "Hi")])
+    assert turns(call) == ("Early.", [("user", "Hi"), ("system", "Late.")])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_anthropics_system_may_stand_anywhere() -> None:
         (openai({"role": "user", "content": 7}), "messages[0].content"),
         (openai({"role": "user", "content": ["Hi"]}), "messages[0].content[0]"),
         (openai({"role": "user", "content": [{"type": "text"}]}), "messages[0].content[0].text"),
-        (openai({"role": "assistant", "tool_calls": [{}]}, USER), "messages[0].tool_calls"),
+        (openai({"role": "assistant", "tool_calls": [{}]}, USER), "messages[0].tool_calls[0]"),
         (openai({"role": "system", "content": "x"}), "messages"),
         (openai(*[USER] * 4097), "messages"),
         (openai({"role": "user", "content": [{"type": "text", "text": "x"}] * 16_385}), "messages"),
@@ -96,10 +96,11 @@ def test_what_anthropics_clients_send_beside_a_call_is_named_and_not_refused() -
         context_management={}, cache_control={"type": "ephemeral"},
     )  # fmt: skip
     assert isinstance(call, Call)
-    assert call.ignored == ("cache_control", "context_management", "output_config", "thinking")
+    assert call.ignored == ("cache_control",)
+    assert [name for _, name in call.shape.wishes] == ["context_management", "thinking", "effort"]
     quiet = anthropic(USER, thinking={"type": "disabled"})
     assert isinstance(quiet, Call)
-    assert quiet.ignored == ()
+    assert (quiet.ignored, quiet.shape.wishes) == ((), ())
 
 
 def test_a_list_of_no_models_is_a_list() -> None:

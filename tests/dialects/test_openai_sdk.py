@@ -92,8 +92,8 @@ def test_models_are_those_that_the_key_may_name(site: Site) -> None:
         ({"logprobs": True}, "logprobs"),
         ({"temperature": 3}, "temperature"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y"}}]}]},
-         "messages[0].content[0].type"),
-        ({"messages": [*HELLO, {"role": "tool", "tool_call_id": "a", "content": "x"}]}, "messages[2].role"),
+         "messages[0].content[0].image_url.url"),
+        ({"messages": [*HELLO, {"role": "tool", "tool_call_id": "a", "content": "x"}]}, "messages[2]"),
         ({"messages": []}, "messages"),
     ],
 )  # fmt: skip

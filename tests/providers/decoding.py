@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 
-from floop_gateway_core.providers.base import Codec, FaultKind, Thinking, UpstreamCall, UpstreamFault
-from floop_gateway_core.types import FinishReason, Message, Usage
+from floop_gateway_core.providers.base import Codec, FaultKind, UpstreamCall, UpstreamFault
+from floop_gateway_core.types import FinishReason, Message, Thought, Usage
 
 CALL = UpstreamCall("model-a", (Message.of("user", "Hi"),), None, 100)
 
@@ -37,7 +37,7 @@ def outcome(codec: Codec, chunks: Iterable[bytes]) -> Outcome:
         for chunk in [*chunks, None]:
             delta = decoder.end() if chunk is None else decoder.feed(chunk)
             texts += delta.texts
-            thinking += [item.text for item in delta.items if isinstance(item, Thinking)]
+            thinking += [item.text for item in delta.items if isinstance(item, Thought) and item.text]
             if delta.usage is not None:
                 usage, covered = delta.usage, delta.usage_is_complete
             elif delta.items:

@@ -237,10 +237,12 @@ def test_turns_alternate_begin_with_the_user_and_are_never_empty(
     assert body["messages"] == [{"role": role, "content": words} for role, words in sent]
 
 
-def test_a_system_turn_is_sent_apart() -> None:
+def test_a_system_turn_is_sent_in_its_place() -> None:
     messages = (Message.of("system", "Two."), Message.of("user", "a"))
     body = body_of(CODEC, replace(CALL, system="One.", messages=messages))
-    assert (body["system"], body["messages"]) == ("One.\n\nTwo.", [{"role": "user", "content": "a"}])
+    assert (body["system"], body["messages"]) == (
+        "One.", [{"role": "system", "content": "Two."}, {"role": "user", "content": "a"}],
+    )  # fmt: skip
 
 
 def test_a_thinking_budget_comes_on_top_and_leaves_no_room_for_a_temperature() -> None:

@@ -11,12 +11,12 @@ import httpx
 import pytest
 
 from floop_gateway_core.providers.anthropic import AnthropicCodec
-from floop_gateway_core.providers.base import Codec, Delta, Thinking, UpstreamCall, UpstreamFault
+from floop_gateway_core.providers.base import Codec, Delta, UpstreamCall, UpstreamFault
 from floop_gateway_core.providers.gemini import GeminiCodec
 from floop_gateway_core.providers.openai import OpenAICodec
 from floop_gateway_core.testing import Break, Hold, Received, Reply, ScriptedUpstream, Status
 from floop_gateway_core.testing.answers import How, Moment, Vendor
-from floop_gateway_core.types import FinishReason, Message, Usage
+from floop_gateway_core.types import FinishReason, Message, Thought, Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -102,7 +102,7 @@ async def test_however_it_is_cut_and_framed_the_answer_is_the_same(
     reply = Reply(["Grüße ", "👋"], thinking=["hm"], pings=2, split=split, framing=framing)  # type: ignore[arg-type]
     upstream.script(reply)
     texts, rest = await ask()
-    assert (texts, rest.items, rest.finish) == (["Grüße ", "👋"], [Thinking("hm"), *texts], "end_turn")
+    assert (texts, rest.items, rest.finish) == (["Grüße ", "👋"], [Thought("hm"), *texts], "end_turn")
 
 
 async def test_usage_is_told_in_the_vendors_own_terms(

@@ -47,6 +47,7 @@ from floop_gateway_core.observability import GatewayEvent, Listener, Settled
 from floop_gateway_core.providers.base import Codec, Provider
 from floop_gateway_core.providers.options import Options
 from floop_gateway_core.providers.registry import Place
+from floop_gateway_core.types import Piece, Pieces
 from floop_gateway_flask import FloopGateway as FlaskGateway
 
 
@@ -66,6 +67,8 @@ async def calls(gateway: Gateway, key: str) -> None:
                     assert_type(event.deployment, str)
                 case Texts():
                     assert_type(event.texts, Sequence[str])
+                case Pieces():
+                    assert_type(event.pieces, Sequence[Piece])
                 case Completed() | Failed():
                     assert_type(event.bill, Bill)
     try:

@@ -1,16 +1,19 @@
 """Anthropic's dialect as a value: routes, answers as `message` objects and events, and the vendor's errors."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from json.encoder import encode_basestring
 
+from floop_gateway_core.dialects.anthropic.blocks import BlockStream, whole_blocks
 from floop_gateway_core.dialects.anthropic.parse import parse
 from floop_gateway_core.dialects.base import About, Operation
 from floop_gateway_core.dialects.compatible import id_part, key_of, model_list
 from floop_gateway_core.dialects.credits import credit_members
 from floop_gateway_core.dialects.headers import JSON, answer_headers, error_headers
 from floop_gateway_core.errors import Refusal
-from floop_gateway_core.types import Bill, Call, Completed, FinishReason, RequestId, Started
+from floop_gateway_core.types import Bill, Call, Completed, FinishReason, Piece, RequestId, Started
 from floop_gateway_core.wire.messages import GatewayRequest, Headers
 
 __all__ = ["AnthropicDialect"]
@@ -19,24 +22,16 @@ STOP_REASONS: Mapping[FinishReason, str] = {
     "end_turn": "end_turn",
     "stop_sequence": "stop_sequence",
     "max_tokens": "max_tokens",
+    "tool_use": "tool_use",
     "refusal": "refusal",
     "content_filter": "refusal",
     "error": "end_turn",
 }
+BETA = re.compile(r"[A-Za-z0-9._-]{1,100}")
 ERROR_TYPES = {
     401: "authentication_error", 402: "billing_error", 403: "permission_error", 404: "not_found_error",
     429: "rate_limit_error", 503: "overloaded_error",
 }  # fmt: skip
-BEFORE_TEXT = (
-    'event: content_block_delta\ndata: {"type": "content_block_delta", "index": 0, '
-    '"delta": {"type": "text_delta", "text": '
-)
-AFTER_TEXT = "}}\n\n"
-BLOCK_START = (
-    'event: content_block_start\ndata: {"type": "content_block_start", "index": 0, '
-    '"content_block": {"type": "text", "text": ""}}\n\n'
-)
-BLOCK_STOP = 'event: content_block_stop\ndata: {"type": "content_block_stop", "index": 0}\n\n'
 
 
 class AnthropicDialect:
@@ -64,6 +59,12 @@ class AnthropicDialect:
     def parse(self, operation: Operation, body: bytes) -> Call | Refusal:
         """Read the body of `/v1/messages`, or of a count of its tokens."""
         return parse(body)
+
+    def with_headers(self, call: Call, request: GatewayRequest) -> Call:
+        """Return the call with what the request's headers add: `anthropic-beta`."""
+        values = ",".join(request.header("anthropic-beta"))
+        betas = tuple(dict.fromkeys(one.strip() for one in values.split(",") if BETA.fullmatch(one.strip())))
+        return replace(call, shape=replace(call.shape, betas=betas)) if betas else call
 
     def renderer(self, call: Call, request_id: RequestId, answer_id: RequestId) -> "_Renderer":
         """Return the renderer of events, or of one `message`."""
@@ -96,7 +97,7 @@ class _Renderer:
             f'{{"id": "msg_{id_part(answer_id)}", "type": "message", "role": "assistant", '
             f'"model": {encode_basestring(call.model)}, "content": '
         )
-        self._has_block = False
+        self._blocks = BlockStream()
 
     def headers(self, started: Started | None) -> Headers:
         return (*answer_headers(self._call, started), ("request-id", self._request_id))
@@ -110,17 +111,16 @@ class _Renderer:
         return f'event: message_start\ndata: {{"type": "message_start", "message": {message}}}\n\n'.encode()
 
     def texts(self, texts: Sequence[str]) -> bytes:
-        frames = "".join([f"{BEFORE_TEXT}{encode_basestring(text)}{AFTER_TEXT}" for text in texts])
-        if not self._has_block and frames:
-            self._has_block = True
-            frames = BLOCK_START + frames
-        return frames.encode()
+        return self._blocks.texts(texts).encode()
+
+    def pieces(self, pieces: Sequence[Piece]) -> bytes:
+        return self._blocks.pieces(pieces).encode()
 
     def heartbeat(self) -> bytes:
         return b'event: ping\ndata: {"type": "ping"}\n\n'
 
     def completed(self, bill: Bill, finish_reason: FinishReason) -> bytes:
-        stop = BLOCK_STOP if self._has_block else ""
+        stop = self._blocks.end()
         delta = f'{{"stop_reason": "{STOP_REASONS[finish_reason]}", "stop_sequence": null}}'
         return (
             f'{stop}event: message_delta\ndata: {{"type": "message_delta", "delta": {delta}, "usage": {_usage(bill)}}}'
@@ -130,11 +130,9 @@ class _Renderer:
     def failed(self, refusal: Refusal, bill: Bill) -> bytes:
         return b"event: error\ndata: %b\n\n" % _envelope(refusal, self._request_id)
 
-    def whole(self, texts: Sequence[str], completed: Completed) -> bytes:
-        text = "".join(texts)
-        content = f'[{{"type": "text", "text": {encode_basestring(text)}}}]' if text else "[]"
+    def whole(self, items: Sequence[str | Piece], completed: Completed) -> bytes:
         return (
-            f'{self._head}{content}, "stop_reason": "{STOP_REASONS[completed.finish_reason]}", '
+            f'{self._head}{whole_blocks(items)}, "stop_reason": "{STOP_REASONS[completed.finish_reason]}", '
             f'"stop_sequence": null, "usage": {_usage(completed.bill)}}}'
         ).encode()
 

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from floop_gateway_core.dialects.base import About, Operation
+from floop_gateway_core.dialects.blocks import text_of
 from floop_gateway_core.dialects.headers import answer_headers, error_headers
 from floop_gateway_core.dialects.native.errors import envelope
 from floop_gateway_core.dialects.native.frames import StreamFrames, render_json
 from floop_gateway_core.dialects.native.parse import parse
 from floop_gateway_core.errors import Refusal
-from floop_gateway_core.types import Bill, Call, Completed, FinishReason, RequestId, Started
+from floop_gateway_core.types import Bill, Call, Completed, FinishReason, Piece, RequestId, Started
 from floop_gateway_core.wire import keys
 from floop_gateway_core.wire.messages import GatewayRequest, Headers
 
@@ -61,6 +62,9 @@ class _Renderer:
     def texts(self, texts: Sequence[str]) -> bytes:
         return self._frames.texts(texts)
 
+    def pieces(self, pieces: Sequence[Piece]) -> bytes:
+        return b""  # no call of this dialect asks for tools
+
     def heartbeat(self) -> bytes:
         return self._frames.heartbeat()
 
@@ -70,8 +74,8 @@ class _Renderer:
     def failed(self, refusal: Refusal, bill: Bill) -> bytes:
         return self._frames.failed(refusal.code, refusal.message, bill)
 
-    def whole(self, texts: Sequence[str], completed: Completed) -> bytes:
-        return render_json("".join(texts), self._call.alias, completed.bill, completed.finish_reason)
+    def whole(self, items: Sequence[str | Piece], completed: Completed) -> bytes:
+        return render_json(text_of(items), self._call.alias, completed.bill, completed.finish_reason)
 
 
 NATIVE = NativeDialect()

@@ -47,7 +47,7 @@ def parse_object(endpoint: Endpoint, value: Mapping[str, object]) -> Call | Refu
         for text in (
             call.alias,
             call.system or "",
-            *(part.text for message in call.messages for part in message.content),
+            *(message.text for message in call.messages),
         ):
             text.encode()
     except UnicodeEncodeError:

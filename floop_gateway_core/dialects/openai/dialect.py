@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring
 
 from floop_gateway_core.dialects.base import About, Operation
+from floop_gateway_core.dialects.blocks import blocks_of, calls_of, text_of
 from floop_gateway_core.dialects.compatible import created_at, id_part, key_of, model_list
 from floop_gateway_core.dialects.credits import credit_members
 from floop_gateway_core.dialects.headers import answer_headers, error_headers
+from floop_gateway_core.dialects.openai.frames import call_of, piece_of
 from floop_gateway_core.dialects.openai.parse import parse
 from floop_gateway_core.errors import ErrorCode, Refusal
-from floop_gateway_core.types import Bill, Call, Completed, FinishReason, RequestId, Started
+from floop_gateway_core.types import Bill, Call, Completed, FinishReason, Piece, RequestId, Started, ToolPiece
 from floop_gateway_core.wire.messages import GatewayRequest, Headers
 
 __all__ = ["OpenAIDialect"]
@@ -19,6 +21,7 @@ FINISH: Mapping[FinishReason, str] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
+    "tool_use": "tool_calls",
     "content_filter": "content_filter",
     "refusal": "content_filter",
     "error": "stop",
@@ -103,6 +106,10 @@ class _Renderer:
         before, after = self._before, self._after
         return "".join([f"{before}{encode_basestring(text)}{after}" for text in texts]).encode()
 
+    def pieces(self, pieces: Sequence[Piece]) -> bytes:
+        calls = [piece_of(piece) for piece in pieces if isinstance(piece, ToolPiece)]
+        return "".join([self._chunk(f'{{"tool_calls": [{call}]}}', "null") for call in calls]).encode()
+
     def heartbeat(self) -> bytes:
         return b": keep-alive\n\n"
 
@@ -115,8 +122,11 @@ class _Renderer:
     def failed(self, refusal: Refusal, bill: Bill) -> bytes:
         return b"data: %b\n\n%b" % (_envelope(refusal), DONE.encode())
 
-    def whole(self, texts: Sequence[str], completed: Completed) -> bytes:
-        message = f'{{"role": "assistant", "content": {encode_basestring("".join(texts))}, "refusal": null}}'
+    def whole(self, items: Sequence[str | Piece], completed: Completed) -> bytes:
+        text, calls = text_of(items), [call_of(call) for call in calls_of(blocks_of(items))]
+        content = encode_basestring(text) if text or not calls else "null"
+        called = f', "tool_calls": [{", ".join(calls)}]' if calls else ""
+        message = f'{{"role": "assistant", "content": {content}, "refusal": null{called}}}'
         choice = (
             f'{{"index": 0, "message": {message}, "logprobs": null, '
             f'"finish_reason": "{FINISH[completed.finish_reason]}"}}'

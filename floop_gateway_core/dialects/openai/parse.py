@@ -1,25 +1,24 @@
-"""Reads the body of `/v1/chat/completions`: text in, text out. Tools, images and schemas are refused by name."""
+"""Reads the body of `/v1/chat/completions`. What cannot be served is refused by name."""
 
 from floop_gateway_core.dialects.body import load_object
-from floop_gateway_core.dialects.compatible import CompatibleFields
 from floop_gateway_core.dialects.fields import ignored_names
+from floop_gateway_core.dialects.openai.shape import ShapeFields
 from floop_gateway_core.errors import Refusal
-from floop_gateway_core.types import Call, Message, Sampling, TextPart
+from floop_gateway_core.types import Call, Sampling
 
 __all__ = ["parse"]
 
 _READ = frozenset(
     {
         "messages", "model", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed",
-        "presence_penalty", "frequency_penalty", "stream", "stream_options", "user", "metadata",
+        "presence_penalty", "frequency_penalty", "stream", "stream_options", "user", "metadata", "tools", "tool_choice",
+        "parallel_tool_calls", "response_format", "reasoning_effort",
         # read only to be refused, unless they are at their defaults
         "n", "logprobs", "top_logprobs", "logit_bias", "modalities", "audio", "prediction", "web_search_options",
-        "functions", "function_call", "tools", "tool_choice", "parallel_tool_calls", "response_format", "store",
+        "functions", "function_call", "store",
         "service_tier",
     }
 )  # fmt: skip
-_SYSTEM = ("system", "developer")
-_TEXTS = {"text": "text", "refusal": "refusal"}
 
 
 def parse(body: bytes) -> Call | Refusal:
@@ -34,9 +33,9 @@ def parse(body: bytes) -> Call | Refusal:
     return value if isinstance(value, Refusal) else _Fields(value).call()
 
 
-class _Fields(CompatibleFields):
+class _Fields(ShapeFields):
     def call(self) -> Call | Refusal:
-        system, messages = self._messages()
+        system, messages = self.messages()
         self._refuse_what_cannot_be_served()
         model = self.string("model")
         most = self.integer("max_completion_tokens", 1)
@@ -57,41 +56,12 @@ class _Fields(CompatibleFields):
                 presence_penalty=self.number("presence_penalty", -2, 2),
                 frequency_penalty=self.number("frequency_penalty", -2, 2),
             ),
+            shape=self.shape(),
             tags=self.tags(self.value.get("user"), self.value.get("metadata")),
             reports_usage=self._include_usage(),
             ignored=ignored_names(self.value.keys() - _READ),
         )
         return self.refusal() if self.faults else call
-
-    def _messages(self) -> tuple[list[str], list[Message]]:
-        system: list[str] = []
-        messages: list[Message] = []
-        for index, one in enumerate(self.turns()):
-            path, role, content = f"messages[{index}]", one.get("role"), one.get("content")
-            if role in _SYSTEM:
-                system.append("".join(part.text for part in self.texts(f"{path}.content", content, _TEXTS)))
-            elif role == "user":
-                messages.append(Message("user", self.texts(f"{path}.content", content, _TEXTS)))
-            elif role == "assistant":
-                messages.append(Message("assistant", self._said(path, one)))
-            else:
-                known = "system, developer, user, assistant"
-                self.fault(f"{path}.role", f"must be one of {known}; tools are not supported by this gateway")
-            if len(self.faults) > 1:
-                return system, messages
-        if not self.faults and not any(message.role == "user" for message in messages):
-            self.fault("messages", "must hold at least one message of role user")
-        return system, messages
-
-    def _said(self, path: str, message: object) -> tuple[TextPart, ...]:
-        """Return an earlier answer, which may be a refusal, or nothing."""
-        assert isinstance(message, dict)
-        if message.get("tool_calls") or message.get("function_call"):
-            self.fault(f"{path}.tool_calls", "must be absent: tools are not supported by this gateway")
-        content = message.get("content")
-        if content is None:
-            content = message.get("refusal") or ""
-        return self.texts(f"{path}.content", content, _TEXTS)
 
     def _include_usage(self) -> bool:
         options = self.value.get("stream_options")
@@ -107,8 +77,6 @@ class _Fields(CompatibleFields):
         self.refuse_unless("logprobs", False)
         self.refuse_unless("top_logprobs", 0)
         self.refuse_unless("modalities", ["text"])
-        self.refuse_unless("response_format", {"type": "text"})
-        self.refuse_unless("tool_choice", "none", "auto")
         self.refuse_unless("function_call", "none", "auto")
-        for name in ("logit_bias", "audio", "prediction", "web_search_options", "functions", "tools"):
+        for name in ("logit_bias", "audio", "prediction", "web_search_options", "functions"):
             self.refuse_unless(name)

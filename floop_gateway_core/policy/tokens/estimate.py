@@ -18,8 +18,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import assert_never
 
+from floop_gateway_core.policy.tokens.images import image_tokens
 from floop_gateway_core.policy.tokens.tables import Costs, Sums, add_up, classes_of, load_costs, rough_cost
-from floop_gateway_core.types import Message, TextPart
+from floop_gateway_core.types import (
+    ImagePart,
+    Message,
+    OpaquePart,
+    Part,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
 
 __all__ = [
     "EXACT_CHARACTERS",
@@ -29,6 +38,7 @@ __all__ = [
     "estimate_messages",
     "estimate_tokens",
     "fits",
+    "texts_of",
 ]
 
 VOCABULARIES: tuple[str, ...] = ("o200k", "cl100k", "claude", "llama3", "gemma3", "gemini", "qwen3", "deepseek_v3")
@@ -118,6 +128,7 @@ def estimate_messages(
     """
     _costs(vocabulary)
     texts = [_text(message) for message in messages]
+    images = sum(image_tokens(part, vocabulary) for part in _images(messages))
     if system is not None:
         texts.append(system)
     each, once = _CHAT[vocabulary]
@@ -127,19 +138,37 @@ def estimate_messages(
     for text in texts:
         one = estimate(text, vocabulary)
         expected, upper = expected + one.expected, upper + one.upper
-    return TokenEstimate(expected, upper)
+    return TokenEstimate(expected + images, upper + images)
 
 
 def _text(message: Message) -> str:
-    """Not `Message.text`, which may leave a kind of part out: every kind costs tokens."""
-    texts: list[str] = []
-    for part in message.content:
+    """Not `Message.text`, which leaves kinds of parts out: every kind costs tokens."""
+    return "".join(texts_of(message.content))
+
+
+def texts_of(parts: Iterable[Part]) -> Iterator[str]:
+    """Iterate over all that costs tokens as text: words, calls of tools and their results, a vendor's own blocks."""
+    for part in parts:
         match part:
             case TextPart(text):
-                texts.append(text)
+                yield text
+            case ToolCallPart():
+                yield f"{part.name}{part.arguments}"
+            case ToolResultPart():
+                yield from texts_of(part.content)
+            case OpaquePart():
+                yield part.json
+            case ImagePart():  # counted by its size
+                pass
             case _:
                 assert_never(part)
-    return "".join(texts)
+
+
+def _images(messages: Iterable[Message]) -> Iterator[ImagePart]:
+    for message in messages:
+        for part in message.content:
+            inner = part.content if isinstance(part, ToolResultPart) else (part,)
+            yield from (one for one in inner if isinstance(one, ImagePart))
 
 
 def fits(text: str, limit_tokens: int, vocabulary: str = "o200k") -> bool:

@@ -10,32 +10,14 @@ whatever they hold, because the vendor adds some without a new version; a known 
 
 import msgspec
 
-from floop_gateway_core.providers.base import Delta, Thinking, UpstreamCall, UpstreamRequest
-from floop_gateway_core.providers.codec import JsonEventCodec
-from floop_gateway_core.providers.encoding import (
-    auth_header,
-    ceiling,
-    clamped,
-    endpoint,
-    present,
-    request,
-    system_text,
-    turns,
-)
+from floop_gateway_core.providers.base import Delta
 from floop_gateway_core.providers.faults import error_of, stream_error_fault
 from floop_gateway_core.providers.finish import finish_reason
-from floop_gateway_core.providers.options import Options
 from floop_gateway_core.providers.reading import count, loads, malformed_reply, read, report
-from floop_gateway_core.types import FinishReason
+from floop_gateway_core.providers.tool_calls import CallPieces
+from floop_gateway_core.types import FinishReason, Thought
 
-__all__ = ["AnthropicCodec"]
-
-_BASE_URL = "https://api.anthropic.com"
-_VERSION = "2023-06-01"
-_TEMPERATURE_MAX = 1.0
-_BUDGET_MIN = 1024
-"""The vendor's smallest thinking budget."""
-
+__all__ = ["Reader"]
 
 _KNOWN = frozenset(
     {
@@ -64,13 +46,21 @@ class _Message(msgspec.Struct):
 class _Block(msgspec.Struct):
     """A block as it starts, or what an event adds to it; or, of a `message_delta`, why the message stopped."""
 
+    type: str | None = None
     text: str | None = None
     thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: object = None
+    partial_json: str | None = None
     stop_reason: str | None = None
 
 
 class _Event(msgspec.Struct):
     type: str = ""
+    index: int | None = None
     delta: _Block | None = None
     content_block: _Block | None = None
     message: _Message | None = None
@@ -93,30 +83,35 @@ _EVENT = msgspec.json.Decoder(_Event)
 _NAMED = msgspec.json.Decoder(_Named)
 
 
-def _thinking(options: Options, most: int) -> dict[str, object]:
-    """Return the members that turn thinking on, or none.
-
-    The budget is part of `max_tokens`, so raising it to the vendor's minimum costs nothing that was not held. If
-    the two do not fit, the vendor would refuse the request, so the answer comes without thinking.
-    """
-    if options.thinking is not None:
-        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": options.thinking}}
-    if not options.thinking_tokens or most <= _BUDGET_MIN:
-        return {}
-    return {"thinking": {"type": "enabled", "budget_tokens": max(options.thinking_tokens, _BUDGET_MIN)}}
-
-
-class _Reader:
+class Reader:
     """The state of one answer: the counts as last reported, and why it stopped, once that is known."""
 
-    __slots__ = ("_cache_read", "_cache_written", "_finish", "_input", "_output", "_uncounted")
+    __slots__ = (
+        "_cache_read",
+        "_cache_written",
+        "_calls",
+        "_finish",
+        "_input",
+        "_inputs",
+        "_output",
+        "_thought",
+        "_thoughts",
+        "_uncounted",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._input = self._cache_written = self._cache_read = self._output = 0
         self._uncounted = False  # text or thinking has come since the output was last reported
         self._finish: FinishReason | None = None
+        self._calls = CallPieces()
+        self._inputs: dict[object, str] = {}
+        """Arguments that came whole with the start of a call, for servers that send no pieces."""
+        self._thought: dict[str, str] | None = None
+        self._thoughts: list[dict[str, str]] = []
+        """The blocks of thinking before the next call, which go back with it."""
 
     def event(self, data: bytes, delta: Delta) -> None:
+        """Read one event."""
         if not data.strip():
             return
         read_event = read(_EVENT, data)
@@ -127,11 +122,13 @@ class _Reader:
             return
         kind = read_event.type
         if kind == "content_block_delta":
-            self._add(read_event.delta, delta)
+            self._add(read_event.delta, delta, read_event.index)
         elif read_event.error or kind == "error":
             raise stream_error_fault(read_event.error)
         elif kind == "content_block_start":
-            self._add(read_event.content_block, delta)
+            self._start(read_event.content_block, delta, read_event.index)
+        elif kind == "content_block_stop":
+            self._stop(delta, read_event.index)
         elif kind == "message_start":
             if read_event.message is not None:
                 self._count(read_event.message.usage, delta)
@@ -142,7 +139,7 @@ class _Reader:
         elif kind == "message_stop":
             if self._finish is None:
                 raise malformed_reply("the message stopped without a reason")
-            delta.finish = self._finish
+            self.end(delta)
 
     def _count(self, usage: _Usage | None, delta: Delta) -> None:
         """Update the counts. A count that is absent stays as it was; an input of 0 overall counts as no report."""
@@ -165,59 +162,69 @@ class _Reader:
             delta.usage = report(given, self._output, self._cache_read, None)
             delta.usage_is_complete = not self._uncounted
 
-    def _add(self, block: _Block | None, delta: Delta) -> None:
+    def _start(self, block: _Block | None, delta: Delta, index: int | None) -> None:
+        if block is None:
+            return
+        if block.type == "tool_use":
+            thoughts = msgspec.json.encode(self._thoughts).decode() if self._thoughts else None
+            self._thoughts = []
+            self._calls.add(delta, index, id=block.id, name=block.name, thoughts=thoughts)
+            if isinstance(block.input, dict) and block.input:
+                self._inputs[index] = msgspec.json.encode(block.input).decode()
+            self._written(delta)
+        elif block.type == "redacted_thinking":
+            self._thoughts.append({"type": "redacted_thinking", "data": block.data or ""})
+            delta.items.append(Thought(redacted=block.data or ""))
+        else:
+            self._add(block, delta, index)
+
+    def _add(self, block: _Block | None, delta: Delta, index: int | None) -> None:
         if block is None:
             return
         if block.text:
             delta.items.append(block.text)
-        if block.thinking:
-            delta.items.append(Thinking(block.thinking))
-        if block.text or block.thinking:
-            self._uncounted = True
-            delta.usage_is_complete = False
+        if block.thinking or block.signature:
+            self._think(block, delta)
+        if block.partial_json:
+            self._inputs.pop(index, None)
+            self._calls.add(delta, index, arguments=block.partial_json)
+        if block.text or block.thinking or block.partial_json:
+            self._written(delta)
+
+    def _written(self, delta: Delta) -> None:
+        self._uncounted = True
+        delta.usage_is_complete = False
+
+    def _think(self, block: _Block, delta: Delta) -> None:
+        if self._thought is None:
+            self._thought = {"type": "thinking", "thinking": "", "signature": ""}
+            self._thoughts.append(self._thought)
+        self._thought["thinking"] += block.thinking or ""
+        self._thought["signature"] += block.signature or ""
+        delta.items.append(Thought(block.thinking or "", block.signature))
+
+    def _stop(self, delta: Delta, index: int | None) -> None:
+        self._thought = None
+        if (whole := self._inputs.pop(index, None)) is not None:
+            self._calls.add(delta, index, arguments=whole)
+        if self._calls.knows(index):
+            self._calls.end(delta, index)
 
     def whole(self, data: bytes, delta: Delta) -> None:
         """Read an answer that is one object."""
         message = read(_WHOLE, data)
         if message is None or (message.content is None and message.stop_reason is None):
             raise stream_error_fault(error_of(loads(data)))
-        for block in message.content or ():
-            self._add(block, delta)
+        for index, block in enumerate(message.content or ()):
+            self._start(block, delta, index)
+            self._stop(delta, index)
         self._count(message.usage, delta)
         self._finish = finish_reason(message.stop_reason or "end_turn")
 
     def end(self, delta: Delta) -> None:
         """The end of the body ends a message that has a reason to stop."""
-        delta.finish = self._finish
-
-
-class AnthropicCodec(JsonEventCodec):
-    """Anthropic's Messages API."""
-
-    reader = _Reader
-
-    def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
-        """Return the request. A thinking budget is raised to the vendor's minimum."""
-        most = ceiling(call, self.options)
-        body: dict[str, object] = {
-            "model": call.model,
-            "max_tokens": most,
-            "stream": True,
-            "messages": [{"role": role, "content": text} for role, text in turns(call)],
-        }
-        system = system_text(call)
-        if system:
-            body["system"] = system
-        thinking = _thinking(self.options, most)
-        body |= thinking
-        if call.temperature is not None and self.options.send_temperature and not thinking:
-            body["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
-        sampling = call.sampling
-        body |= present(stop_sequences=list(sampling.stop) or None)
-        if not thinking:  # the vendor refuses the two together
-            body |= present(top_p=sampling.top_p, top_k=sampling.top_k)
-        key = (api_key or "").strip()
-        auth = (("anthropic-version", _VERSION), *auth_header(key, self.options.api_key_header or "x-api-key"))
-        # No temperature beside thinking, not the host's either: the vendor refuses the two together.
-        withheld = ("temperature",) if thinking else ()
-        return request(endpoint(base_url or _BASE_URL, "/v1/messages"), auth, body, self.options.extra_body, withheld)
+        self._calls.end(delta)
+        finish = self._finish
+        if finish in ("end_turn", "tool_use"):
+            finish = "tool_use" if self._calls else "end_turn"
+        delta.finish = finish

@@ -6,46 +6,22 @@ either is a broken reply.
 
 Tolerated, because some server does it: `usage: null`, `choices: null`, `delta: null`, an empty `finish_reason`, content
 as a list of parts, thinking as `reasoning_content` or `reasoning`, reasoning tokens counted beside the completion's, an
-`error` that is only a string. Unknown members (`obfuscation`, `logprobs`, `tool_calls`) are skipped unread.
+`error` that is only a string; whole calls of tools, calls without ids or indexes, arguments as an object, the old
+`function_call`. Unknown members (`obfuscation`, `logprobs`) are skipped unread.
 """
 
-import re
-from urllib.parse import urlsplit
+from typing import Any
 
 import msgspec
 
-from floop_gateway_core.providers.base import Delta, Thinking, UpstreamCall, UpstreamRequest
-from floop_gateway_core.providers.codec import JsonEventCodec
-from floop_gateway_core.providers.encoding import (
-    ceiling,
-    clamped,
-    endpoint,
-    present,
-    request,
-    system_text,
-    text_of,
-    turns,
-)
+from floop_gateway_core.providers.base import Delta
 from floop_gateway_core.providers.faults import error_of, stream_error_fault
 from floop_gateway_core.providers.finish import finish_reason, is_failure
-from floop_gateway_core.providers.options import Options
 from floop_gateway_core.providers.reading import count, loads, malformed_reply, read, report
-from floop_gateway_core.types import FinishReason, Usage
+from floop_gateway_core.providers.tool_calls import CallPieces
+from floop_gateway_core.types import FinishReason, Thought, Usage
 
-__all__ = ["OpenAICodec"]
-
-_BASE_URL = "https://api.openai.com/v1"
-_MAX_TOKENS_FIELDS = frozenset({"max_tokens", "max_completion_tokens"})
-_TEMPERATURE_MAX = 2.0
-_REFUSAL = rb"(?:extra|unknown|unrecognized|unexpected|unsupported|not (?:supported|permitted|allowed)|forbidden)"
-_REFUSES_STREAM_OPTIONS = re.compile(
-    rb"%b.{0,80}stream_options|stream_options.{0,80}%b" % (_REFUSAL, _REFUSAL), re.IGNORECASE | re.DOTALL
-)
-_REFUSES_SYSTEM_ROLE = re.compile(
-    rb"system role (?:is )?not supported|(?:does not|doesn't) support (?:the )?system|only user and assistant roles"
-    rb"|roles must alternate",
-    re.IGNORECASE,
-)
+__all__ = ["Reader"]
 
 
 class _Part(msgspec.Struct):
@@ -54,8 +30,22 @@ class _Part(msgspec.Struct):
     thinking: "list[_Part] | str | None" = None
 
 
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: object = None
+
+
+class _ToolCall(msgspec.Struct):
+    index: object = None
+    id: object = None
+    function: _Function | None = None
+    extra_content: object = None
+
+
 class _Delta(msgspec.Struct):
     content: str | list[_Part] | None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -110,57 +100,19 @@ class _Chunk(msgspec.Struct):
 _CHUNK = msgspec.json.Decoder(_Chunk)
 
 
-def _messages(call: UpstreamCall, options: Options) -> list[dict[str, str]]:
-    """Return the messages, with the system text in the role that the server knows."""
-    system = system_text(call)
-    said = [(m.role, text_of(m)) for m in call.messages if m.role != "system"]
-    if options.merge_turns:
-        said = turns(call)  # type: ignore[assignment]
-    if not system:
-        return [{"role": role, "content": text} for role, text in said]
-    if options.system_role != "user":
-        return [
-            {"role": options.system_role, "content": system},
-            *({"role": role, "content": text} for role, text in said),
-        ]
-    for index, (role, text) in enumerate(said):
-        if role == "user":
-            said[index] = ("user", f"{system}\n\n{text}")
-            break
-    return [{"role": role, "content": text} for role, text in said]
-
-
-def _ceiling_field(options: Options, base_url: str | None) -> str:
-    """Return the name of the ceiling: OpenAI's own, or the one that every compatible server knows."""
-    return options.max_tokens_field or ("max_tokens" if base_url else "max_completion_tokens")
-
-
-_AZURE = (".azure.com", ".azure.us", ".azure.cn", ".azure-api.net", ".azure-api.us", ".azure-api.cn")
-
-
-def _auth(base_url: str, api_key: str | None, header: str | None) -> tuple[tuple[str, str], ...]:
-    """Return the header with the key. Azure reads `Authorization` as an Entra token, so its keys go into `api-key`."""
-    key = (api_key or "").strip()
-    if not key:
-        return ()
-    if header is None and (urlsplit(base_url).hostname or "").endswith(_AZURE):
-        header = "api-key"
-    if header is None or header.lower() == "authorization":
-        return (("Authorization", f"Bearer {key}"),)
-    return ((header, key),)
-
-
-class _Reader:
+class Reader:
     """The state of one answer: how it finished, once that is known."""
 
-    __slots__ = ("_finish", "_refused", "_written")
+    __slots__ = ("_calls", "_finish", "_refused", "_written")
 
     def __init__(self) -> None:
         self._finish: FinishReason | None = None
         self._refused = False
         self._written = False
+        self._calls: CallPieces | None = None
 
     def event(self, data: bytes, delta: Delta) -> None:
+        """Read one event."""
         chunk = read(_CHUNK, data)
         if chunk is None:
             return self._mark(data.strip(), delta)
@@ -206,7 +158,7 @@ class _Reader:
             return
         thought = added.reasoning_content or added.reasoning  # never both: some servers send one text under both names
         if thought:
-            delta.items.append(Thinking(thought))
+            delta.items.append(Thought(thought))
         content = added.content
         if content:
             self._written = True
@@ -214,10 +166,12 @@ class _Reader:
                 delta.items.append(content)
             else:
                 _parts(content, delta)
+        if added.tool_calls or added.function_call:
+            self._called(added, delta)
         if added.refusal:
             self._written = self._refused = True
             delta.items.append(added.refusal)
-        if thought or content or added.refusal:
+        if thought or content or added.refusal or added.tool_calls or added.function_call:
             delta.usage_is_complete = False
 
     def whole(self, data: bytes, delta: Delta) -> None:
@@ -229,8 +183,28 @@ class _Reader:
 
     def end(self, delta: Delta) -> None:
         """The end of the body ends an answer that has finished."""
-        refused = self._refused and self._finish == "end_turn"
-        delta.finish = "refusal" if refused else self._finish
+        finish = self._finish
+        if self._calls is not None:
+            self._calls.end(delta)
+            finish = "tool_use" if finish == "end_turn" else finish
+        elif finish == "tool_use":
+            finish = "end_turn"
+        delta.finish = "refusal" if self._refused and finish == "end_turn" else finish
+
+    def _called(self, added: _Delta, delta: Delta) -> None:
+        """Read pieces of calls; the old form has one call, without an id."""
+        calls = self._calls = self._calls or CallPieces()
+        pieces = added.tool_calls or [_ToolCall(function=added.function_call, index=0)]
+        for piece in pieces:
+            function = piece.function or _Function()
+            index = piece.index if isinstance(piece.index, int) else None
+            id = piece.id if isinstance(piece.id, str) and piece.id else None
+            key = calls.key_of(index, id, function.name)
+            calls.add(
+                delta, key, id=id, name=function.name, arguments=_arguments(function.arguments),
+                signature=_signature(piece.extra_content),
+            )  # fmt: skip
+        self._written = True
 
 
 def _parts(parts: "list[_Part] | str", delta: Delta) -> None:
@@ -241,9 +215,9 @@ def _parts(parts: "list[_Part] | str", delta: Delta) -> None:
         if part.text:
             delta.items.append(part.text)
         if isinstance(part.thinking, str):
-            delta.items.append(Thinking(part.thinking))
+            delta.items.append(Thought(part.thinking))
         elif part.thinking:
-            delta.items.extend(Thinking(thought.text) for thought in part.thinking if thought.text)
+            delta.items.extend(Thought(thought.text) for thought in part.thinking if thought.text)
 
 
 def _usage(usage: _Usage) -> Usage | None:
@@ -286,51 +260,14 @@ def _first(*values: object) -> int | None:
     return next((one for one in counts if one), counts[0] if counts else None)
 
 
-class OpenAICodec(JsonEventCodec):
-    """OpenAI's Chat Completions."""
+def _arguments(value: object) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return msgspec.json.encode(value).decode()
 
-    reader = _Reader
 
-    def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
-        """Return the request."""
-        messages = _messages(call, self.options)
-        body: dict[str, object] = {
-            "model": call.model,
-            "messages": messages,
-            "stream": True,
-            _ceiling_field(self.options, base_url): ceiling(call, self.options),
-        }
-        if self.options.stream_usage:
-            body["stream_options"] = {"include_usage": True}
-        if self.options.thinking is not None:
-            body["reasoning_effort"] = self.options.thinking
-        if call.temperature is not None and self.options.send_temperature:
-            body["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
-        sampling = call.sampling
-        body |= present(
-            top_p=sampling.top_p,
-            stop=list(sampling.stop) or None,
-            seed=sampling.seed,
-            presence_penalty=sampling.presence_penalty,
-            frequency_penalty=sampling.frequency_penalty,
-        )
-        base = base_url or _BASE_URL
-        # The ceiling has two names; `extra_body` may not raise it under the other one.
-        return request(
-            endpoint(base, "/chat/completions"),
-            _auth(base, api_key, self.options.api_key_header),
-            body,
-            self.options.extra_body,
-            _MAX_TOKENS_FIELDS,
-        )
-
-    def without_refused(self, body: bytes) -> "OpenAICodec | None":
-        """Return a codec that leaves out what a refusal names, if that can be left out and is not yet."""
-        changes: dict[str, object] = {}
-        if _REFUSES_STREAM_OPTIONS.search(body):
-            changes["stream_usage"] = False
-        if _REFUSES_SYSTEM_ROLE.search(body):
-            changes |= {"system_role": "user", "merge_turns": True}
-        if all(getattr(self.options, name) == value for name, value in changes.items()):
-            return None
-        return OpenAICodec(self.options.model_copy(update=changes))
+def _signature(extra: Any) -> str | None:
+    """Return the signature of a call by Google's compatible server."""
+    google = extra.get("google") if isinstance(extra, dict) else None
+    found = google.get("thought_signature") if isinstance(google, dict) else None
+    return found if isinstance(found, str) else None

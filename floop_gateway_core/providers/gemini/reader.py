@@ -8,38 +8,29 @@ Usage comes with every chunk and is cumulative: the last one counts. Output is c
 is 0 is left out of the JSON (protobuf), so an absent one is 0, except for the prompt's.
 """
 
-from urllib.parse import quote
-
 import msgspec
 
-from floop_gateway_core.providers.base import Delta, Thinking, UpstreamCall, UpstreamRequest
-from floop_gateway_core.providers.codec import JsonEventCodec
-from floop_gateway_core.providers.encoding import (
-    auth_header,
-    ceiling,
-    clamped,
-    endpoint,
-    present,
-    request,
-    system_text,
-    turns,
-)
+from floop_gateway_core.providers.base import Delta
 from floop_gateway_core.providers.faults import error_of, stream_error_fault
 from floop_gateway_core.providers.finish import finish_reason
 from floop_gateway_core.providers.reading import count, elements, loads, malformed_reply, read, report
-from floop_gateway_core.types import FinishReason, Usage
+from floop_gateway_core.providers.tool_calls import CallPieces
+from floop_gateway_core.types import FinishReason, Thought, Usage
 
-__all__ = ["GeminiCodec"]
-
-_BASE_URL = "https://generativelanguage.googleapis.com"
-_TEMPERATURE_MAX = 2.0
-_OTHER_SPELLINGS = frozenset({"generation_config", "system_instruction"})
-"""Protobuf reads these names too: under them, `extra_body` could set what the gateway sets."""
+__all__ = ["Reader"]
 
 
-class _Part(msgspec.Struct):
+class _FunctionCall(msgspec.Struct):
+    name: str | None = None
+    id: str | None = None
+    args: object = None
+
+
+class _Part(msgspec.Struct, rename="camel"):
     text: str | None = None
     thought: bool | None = None
+    function_call: _FunctionCall | None = None
+    thought_signature: str | None = None
 
 
 class _Content(msgspec.Struct):
@@ -73,16 +64,18 @@ class _Chunk(msgspec.Struct, rename="camel"):
 _CHUNK = msgspec.json.Decoder(_Chunk)
 
 
-class _Reader:
+class Reader:
     """The state of one answer: how it finished, once that is known."""
 
-    __slots__ = ("_finish", "_written")
+    __slots__ = ("_calls", "_finish", "_written")
 
     def __init__(self) -> None:
         self._finish: FinishReason | None = None
-        self._written = False  # a text has come
+        self._written = False  # a text or a call has come
+        self._calls = CallPieces()
 
     def event(self, data: bytes, delta: Delta) -> None:
+        """Read one event."""
         if not data.strip():
             return
         chunk = read(_CHUNK, data)
@@ -105,13 +98,24 @@ class _Reader:
         if candidate.content is None or not candidate.content.parts:
             return
         for part in candidate.content.parts:
+            if part.function_call is not None and part.function_call.name:
+                self._called(part.function_call, part.thought_signature, delta)
             if part.text:
                 if part.thought:
-                    delta.items.append(Thinking(part.text))
+                    delta.items.append(Thought(part.text))
                 else:
                     delta.items.append(part.text)
                     self._written = True
                 delta.usage_is_complete = False
+
+    def _called(self, call: _FunctionCall, signature: str | None, delta: Delta) -> None:
+        """Calls come whole; the vendor gives most of them no id."""
+        key = object()
+        arguments = msgspec.json.encode(call.args if isinstance(call.args, dict) else {}).decode()
+        self._calls.add(delta, key, id=call.id, name=call.name, arguments=arguments, signature=signature)
+        self._calls.end(delta, key)
+        self._written = True
+        delta.usage_is_complete = False
 
     def _usage(self, usage: _Usage, delta: Delta) -> None:
         """Update the usage. Some reports in mid-stream count no candidates although text has come: they are incomplete."""
@@ -129,7 +133,7 @@ class _Reader:
 
     def end(self, delta: Delta) -> None:
         """The end of the body ends an answer that has a reason to finish."""
-        delta.finish = self._finish
+        delta.finish = "tool_use" if self._calls and self._finish == "end_turn" else self._finish
 
 
 def _report(usage: _Usage) -> Usage | None:
@@ -143,43 +147,3 @@ def _report(usage: _Usage) -> Usage | None:
         count(usage.cached_content_token_count),
         thoughts,
     )
-
-
-class GeminiCodec(JsonEventCodec):
-    """Google's Gemini."""
-
-    reader = _Reader
-
-    def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
-        """Return the request. The key goes into a header, never into the URL, which gets logged."""
-        generation: dict[str, object] = {"maxOutputTokens": ceiling(call, self.options)}
-        if call.temperature is not None and self.options.send_temperature:
-            generation["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
-        sampling = call.sampling
-        generation |= present(
-            topP=sampling.top_p,
-            topK=sampling.top_k,
-            stopSequences=list(sampling.stop) or None,
-            seed=sampling.seed,
-            presencePenalty=sampling.presence_penalty,
-            frequencyPenalty=sampling.frequency_penalty,
-        )
-        if self.options.thinking is not None:
-            generation["thinkingConfig"] = {"thinkingLevel": self.options.thinking}
-        elif self.options.thinking_tokens is not None:
-            generation["thinkingConfig"] = {"thinkingBudget": self.options.thinking_tokens}
-        body: dict[str, object] = {
-            "contents": [
-                {"role": "user" if role == "user" else "model", "parts": [{"text": text}]} for role, text in turns(call)
-            ],
-            "generationConfig": generation,
-        }
-        system = system_text(call)
-        if system:
-            body["systemInstruction"] = {"parts": [{"text": system}]}
-        model = call.model if call.model.startswith(("models/", "tunedModels/")) else f"models/{call.model}"
-        path = f"/v1beta/{quote(model)}:streamGenerateContent"
-        key = (api_key or "").strip()
-        auth = auth_header(key, self.options.api_key_header or "x-goog-api-key")
-        url = endpoint(base_url or _BASE_URL, path, "alt=sse")
-        return request(url, auth, body, self.options.extra_body, _OTHER_SPELLINGS)

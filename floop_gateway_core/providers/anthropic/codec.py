@@ -1,0 +1,115 @@
+"""Requests of Anthropic's Messages API."""
+
+import msgspec
+
+from floop_gateway_core.providers.anthropic.messages import lacks_thoughts, messages_of
+from floop_gateway_core.providers.anthropic.reader import Reader
+from floop_gateway_core.providers.base import UpstreamCall, UpstreamRequest
+from floop_gateway_core.providers.codec import JsonEventCodec
+from floop_gateway_core.providers.encoding import (
+    auth_header,
+    ceiling,
+    clamped,
+    endpoint,
+    present,
+    request,
+    system_text,
+)
+from floop_gateway_core.providers.options import Options
+from floop_gateway_core.providers.tool_calls import raw, schema_of
+from floop_gateway_core.types import ResponseFormat, Shape, Tool, ToolChoice
+
+__all__ = ["AnthropicCodec"]
+
+_BASE_URL = "https://api.anthropic.com"
+_VERSION = "2023-06-01"
+_TEMPERATURE_MAX = 1.0
+_BUDGET_MIN = 1024
+"""The vendor's smallest thinking budget."""
+
+
+def _thinking(options: Options, shape: Shape, most: int) -> dict[str, object]:
+    """Return the members that turn thinking on, or none. The client's wish goes before the deployment's.
+
+    The budget is part of `max_tokens`, so raising it to the vendor's minimum costs nothing that was not held. If
+    the two do not fit, the vendor would refuse the request, so the answer comes without thinking.
+    """
+    wanted, effort = shape.thinking, options.effort_for(shape.effort)
+    if wanted is not None and wanted.kind == "disabled":
+        return {}
+    if effort is not None:
+        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": effort}}
+    budget = options.thinking_tokens or 0
+    if wanted is not None and wanted.budget_tokens is not None:
+        budget = min(budget, wanted.budget_tokens)
+    if not budget or most <= _BUDGET_MIN:
+        return {}
+    return {"thinking": {"type": "enabled", "budget_tokens": max(budget, _BUDGET_MIN)}}
+
+
+class AnthropicCodec(JsonEventCodec):
+    """Anthropic's Messages API."""
+
+    reader = Reader
+
+    def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
+        """Return the request. A thinking budget is raised to the vendor's minimum."""
+        most = ceiling(call, self.options)
+        body: dict[str, object] = {
+            "model": call.model,
+            "max_tokens": most,
+            "stream": True,
+            "messages": messages_of(call),
+        }
+        system = system_text(call)
+        if system:
+            body["system"] = system
+        shape = call.shape
+        thinking = {} if lacks_thoughts(call.messages) else _thinking(self.options, shape, most)
+        body |= thinking
+        body |= _shaped(shape, body)
+        if call.temperature is not None and self.options.send_temperature and not thinking:
+            body["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
+        sampling = call.sampling
+        body |= present(stop_sequences=list(sampling.stop) or None)
+        if not thinking:  # the vendor refuses the two together
+            body |= present(top_p=sampling.top_p, top_k=sampling.top_k)
+        key = (api_key or "").strip()
+        betas = (("anthropic-beta", ",".join(shape.betas)),) if shape.betas else ()
+        auth = (("anthropic-version", _VERSION), *betas, *auth_header(key, self.options.api_key_header or "x-api-key"))
+        # No temperature beside thinking, not the host's either: the vendor refuses the two together.
+        withheld = ("temperature",) if thinking else ()
+        return request(endpoint(base_url or _BASE_URL, "/v1/messages"), auth, body, self.options.extra_body, withheld)
+
+
+def _shaped(shape: Shape, body: dict[str, object]) -> dict[str, object]:
+    """Return the members for tools, for the format of the answer, and those that only this vendor reads."""
+    members = {name: raw(json) for name, json in shape.extensions if name not in body}
+    found: dict[str, object] = dict(members)
+    if shape.tools:
+        found["tools"] = [_tool(one) for one in shape.tools]
+        found |= present(tool_choice=_choice(shape.tool_choice, parallel=shape.parallel_tool_calls))
+    if (wanted := _format(shape.response_format)) is not None:
+        config = body.get("output_config")
+        found["output_config"] = {**(config if isinstance(config, dict) else {}), "format": wanted}
+    return found
+
+
+def _tool(tool: Tool) -> dict[str, object]:
+    extra = {} if tool.extra is None else msgspec.json.decode(tool.extra)
+    named = present(name=tool.name, description=tool.description, strict=tool.strict)
+    return {**extra, **named, "input_schema": schema_of(tool.schema)}
+
+
+def _choice(choice: ToolChoice, *, parallel: bool) -> dict[str, object] | None:
+    kind = {"auto": "auto", "none": "none", "required": "any", "tool": "tool"}[choice.kind]
+    found: dict[str, object] = {"type": kind, **present(name=choice.name)}
+    if not parallel and kind != "none":
+        found["disable_parallel_tool_use"] = True
+    return None if found == {"type": "auto"} else found
+
+
+def _format(wanted: ResponseFormat | None) -> object:
+    if wanted is None or wanted.kind == "json_object":
+        return None
+    return {"type": "json_schema", "schema": raw(wanted.schema or "{}")}

@@ -1,0 +1,5 @@
+"""Google's Gemini."""
+
+from floop_gateway_core.providers.gemini.codec import GeminiCodec
+
+__all__ = ["GeminiCodec"]

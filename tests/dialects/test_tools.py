@@ -1,0 +1,436 @@
+"""A conversation with tools and an image, by the vendors' SDKs, over every dialect and every upstream."""
+
+import base64
+import json
+import struct
+import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import anthropic
+import anyio.to_thread
+import openai
+import pydantic
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from floop_gateway_asgi import FloopGateway
+from floop_gateway_core import Gateway, Microcredits, Settings, Usage
+from floop_gateway_core.testing import Answer, Called, Reply, ScriptedUpstream, Status
+from tests.serving import MOUNT, served
+
+pytestmark = pytest.mark.anyio
+VENDORS: Any = ("openai", "anthropic", "gemini")
+SIGNATURES = {"openai": None, "anthropic": "sig-a", "gemini": "sig-g"}
+WEATHER = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+OPENAI_TOOLS: Any = [
+    {"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": WEATHER}},
+    {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}},
+]
+ANTHROPIC_TOOLS: Any = [
+    {"name": "weather", "description": "The weather.", "input_schema": WEATHER},
+    {"name": "clock", "input_schema": {"type": "object", "properties": {}}},
+]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # the SDKs run in threads
+
+
+def png(width: int = 40, height: int = 30) -> str:
+    """Return a real image in base64."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + b"\xff\0\0" * width for _ in range(height))
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + body).decode()
+
+
+class Site:
+    """A gateway before a scripted upstream, served over a socket."""
+
+    def __init__(self, gateway: Gateway, upstream: ScriptedUpstream, key: str, url: str) -> None:
+        self.gateway, self.upstream, self.key, self.url = gateway, upstream, key, url + MOUNT
+
+    def openai(self, **options: Any) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0, **options)
+
+    def anthropic(self, **options: Any) -> anthropic.Anthropic:
+        return anthropic.Anthropic(base_url=self.url, api_key=self.key, max_retries=0, **options)
+
+    def sent(self, number: int = -1) -> Any:
+        return json.loads(self.upstream.requests[number].body)
+
+
+@asynccontextmanager
+async def site(vendor: Any, *answers: Answer, **deployment: Any) -> AsyncIterator[Site]:
+    async with ScriptedUpstream(*answers) as upstream:
+        one = {
+            "provider": vendor, "model": "m", "base_url": upstream.base_url(vendor), "api_key_env": "K",
+            "microcredits_per_token": 100, **deployment,
+        }  # fmt: skip
+        plan = {"requests_per_minute": 1000, "daily_tokens": 10**9, "input_tokens": 10**6}
+        settings = {
+            "store": "memory://", "deployments": {"a": one}, "plans": {"default": plan},
+            "routes": {alias: ["a"] for alias in ("fast", "smart", "reason")},
+        }  # fmt: skip
+        gateway = Gateway(Settings.read(settings, source="test"), environ={"K": "k"})
+        new = await gateway.admin.create_project("p", credits=Microcredits(10**12))
+
+        @asynccontextmanager
+        async def lifespan(_: Starlette) -> AsyncIterator[None]:
+            async with gateway:
+                yield
+
+        app = Starlette(lifespan=lifespan, routes=[Mount(MOUNT, FloopGateway(gateway))])
+        with served(app) as url:
+            yield Site(gateway, upstream, new.key, url)
+            await gateway.aclose()  # the connections of this event loop
+
+
+def two_calls(vendor: str) -> Reply:
+    return Reply(
+        texts=("Let me ", "look."),
+        thinking=("Hmm.",) if vendor == "anthropic" else (),
+        calls=(
+            Called("weather", ('{"ci', 'ty": "Köln"}'), "call_1", SIGNATURES[vendor]),
+            Called("clock", ("{}",), "call_2"),
+        ),
+        usage=Usage(50, 20),
+    )
+
+
+async def run(work: Callable[[], Any]) -> Any:
+    return await anyio.to_thread.run_sync(work)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_openais_sdk_runs_a_loop_of_tools_with_an_image(vendor: Any, streamed: bool) -> None:
+    deployment = {"thinking_tokens": 2048} if vendor == "anthropic" else {}
+    async with site(vendor, two_calls(vendor), Reply(texts=("Sunny.",)), **deployment) as s:
+        image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png()}"}}
+        messages: list[Any] = [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "Where is this?"}, image]},
+        ]
+
+        def turn() -> Any:
+            with s.openai() as ai:
+                if not streamed:
+                    return ai.chat.completions.create(model="smart", messages=messages, tools=OPENAI_TOOLS)
+                with ai.chat.completions.stream(model="smart", messages=messages, tools=OPENAI_TOOLS) as stream:
+                    return stream.get_final_completion()
+
+        first = await run(turn)
+        (choice,) = first.choices
+        calls = choice.message.tool_calls
+        assert ("tool_calls", "Let me look.") == (choice.finish_reason, choice.message.content)
+        assert [("weather", {"city": "Köln"}), ("clock", {})] == [
+            (call.function.name, json.loads(call.function.arguments)) for call in calls
+        ]
+        assert len({call.id for call in calls}) == 2
+        if vendor != "gemini":
+            assert ["call_1", "call_2"] == [call.id for call in calls]
+        messages.append(choice.message.model_dump(exclude_none=True))
+        messages += [
+            {"role": "tool", "tool_call_id": calls[0].id, "content": "18 °C"},
+            {"role": "tool", "tool_call_id": calls[1].id, "content": "noon"},
+        ]
+        second = await run(turn)
+        assert ("stop", "Sunny.") == (second.choices[0].finish_reason, second.choices[0].message.content)
+        CHECKS[vendor](s.sent(0), s.sent(1))
+        records = [record async for record in s.gateway.usage("p")]
+        assert [("complete", 50, 20), ("complete", 12, 4)] == [
+            (record.ending, record.input_tokens, record.output_tokens) for record in records
+        ]
+        assert ["tool_use", "end_turn"] == [record.finish_reason for record in records]
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_anthropics_sdk_runs_a_loop_of_tools_with_an_image(vendor: Any, streamed: bool) -> None:
+    deployment = {"thinking_tokens": 2048} if vendor == "anthropic" else {}
+    async with site(vendor, two_calls(vendor), Reply(texts=("Sunny.",)), **deployment) as s:
+        image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": png()}}
+        messages: list[Any] = [{"role": "user", "content": [{"type": "text", "text": "Where is this?"}, image]}]
+
+        def turn() -> Any:
+            options: Any = {
+                "model": "smart", "max_tokens": 500, "messages": messages, "tools": ANTHROPIC_TOOLS,
+                "system": "Be brief.",
+            }  # fmt: skip
+            with s.anthropic() as ai:
+                if not streamed:
+                    return ai.messages.create(**options)
+                with ai.messages.stream(**options) as stream:
+                    return stream.get_final_message()
+
+        first = await run(turn)
+        assert "tool_use" == first.stop_reason
+        kinds = [block.type for block in first.content]
+        thinking = ["thinking"] if vendor == "anthropic" else []
+        assert [*thinking, "text", "tool_use", "tool_use"] == kinds
+        calls = [block for block in first.content if block.type == "tool_use"]
+        assert [("weather", {"city": "Köln"}), ("clock", {})] == [(call.name, call.input) for call in calls]
+        if vendor == "anthropic":
+            assert ("Hmm.", "sig-a") == (first.content[0].thinking, first.content[0].signature)
+        messages.append(
+            {"role": "assistant", "content": [block.model_dump(exclude_none=True) for block in first.content]}
+        )
+        messages.append(
+            {"role": "user", "content": [
+                {"type": "text", "text": "Here."},
+                {"type": "tool_result", "tool_use_id": calls[0].id, "content": "18 °C"},
+                {"type": "tool_result", "tool_use_id": calls[1].id, "content": [{"type": "text", "text": "noon"}]},
+            ]}
+        )  # fmt: skip
+        second = await run(turn)
+        assert ("end_turn", "Sunny.") == (second.stop_reason, second.content[0].text)
+        CHECKS[vendor](s.sent(0), s.sent(1))
+
+
+def sent_to_openai(first: Any, second: Any) -> None:
+    system, user = first["messages"]
+    assert {"role": "system", "content": "Be brief."} == system
+    assert f"data:image/png;base64,{png()}" == user["content"][1]["image_url"]["url"]
+    assert ["weather", "clock"] == [tool["function"]["name"] for tool in first["tools"]]
+    assert WEATHER == first["tools"][0]["function"]["parameters"]
+    answer, *results = [one for one in second["messages"] if one["role"] in ("assistant", "tool")]
+    assert "Let me look." == answer["content"]
+    assert ["call_1", "call_2"] == [call["id"] for call in answer["tool_calls"]]
+    assert {"city": "Köln"} == json.loads(answer["tool_calls"][0]["function"]["arguments"])
+    assert [("call_1", "18 °C"), ("call_2", "noon")] == [(one["tool_call_id"], one["content"]) for one in results]
+
+
+def sent_to_anthropic(first: Any, second: Any) -> None:
+    assert "Be brief." == first["system"]
+    assert {"type": "base64", "media_type": "image/png", "data": png()} == first["messages"][0]["content"][1]["source"]
+    assert [WEATHER, {"type": "object", "properties": {}}] == [tool["input_schema"] for tool in first["tools"]]
+    assert {"type": "enabled", "budget_tokens": 2048} == first["thinking"] == second["thinking"]
+    answer, results = second["messages"][-2:]
+    thinking = {"type": "thinking", "thinking": "Hmm.", "signature": "sig-a"}
+    assert thinking == answer["content"][0]
+    calls = [block for block in answer["content"] if block["type"] == "tool_use"]
+    assert [("call_1", "weather", {"city": "Köln"}), ("call_2", "clock", {})] == [
+        (call["id"], call["name"], call["input"]) for call in calls
+    ]
+    found = [block for block in results["content"] if block["type"] == "tool_result"]
+    assert [("call_1", "18 °C"), ("call_2", "noon")] == [
+        (block["tool_use_id"], block["content"][0]["text"]) for block in found
+    ]
+    assert "tool_result" == results["content"][0]["type"]  # the vendor wants them first
+
+
+def sent_to_gemini(first: Any, second: Any) -> None:
+    assert [{"text": "Be brief."}] == first["systemInstruction"]["parts"]
+    assert {"mimeType": "image/png", "data": png()} == first["contents"][0]["parts"][1]["inlineData"]
+    functions = first["tools"][0]["functionDeclarations"]
+    assert WEATHER == functions[0]["parametersJsonSchema"]
+    answer, results = second["contents"][-2:]
+    assert "model" == answer["role"]
+    calls = [part for part in answer["parts"] if "functionCall" in part]
+    assert {"name": "weather", "args": {"city": "Köln"}} == calls[0]["functionCall"]
+    assert "sig-g" == calls[0]["thoughtSignature"]
+    assert "thoughtSignature" not in calls[1]
+    answers = [part["functionResponse"] for part in results["parts"] if "functionResponse" in part]
+    assert [("weather", "18 °C"), ("clock", "noon")] == [(one["name"], one["response"]["output"]) for one in answers]
+
+
+CHECKS = {"openai": sent_to_openai, "anthropic": sent_to_anthropic, "gemini": sent_to_gemini}
+
+
+class City(pydantic.BaseModel):
+    name: str
+    people: int
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+async def test_a_pydantic_model_shapes_the_answer_for_both_sdks_and_in_process(vendor: Any) -> None:
+    said = Reply(texts=('{"name": "Köln", ', '"people": 1}'))
+    async with site(vendor, said, said, said) as s:
+
+        def parse() -> Any:
+            with s.openai() as ai:
+                return ai.chat.completions.parse(
+                    model="smart", messages=[{"role": "user", "content": "A city?"}], response_format=City
+                )
+
+        assert City(name="Köln", people=1) == (await run(parse)).choices[0].message.parsed
+        answer = await s.gateway.as_project("p").chat([{"role": "user", "content": "A city?"}], response_format=City)
+        assert City(name="Köln", people=1) == answer.parsed
+
+        def create() -> Any:
+            schema = {**City.model_json_schema(), "additionalProperties": False}
+            with s.anthropic() as ai:
+                return ai.messages.create(
+                    model="smart", max_tokens=50, messages=[{"role": "user", "content": "A city?"}],
+                    extra_body={"output_config": {"format": {"type": "json_schema", "schema": schema}}},
+                )  # fmt: skip
+
+        assert {"name": "Köln", "people": 1} == json.loads((await run(create)).content[0].text)
+        for number in range(3):
+            sent = s.sent(number)
+            schema = {
+                "openai": lambda sent: sent["response_format"]["json_schema"]["schema"],
+                "anthropic": lambda sent: sent["output_config"]["format"]["schema"],
+                "gemini": lambda sent: sent["generationConfig"]["responseJsonSchema"],
+            }[vendor](sent)
+            assert ["name", "people"] == list(schema["properties"])
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+async def test_calls_within_the_process_have_tools(vendor: Any) -> None:
+    async with site(vendor, two_calls(vendor), Reply(texts=("Sunny.",))) as s:
+        calls = s.gateway.as_project("p")
+        messages: list[Any] = [{"role": "user", "content": "The weather?"}]
+        answer = await calls.chat(messages, tools=OPENAI_TOOLS, model="smart")
+        assert ["weather", "clock"] == [call.name for call in answer.tool_calls]
+        assert '{"city": "Köln"}' == json.dumps(json.loads(answer.tool_calls[0].arguments), ensure_ascii=False)
+        results = [
+            {"role": "tool", "tool_call_id": call.id, "content": text}
+            for call, text in zip(answer.tool_calls, ("18 °C", "noon"), strict=True)
+        ]
+        second = await calls.chat([*messages, answer.message, *results], tools=OPENAI_TOOLS, model="smart")
+        assert "Sunny." == second.content
+        sent = json.dumps(s.sent(), ensure_ascii=False)
+        assert all(text in sent for text in ("weather", "18 °C", "noon"))
+
+
+async def test_what_a_route_cannot_do_is_refused_by_name_or_done_by_the_next_deployment() -> None:
+    async with site("gemini") as s:
+
+        def one_at_a_time() -> Any:
+            with s.openai() as ai:
+                return ai.chat.completions.create(
+                    model="smart", messages=[{"role": "user", "content": "x"}], tools=OPENAI_TOOLS,
+                    parallel_tool_calls=False,
+                )  # fmt: skip
+
+        with pytest.raises(openai.BadRequestError) as refused:
+            await run(one_at_a_time)
+        assert ("parallel_tool_calls", "VALIDATION_ERROR") == (refused.value.param, refused.value.code)
+    async with site("anthropic", tools=False) as s:
+        with pytest.raises(openai.BadRequestError) as refused:
+            await run(lambda: s.openai().chat.completions.create(
+                model="smart", messages=[{"role": "user", "content": "x"}], tools=OPENAI_TOOLS))  # fmt: skip
+        assert "tools" == refused.value.param
+        assert not s.upstream.requests
+    async with site("anthropic") as s:
+        with pytest.raises(openai.BadRequestError) as refused:
+            await run(lambda: s.openai().chat.completions.create(
+                model="smart", messages=[{"role": "user", "content": "x"}],
+                response_format={"type": "json_object"}))  # fmt: skip
+        assert "response_format" == refused.value.param
+
+
+async def test_claude_codes_first_request_reaches_anthropic_as_it_is() -> None:
+    body: dict[str, Any] = {
+        "model": "smart", "max_tokens": 32000, "stream": True,
+        "system": [{"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}}],
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "Fix it."}]},
+            {"role": "system", "content": "A reminder."},
+        ],
+        "tools": [{**ANTHROPIC_TOOLS[0], "eager_input_streaming": True}],
+        "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+        "output_config": {"effort": "medium"}, "thinking": {"type": "adaptive"},
+        "metadata": {"user_id": "user_1"},
+    }  # fmt: skip
+    betas = "claude-code-20250219,oauth-2025-04-20,interleaved-thinking-2025-05-14,a-1,b-2,c-3,d-4"
+    async with site("anthropic", two_calls("anthropic"), thinking="high") as s:
+
+        def send() -> Any:
+            with s.anthropic() as ai:
+                answer: Any = ai.post(
+                    "/v1/messages?beta=true", cast_to=str, body=body,
+                    options={"headers": {"anthropic-beta": betas}},
+                )  # fmt: skip
+                return answer
+
+        text = await run(send)
+        assert text.count("event: content_block_start") == text.count("event: content_block_stop") == 4
+        sent = s.sent()
+        assert {"role": "system", "content": "A reminder."} == sent["messages"][1]
+        assert body["context_management"] == sent["context_management"]
+        assert ({"type": "adaptive"}, {"effort": "medium"}) == (sent["thinking"], sent["output_config"])
+        assert sent["tools"][0]["eager_input_streaming"] is True
+        headers = {name.lower(): value for name, value in s.upstream.requests[0].headers.items()}
+        assert betas == headers["anthropic-beta"]
+        (record,) = [record async for record in s.gateway.usage("p")]
+        assert ("complete", {"user": "user_1"}) == (record.ending, dict(record.tags))
+
+
+async def test_thoughts_that_do_not_come_back_turn_thinking_off_for_the_turn() -> None:
+    async with site("anthropic", thinking_tokens=2048) as s:
+        messages: Any = [
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "tool_calls": [
+                {"id": "é/1", "type": "function", "function": {"name": "weather", "arguments": "[1]"}}]},
+            {"role": "tool", "tool_call_id": "é/1", "content": "y"},
+        ]  # fmt: skip
+        await run(lambda: s.openai().chat.completions.create(model="smart", messages=messages, tools=OPENAI_TOOLS))
+        sent = s.sent()
+        assert "thinking" not in sent
+        call, result = sent["messages"][1]["content"][0], sent["messages"][2]["content"][0]
+        assert {"_raw": "[1]"} == call["input"]
+        assert call["id"] == result["tool_use_id"] != "é/1"
+
+
+async def test_an_image_that_a_tool_returns_reaches_every_vendor() -> None:
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": png()}}
+    messages: Any = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "weather", "input": {}}]},
+        {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "t1", "is_error": True,
+             "content": [{"type": "text", "text": "no"}, image]}]},
+    ]  # fmt: skip
+    for vendor in VENDORS:
+        async with site(vendor) as s:
+            create = s.anthropic().messages.create
+            await run(partial(create, model="smart", max_tokens=9, messages=messages, tools=ANTHROPIC_TOOLS))
+            sent = json.dumps(s.sent())
+            assert png() in sent
+            assert {"openai": "Error: no", "anthropic": '"is_error": true', "gemini": '"error": "no"'}[vendor] in sent
+
+
+async def test_an_upstream_that_fails_between_two_pieces_of_a_call_is_told_and_billed() -> None:
+    from floop_gateway_core.testing import Break
+
+    broken = Reply(
+        texts=("Look.",), calls=(Called("weather", ('{"ci', 'ty": 1}')),), usage=None, broken=Break("reset", "text", 3)
+    )
+    async with site("openai", broken) as s:
+
+        def stream() -> list[Any]:
+            with s.openai() as ai:
+                return list(
+                    ai.chat.completions.create(
+                        model="smart", messages=[{"role": "user", "content": "x"}], tools=OPENAI_TOOLS, stream=True
+                    )
+                )
+
+        with pytest.raises(openai.APIError):
+            await run(stream)
+        (record,) = [record async for record in s.gateway.usage("p")]
+        assert ("upstream_error", True) == (record.ending, record.microcredits > 0)
+
+
+async def test_a_refusal_by_the_model_server_is_not_a_broken_gateway() -> None:
+    async with site("openai", Status(400)) as s:
+        with pytest.raises(openai.APIStatusError):
+            await run(lambda: s.openai().chat.completions.create(
+                model="smart", messages=[{"role": "user", "content": "x"}], tools=OPENAI_TOOLS))  # fmt: skip
