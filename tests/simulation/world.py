@@ -1,0 +1,517 @@
+"""Lets a schedule happen: several gateways on one store, their clients and operators, in virtual time.
+
+Nothing here waits, listens or looks at a real clock, and nothing is left to chance but by the schedule's seed: the same
+schedule gives the same trace.
+"""
+
+import asyncio
+import logging
+import random
+import sqlite3
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any, Protocol, cast
+from unittest.mock import patch
+
+import anyio
+
+from floop_gateway_core import AdminError, Gateway, Settings
+from floop_gateway_core.engine.routing import Stoppable
+from floop_gateway_core.errors import StoreUnavailable
+from floop_gateway_core.stores.base import Store
+from floop_gateway_core.stores.memory import MemoryStore
+from floop_gateway_core.stores.sqlite import SQLiteStore
+from floop_gateway_core.stores.sqlite.worker import Job, Worker, _do
+from floop_gateway_core.types import Microcredits
+from tests.simulation.auditor import Auditor, Process, Violation
+from tests.simulation.client import Seen, ask
+from tests.simulation.facts import MemoryFacts, Source, SQLiteFacts
+from tests.simulation.lane import LANE, Lane
+from tests.simulation.link import Link, Outages, ProcessDied, done_now
+from tests.simulation.loop import SimulatedLoop, new_loop
+from tests.simulation.schedule import (
+    PROCESSES,
+    PROJECTS,
+    Leave,
+    Outage,
+    Post,
+    Reload,
+    Replace,
+    Rotate,
+    Schedule,
+    Send,
+    Step,
+    StepClock,
+    Wait,
+)
+from tests.simulation.upstream import ScriptedProvider
+
+__all__ = ["OWNER", "Ran", "run", "settings_of"]
+
+OWNER = "olga"
+MIDNIGHT = 20_000 * 86_400.0
+TOTAL_S = 30.0
+HOLD_S = TOTAL_S + 8.0 + 2.0
+VARIANTS: tuple[Mapping[str, Any], ...] = (
+    {"rpm": 100, "tokens": 1_000_000, "prices": {"a": ("10", "30"), "b": ("25", "40")}},
+    {"rpm": 3, "tokens": 1_000_000, "prices": {"a": ("0.25", "1.5"), "b": ("100", "0")}},
+    {"rpm": 100, "tokens": 150, "prices": {"a": ("10", "30"), "b": ("10", "30")}},
+    {"rpm": 2, "tokens": 400, "prices": {"a": ("7", "3.333333"), "b": ("10", "30")}},
+    {"rpm": 100, "tokens": 1_000_000, "hedge_after_s": 0.3, "prices": {"a": ("10", "30"), "b": ("1", "1")}},
+)
+"""The settings that a reload may bring: limits, prices of the input's and the output's tokens, hedging."""
+
+
+@cache
+def settings_of(variant: int) -> Settings:
+    """Return the settings of a variant; the models' names say which it is."""
+    of = VARIANTS[variant]
+    return Settings.read(
+        {
+            "store": "memory://",
+            "plans": {"default": {"requests_per_minute": of["rpm"], "daily_tokens": of["tokens"], "output_tokens": 40}},
+            "deployments": {
+                name: {
+                    "provider": "openai",
+                    "model": f"{name}@{variant}",
+                    "input_microcredits_per_token": prices[0],
+                    "output_microcredits_per_token": prices[1],
+                }
+                for name, prices in of["prices"].items()
+            },
+            "routes": {alias: ["a", "b"] for alias in ("fast", "smart", "reason")},
+            "upstream": {
+                "total_s": TOTAL_S,
+                "first_event_s": 5.0,
+                "between_events_s": 5.0,
+                "breaker_failures": 4,
+                "breaker_cool_down_s": 5.0,
+                "hedge_after_s": of.get("hedge_after_s", 0),
+            },
+        },
+        source="simulation",
+    )
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a schedule went: line by line, and the rule that was broken, if one was."""
+
+    trace: tuple[str, ...]
+    violation: Violation | None
+
+
+class _Runs(dict[Stoppable, None]):
+    """Stands for a set whose order is that of what was added."""
+
+    def add(self, run: Stoppable) -> None:
+        self[run] = None
+
+    def discard(self, run: Stoppable) -> None:
+        self.pop(run, None)
+
+
+class _Direct:
+    """Stands for the worker of a SQLite store: does each job at once, in a transaction of its own, without a thread."""
+
+    is_held_up = False
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._connection = connect()
+
+    async def run(self, job: Job[Any]) -> Any:
+        _do(self._connection, [job])
+        if job.error is not None:
+            raise job.error
+        return job.answer
+
+    def stop(self) -> None:
+        self._connection.close()
+
+
+class Stores(Protocol):
+    """Opens what the processes share, each in its own way."""
+
+    source: Source
+
+    def open(self) -> object:
+        """Return a process's store."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+class _InMemory:
+    def __init__(self) -> None:
+        self._store = MemoryStore()
+        self.source: Source = MemoryFacts(self._store)
+
+    def open(self) -> object:
+        return self._store
+
+    def close(self) -> None: ...
+
+
+class _InFile:
+    _template: bytes | None = None
+
+    def __init__(self) -> None:
+        self._folder = TemporaryDirectory(ignore_cleanup_errors=True)
+        self._file = Path(self._folder.name, "simulation.db")
+        self._workers: list[_Direct] = []
+        self.open()
+        self._connection = sqlite3.connect(self._file, isolation_level=None)
+        self.source: Source = SQLiteFacts(self._connection)
+
+    def open(self) -> object:
+        store = SQLiteStore(self._file)
+        direct = _Direct(lambda: store._connect())
+        self._workers.append(direct)
+        store._worker = store._reader = cast(Worker, direct)
+        return store
+
+    def close(self) -> None:
+        self._connection.close()
+        for worker in self._workers:
+            worker.stop()
+        self._folder.cleanup()
+
+
+async def _inline(work: Callable[..., Any], *values: Any, **_: Any) -> Any:
+    """Stand for a worker thread."""
+    return work(*values)
+
+
+class World:
+    """One run of one schedule."""
+
+    def __init__(self, schedule: Schedule, loop: SimulatedLoop, stores: Stores) -> None:
+        self.schedule = schedule
+        self._loop = loop
+        self._stores = stores
+        self._began = loop.time()
+        self._clock_offset = MIDNIGHT - schedule.to_midnight_s - self._began
+        self._outages = Outages(random.Random(schedule.seed))
+        self._here: Process | None = None  # whose tasks begin now
+        self._tasks: dict[asyncio.Task[Any], Process] = {}
+        self._gateways: dict[int, Gateway] = {}
+        self._places: list[Process] = []
+        self._clients: dict[int, tuple[Seen, asyncio.Task[None]]] = {}
+        self._keys: dict[int, list[str]] = {}
+        self._projects: dict[int, str] = {}
+        self._shown: dict[int, str] = {}
+        self.trace: list[str] = []
+        self.over = False
+        self.auditor = Auditor(OWNER, schedule.credits, settings=VARIANTS)
+        loop.set_task_factory(self._make_task)
+        loop.set_exception_handler(self._unexpected)
+
+    def wall(self) -> float:
+        """Return the time on the wall clock, which all processes see."""
+        return self._loop.time() + self._clock_offset
+
+    # -- tasks and processes ---------------------------------------------------------------------------------------
+
+    def _make_task(
+        self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **named: Any
+    ) -> "asyncio.Task[Any]":
+        task = asyncio.Task(work, loop=loop, **named)
+        owner = self._here
+        running = asyncio.current_task(loop)
+        if owner is None and running is not None:
+            owner = self._tasks.get(running)
+        if owner is not None:
+            self._tasks[task] = owner
+            task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.pop(task, None)
+
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+        error = context.get("exception")
+        if not isinstance(error, ProcessDied):
+            self.auditor.unexpected.append(f"{context.get('message')}: {error!r}")
+
+    def _start(self, place: int, variant: int) -> Process:
+        process = Process(len(self.auditor.processes), place, variant, self._loop.time())
+        self.auditor.processes.append(process)
+
+        def check() -> None:
+            if self.over or not process.alive:
+                raise ProcessDied
+
+        link = Link(self._stores.open(), place, self._outages, check, self.wall)
+        gateway = Gateway(
+            settings_of(variant),
+            store=cast(Store, link),
+            environ={},
+            clock=self.wall,
+            providers={name: ScriptedProvider(check) for name in ("a", "b")},
+        )
+        # A gateway takes no other monotonic clock: it is given ours, and begins again.
+        gateway.runtime.monotonic = self._loop.time
+        gateway.runtime.__post_init__()
+        gateway.runtime.runs = cast("set[Stoppable]", _Runs())
+        self._gateways[process.number] = gateway
+        return process
+
+    def _spawn(self, process: Process, work: Coroutine[Any, Any, None], lane: Lane | None) -> asyncio.Task[None]:
+        """Run something in a process."""
+        self._here = process
+        token = LANE.set(lane)
+        try:
+            return self._loop.create_task(work)
+        finally:
+            LANE.reset(token)
+            self._here = None
+
+    async def _kill(self, process: Process) -> None:
+        process.alive = False
+        for _ in range(10):
+            left = [task for task, owner in self._tasks.items() if owner is process]
+            if not left:
+                return
+            for task in left:
+                task.cancel()
+            await self._loop.quiet()
+        raise RuntimeError("a dead process does not end")
+
+    # -- steps -----------------------------------------------------------------------------------------------------
+
+    async def happen(self) -> None:
+        """Let all of it happen; raise `Violation`."""
+        await self._begin()
+        for number, step in enumerate(self.schedule.steps):
+            await self._do(number, step)
+            await self._loop.quiet()
+            self._note(str(step))
+            self._audit(number)
+        await self._end()
+
+    async def _begin(self) -> None:
+        self._places = [self._start(place, self.schedule.variant) for place in range(PROCESSES)]
+        admin = self._gateways[0].admin
+        for project in range(PROJECTS):
+            credits = Microcredits(0 if project else self.schedule.credits)
+            new = await admin.create_project(f"p{project}", owner=OWNER, credits=credits)
+            self._keys[project] = [new.key]
+            self._projects[project] = new.project.id
+
+    async def _do(self, number: int, step: Step) -> None:
+        match step:
+            case Send():
+                self._send(step)
+            case Leave(name, native):
+                self._leave(name, native=native)
+            case Wait(seconds):
+                await self._wait(seconds, number)
+            case StepClock(seconds):
+                self._clock_offset += seconds
+                self.auditor.clock_stepped(self._loop.time(), seconds)
+            case Outage(seconds, effect, process):
+                self._outages.planned.append((self._loop.time() + seconds, effect, process))
+            case Replace(place, gently):
+                await self._replace(place, gently=gently)
+            case Reload(place, variant):
+                process = self._places[place]
+                self._spawn(process, self._reload(process, variant), None)
+            case Rotate(project, place, grace_s):
+                process = self._places[place]
+                self._spawn(process, self._rotate(process, project, grace_s), None)
+            case Post():
+                process = self._places[step.process]
+                lane = Lane(f"post{number}", random.Random(number))
+                self._spawn(process, self._post(process, step), lane)
+
+    async def _wait(self, seconds: float, number: int) -> None:
+        """Let time go by, looking at the books on the way."""
+        while seconds > 0:
+            part = min(seconds, 2.0 if seconds < 20.0 else 20.0)
+            await self._loop.pass_time(part)
+            self._audit(number)
+            seconds -= part
+
+    def _send(self, step: Send) -> None:
+        process = self._places[step.process]
+        keys = self._keys[step.project]
+        lane = Lane(f"r{step.name}", random.Random(step.seed), step.attempts)
+        of = VARIANTS[process.variant]
+        seen = Seen(
+            step, lane, process.number, self._projects[step.project], self._loop.time(), self.wall(), of["rpm"],
+            of["tokens"],
+        )  # fmt: skip
+        key = keys[-2] if step.old_key and len(keys) > 1 else keys[-1]
+        self._clients[step.name] = seen, self._spawn(process, self._client(process, key, seen), lane)
+        self.auditor.seen.append(seen)
+
+    async def _client(self, process: Process, key: str, seen: Seen) -> None:
+        chance = random.Random(seen.step.seed + 1)
+        try:
+            with anyio.CancelScope() as seen.scope:
+                await ask(
+                    self._gateways[process.number], key, seen, lambda: chance.choice((0.0, 0.0, 0.0, 0.05, 1.0, 7.0))
+                )
+        except asyncio.CancelledError:
+            if process.alive:
+                seen.how = "left" if seen.how == "running" else seen.how
+            raise
+        except ProcessDied:
+            pass
+        except Exception as error:
+            if process.alive:
+                seen.how, seen.error = "error", repr(error)
+        finally:
+            if seen.how == "running":
+                seen.how = "left" if process.alive else "died"
+            seen.over = True
+
+    def _leave(self, name: int, *, native: bool) -> None:
+        if name not in self._clients:
+            return
+        seen, task = self._clients[name]
+        if task.done() or seen.is_leaving:
+            return
+        seen.is_leaving = True
+        if native:
+            task.cancel()
+        elif seen.scope is not None:
+            seen.scope.cancel()
+
+    async def _replace(self, place: int, *, gently: bool) -> None:
+        process = self._places[place]
+        if gently:
+            process.stopped_at = self._loop.time()
+            self._gateways[process.number].stop()
+            self._spawn(process, self._close(process), None)
+        else:
+            process.crashed = True
+            await self._kill(process)
+        self._places[place] = self._start(place, process.variant)
+
+    async def _close(self, process: Process) -> None:
+        with _expected():
+            await self._gateways[process.number].aclose()
+
+    async def _reload(self, process: Process, variant: int) -> None:
+        with _expected():
+            await self._gateways[process.number].reload(settings_of(variant))
+            process.variant = variant
+
+    async def _rotate(self, process: Process, project: int, grace_s: float) -> None:
+        with _expected():
+            new = await self._gateways[process.number].admin.rotate_key(f"p{project}", grace_s=grace_s)
+            self._keys[project].append(new.key)
+
+    async def _post(self, process: Process, step: Post) -> None:
+        admin, id = self._gateways[process.number].admin, f"{step.kind}-{step.id}"
+        with _expected():
+            if step.kind != "refund":
+                amount = Microcredits(step.amount)
+                said = self.auditor.said(id, step.kind, amount, None)
+                move = admin.grant if step.kind == "grant" else admin.debit
+                said.posted(await move(OWNER, amount, id=id))
+                return
+            if step.request not in self._clients:
+                return
+            request_id = self._clients[step.request][0].request_id
+            if request_id is None:
+                return
+            charged = (await admin.request(request_id)).microcredits
+            amount = Microcredits(max(1, charged // 2 if step.halves else charged))
+            said = self.auditor.said(id, step.kind, amount, request_id)
+            said.posted(await admin.refund(request_id, amount, id=id))
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    async def _end(self) -> None:
+        """Let the store be well, every request end, every process deliver what it owes, and every lease run out."""
+        last = len(self.schedule.steps)
+        self._outages.planned.clear()
+        await self._wait(2 * TOTAL_S, last)
+        for process in self.auditor.processes:
+            if process.alive and process.stopped_at is None:
+                self._gateways[process.number].stop()
+                self._spawn(process, self._close(process), None)
+        await self._wait(20.0, last)
+        for process in self.auditor.processes:
+            await self._kill(process)
+        await self._loop.pass_time(2 * HOLD_S)
+        witness = self._start(0, self.schedule.variant)
+        await self._gateways[witness.number].admin.expire()
+        await self._loop.quiet()
+        self._note("the end")
+        self._audit(last, at_the_end=True)
+
+    def _audit(self, number: int, *, at_the_end: bool = False) -> None:
+        try:
+            self.auditor.look(self._stores.source.read())
+            if at_the_end:
+                self.auditor.close()
+        except Violation as violation:
+            violation.step = number
+            raise
+
+    def _note(self, what: str) -> None:
+        self.trace.append(f"{self._loop.time() - self._began:.3f} {what}")
+        for name, (seen, _) in self._clients.items():
+            if self._shown.get(name) != (line := str(seen)):
+                self._shown[name] = line
+                self.trace.append(f"    {line}")
+        self.trace.append(f"    {self.auditor.balance()}")
+
+
+@contextmanager
+def _expected() -> Iterator[None]:
+    """Let an operator's command fail as it may: the store is down, or what is there forbids it."""
+    try:
+        yield
+    except (StoreUnavailable, AdminError, ProcessDied):
+        pass
+
+
+def run(schedule: Schedule, *, sqlite: bool = False) -> Ran:
+    """Run a schedule from its beginning to its end, or to the first rule that is broken."""
+    stores: Stores = _InFile() if sqlite else _InMemory()
+    loop = new_loop()
+    log = logging.getLogger("floop_gateway")
+    before, level = random.getstate(), log.level
+    chance = random.Random(schedule.seed)
+    world = World(schedule, loop, stores)
+    violation: Violation | None = None
+    try:
+        log.setLevel(logging.CRITICAL + 1)
+        random.seed(schedule.seed)
+        with (
+            patch("floop_gateway_core.clock.os", SimpleNamespace(urandom=chance.randbytes)),
+            patch("anyio.to_thread.run_sync", _inline),
+        ):
+            try:
+                loop.run_until_complete(world.happen())
+            except Violation as error:
+                violation = error
+            world.over = True
+            _clear(loop)
+    finally:
+        log.setLevel(level)
+        random.setstate(before)
+        loop.close()
+        stores.close()
+    return Ran(tuple(world.trace), violation)
+
+
+def _clear(loop: SimulatedLoop) -> None:
+    """End the tasks that a broken rule has left."""
+    for _ in range(20):
+        left = asyncio.all_tasks(loop)
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
