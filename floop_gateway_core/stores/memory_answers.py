@@ -55,8 +55,11 @@ class Answers:
             return
         record, place = settlement.record, (settlement.record.project_id, settlement.claim.key)
         found = self._kept.get(place)
-        if found is not None and found.answer.request_id != record.request_id and found.until > settlement.now:
-            return  # freed when the hold expired, and claimed by another request since
+        is_anothers = found is not None and found.answer.request_id != record.request_id
+        if found is not None and is_anothers and (settlement.answer is None or found.until > settlement.now):
+            # Not this request's to free, though the clock may be ahead of the other's hold; or claimed since this one's
+            # hold has expired.
+            return
         self._kept.pop(place, None)
         if settlement.answer is not None:
             answer = KeptAnswer(

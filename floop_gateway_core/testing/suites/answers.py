@@ -78,6 +78,18 @@ class AnswerSuite:
         assert await self._kept(store) is None
         assert isinstance(await store.hold(keyed("req_2")), Held)
 
+    async def test_who_is_refused_frees_nobodys_key_though_the_clock_has_stepped_forward(self, store: Store) -> None:
+        await grant(store, 1_000)
+        request = keyed("req_1")
+        await store.hold(request)
+        refused = keyed("req_2")  # its time for expiry is without the step that its settlement's time is with
+        assert isinstance(await store.hold(refused), KeyTaken)
+        void = replace(settlement(refused, None), claim=refused.claim, now=request.expires_at + 4_000)
+        await store.settle(void)
+        running = await self._kept(store)
+        assert running is not None
+        assert (running.request_id, running.state) == ("req_1", "running")
+
     async def test_an_answer_is_kept_for_a_day(self, store: Store) -> None:
         await grant(store, 1_000)
         request = keyed("req_1")
