@@ -218,7 +218,7 @@ class AnswerStream:
             refusal = await self._session.fail(error)
             if refusal.code is ErrorCode.INTERNAL_ERROR:
                 raise
-            raise self._error(refusal) from None
+            raise self._error(refusal, 0 if self.bill is None else self.bill.credits_used) from None
 
     def _error(self, refusal: Refusal, credits_used: int = 0) -> GatewayError:
         run = self._session.run

@@ -31,6 +31,7 @@ from floop_gateway_core.policy.tokens import tables as _tokens
 from floop_gateway_core.stores.base import StoreUnavailable
 from floop_gateway_core.testing import Break, Reply, Status
 from tests.engine.kit import Bench, SlowLedger, bench, eventually
+from tests.engine.test_billing import gives_up_soon
 from tests.serving import gateway_of, held, records
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("short_back_off")]
@@ -154,6 +155,19 @@ async def test_a_stream_that_breaks_raises_and_tells_what_it_cost() -> None:
         record = await b.settled()
         assert ("upstream_error", record.microcredits) == (record.ending, caught.value.credits_used)
         assert caught.value.credits_used > 0
+
+
+async def test_a_stream_that_cannot_be_settled_tells_what_it_will_cost() -> None:
+    ledger = SlowLedger(MemoryStore(), fail_settle=[StoreUnavailable("away")] * 1000)
+    async with bench(ledger=ledger.over) as b:
+        gives_up_soon(b)
+        with pytest.raises(UnavailableError) as caught:
+            async with b.gateway.stream(b.key, HI, model="fast") as answer:
+                async for _ in answer:
+                    pass
+        ledger.fail_settle.clear()
+        await b.gateway.aclose()
+        assert 0 < caught.value.credits_used == (await b.settled()).microcredits
 
 
 async def test_a_store_that_breaks_leaves_one_record() -> None:
