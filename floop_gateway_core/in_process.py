@@ -210,7 +210,7 @@ class AnswerStream:
         return event
 
     async def _next(self, events: AsyncGenerator[AnswerEvent, None]) -> AnswerEvent | None:
-        if self._expired:
+        if self._expired and self._completed is None:
             raise self._error(TOO_LONG, 0 if self.bill is None else self.bill.credits_used)
         try:
             return await anext(events, None)

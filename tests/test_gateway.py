@@ -189,6 +189,20 @@ async def test_a_consumer_that_pauses_beyond_the_limit_is_billed_and_told() -> N
         assert 1 == len(await records(gateway))
 
 
+async def test_who_pauses_after_the_end_of_an_answer_has_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("floop_gateway_core.in_process.PAUSED_CONSUMER_GRACE_S", 0.0)
+    async with Gateway(memory(total_s=0.2)) as gateway:
+        new = await gateway.admin.create_project("shop", credits="100")
+        async with gateway.stream(new.key, [Message.of("user", "word")], model="fast") as answer:
+            while answer.finish_reason is None:
+                assert await answer.next_event() is not None
+            with anyio.fail_after(10):
+                while not answer._expired:
+                    await anyio.sleep(0.01)
+            assert await answer.next_event() is None
+        assert ["complete"] == [record.ending for record in await records(gateway)]
+
+
 class Heard:
     """An async listener that also adds a header to upstream requests."""
 
