@@ -48,6 +48,7 @@ class Seen:
     scope: anyio.CancelScope | None = None
     is_leaving: bool = False
     over: bool = False
+    took_s: float = 0.0
 
     @property
     def has_output(self) -> bool:

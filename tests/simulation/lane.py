@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation.schedule import Script
 
-__all__ = ["LANE", "Attempt", "Lane"]
+__all__ = ["LANE", "Admission", "Attempt", "Lane"]
 
 
 @dataclass(slots=True)
@@ -22,6 +22,15 @@ class Attempt:
 
 
 @dataclass(slots=True)
+class Admission:
+    """When a request was admitted, by the wall clock and by time that has gone by, and the tokens that were set aside."""
+
+    wall: float
+    elapsed: float
+    granted: int = 0
+
+
+@dataclass(slots=True)
 class Lane:
     """`name` is that of the step."""
 
@@ -30,8 +39,10 @@ class Lane:
     scripts: tuple[Script, ...] = ()
     attempts: list[Attempt] = field(default_factory=list)
     met_outage: bool = False
-    holds: dict[str, tuple[float, int]] = field(default_factory=dict)
-    """By the id of each request: the time on the wall clock of its admission, and the tokens that were granted."""
+    unheard: bool = False
+    """Whether the store has settled and could not say so."""
+    holds: "dict[str, Admission]" = field(default_factory=dict)
+    """By the id of the request."""
 
     def delay_s(self) -> float:
         """Return how long a message to or from the store is under way."""

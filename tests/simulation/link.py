@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from floop_gateway_core.errors import StoreUnavailable
-from tests.simulation.lane import LANE, Lane
+from tests.simulation.lane import LANE, Admission, Lane
 from tests.simulation.schedule import Effect
 
 __all__ = ["Link", "Outages", "ProcessDied", "done_now"]
@@ -78,11 +78,11 @@ class Link:
 
     async def _hold(self, lane: Lane, id: str, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Note when a request is admitted, and what is granted to it."""
-        lane.holds[id] = wall, _ = self._wall(), 0
+        admission = lane.holds[id] = Admission(self._wall(), asyncio.get_running_loop().time())
 
         async def hold() -> Any:
             held = await work()
-            lane.holds[id] = wall, getattr(held, "held_tokens", 0)
+            admission.granted = getattr(held, "held_tokens", 0)
             return held
 
         return await self._call("hold", hold)
@@ -96,7 +96,7 @@ class Link:
                 await asyncio.sleep(there_s)
             except asyncio.CancelledError:
                 if name in ON_ITS_WAY and lane is not None and lane.chance.random() < 0.5:
-                    loop.call_later(lane.delay_s(), _arrive, work)
+                    loop.call_later(lane.delay_s(), self._arrive, name, lane, work)
                 raise
             self._check()
         effect = self._outages.effect(loop.time(), self._place)
@@ -106,13 +106,18 @@ class Link:
             raise StoreUnavailable("the way there is cut")
         result = done_now(work())
         if effect == "after":
+            if lane is not None and name == "settle":
+                lane.unheard = True
             raise StoreUnavailable("the way back is cut")
         if back_s:
             await asyncio.sleep(back_s)
             self._check()
         return result
 
-
-def _arrive(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
-    with suppress(Exception):
-        done_now(work())
+    def _arrive(self, name: str, lane: Lane, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Do what nobody waits for any more."""
+        if self._outages.effect(asyncio.get_running_loop().time(), self._place) == "before":
+            return
+        lane.unheard = lane.unheard or name == "settle"
+        with suppress(Exception):
+            done_now(work())

@@ -123,16 +123,21 @@ class _Direct:
     is_held_up = False
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._connection = connect()
+        self._connect = connect
+        self._connection: sqlite3.Connection | None = connect()
 
     async def run(self, job: Job[Any]) -> Any:
+        if self._connection is None:
+            self._connection = self._connect()
         _do(self._connection, [job])
         if job.error is not None:
             raise job.error
         return job.answer
 
     def stop(self) -> None:
-        self._connection.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 class Stores(Protocol):
@@ -208,7 +213,7 @@ class World:
         self._shown: dict[int, str] = {}
         self.trace: list[str] = []
         self.over = False
-        self.auditor = Auditor(OWNER, schedule.credits, settings=VARIANTS)
+        self.auditor = Auditor(OWNER, schedule.credits, settings=VARIANTS, total_s=TOTAL_S)
         loop.set_task_factory(self._make_task)
         loop.set_exception_handler(self._unexpected)
 
@@ -364,6 +369,9 @@ class World:
             raise
         except ProcessDied:
             pass
+        except StoreUnavailable as error:  # who leaves hears that it is settled later
+            if process.alive and not (seen.how == "left" or seen.is_leaving):
+                seen.how, seen.error = "error", repr(error)
         except Exception as error:
             if process.alive:
                 seen.how, seen.error = "error", repr(error)
@@ -371,6 +379,7 @@ class World:
             if seen.how == "running":
                 seen.how = "left" if process.alive else "died"
             seen.over = True
+            seen.took_s = self._loop.time() - seen.sent_at
 
     def _leave(self, name: int, *, native: bool) -> None:
         if name not in self._clients:
@@ -442,7 +451,8 @@ class World:
         await self._wait(20.0, last)
         for process in self.auditor.processes:
             await self._kill(process)
-        await self._loop.pass_time(2 * HOLD_S)
+        leases = [hold.expires_at or 0.0 for hold in self._stores.source.read().holds.values() if hold.state == "open"]
+        await self._loop.pass_time(max([0.0, *(until - self.wall() for until in leases)]) + 2 * HOLD_S)
         witness = self._start(0, self.schedule.variant)
         await self._gateways[witness.number].admin.expire()
         await self._loop.quiet()
@@ -451,7 +461,7 @@ class World:
 
     def _audit(self, number: int, *, at_the_end: bool = False) -> None:
         try:
-            self.auditor.look(self._stores.source.read())
+            self.auditor.look(self._stores.source.read(), self._loop.time())
             if at_the_end:
                 self.auditor.close()
         except Violation as violation:
