@@ -31,7 +31,6 @@ from floop_gateway_core.types import (
     ToolPiece,
     Usage,
 )
-from floop_gateway_core.types.amounts import ZERO_CREDITS
 
 __all__ = ["AnswerLog", "Answers", "SharedAnswer", "decode"]
 
@@ -168,10 +167,10 @@ class SharedAnswer:
         self._events.append(event)
         self._wake()
 
-    def end(self, refusal: Refusal) -> None:
-        """End the answer; one that has not come to an end of its own fails with `refusal`."""
+    def end(self, refusal: Refusal, bill: Bill) -> None:
+        """End the answer; one that has not come to an end of its own fails with `refusal`, and costs `bill`."""
         if not self._events or not isinstance(self._events[-1], Completed | Failed):
-            self._events.append(Failed(refusal, Bill(Usage(0, 0), ZERO_CREDITS, None)))
+            self._events.append(Failed(refusal, bill))
         self.ended.set()
         self._wake()
 

@@ -209,7 +209,7 @@ class CallSession:
                 try:
                     await run.close()
                 finally:
-                    answer.end(refusal)
+                    answer.end(refusal, run.bill)
                     self._leave()
 
     def ignored(self, call: Call) -> tuple[str, ...]:

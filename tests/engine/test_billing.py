@@ -1,6 +1,6 @@
 """What a request costs, however it ends: one record, no hold left behind, and the charge that the contract names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -532,11 +532,15 @@ def gives_up_soon(b: Bench) -> None:
     b.gateway.runtime.routing = replace(routing, limits=replace(routing.limits, settle_s=0.1))
 
 
-async def test_a_stream_that_cannot_be_settled_in_time_tells_its_usage_and_is_billed_later() -> None:
+@pytest.mark.parametrize("headers", [(), [("Idempotency-Key", "order-1")]], ids=["", "with a key"])
+async def test_a_stream_that_cannot_be_settled_in_time_tells_its_usage_and_is_billed_later(
+    headers: Sequence[tuple[str, str]],
+) -> None:
     ledger = SlowLedger(MemoryStore(), fail_settle=[StoreUnavailable("locked")] * 1000)
     async with bench(Reply(usage=Usage(12, 4)), ledger=ledger.over) as b:
         gives_up_soon(b)
-        answer = await b.ask(stream=True)
+        request = b.request(stream=True)
+        answer = await b.send(replace(request, headers=(*request.headers, *headers)))
         assert ("SERVICE_UNAVAILABLE", 12, 4) == (answer.last["code"], *answer.usage)
         assert 240 == answer.charged
         assert "credits_remaining" not in answer.last["usage"]
