@@ -166,10 +166,18 @@ class Auditor:
         process = self.processes[seen.process]
         # What is void changes nothing when it comes after its hold has expired: its record stays `lost`.
         late = seen.lane.met_outage or id in self._excused
-        could_not = process.crashed or (late and (process.stopped_at is not None or seen.how == "refused"))
+        could_not = process.crashed or (late and (process.stopped_at is not None or not self._owes(seen)))
         _check(could_not or record.ending != "lost", "no settlement is lost", f"{id} of {seen}")
         if not could_not and id == seen.request_id:
             self._check_price_of_rest(id, seen)
+
+    def _owes(self, seen: Seen) -> bool:
+        """Return whether a request is known to cost something."""
+        last = seen.lane.attempts[-1] if seen.lane.attempts else None
+        if seen.texts or last is None or seen.how != "left":
+            return bool(seen.texts)
+        hedges = any("hedge_after_s" in self._settings[int(one.model.split("@")[1])] for one in seen.lane.attempts)
+        return last.sent and last.script.fault is None and not hedges
 
     # -- money -----------------------------------------------------------------------------------------------------
 
@@ -321,7 +329,13 @@ class Auditor:
                 admitted[seen.project_id].append(seen)
         for of_project in admitted.values():
             for last in of_project:
-                window = [one for one in of_project if last.sent_wall - MINUTE_S < one.sent_wall <= last.sent_wall]
+                # A minute by the wall clock that is one by the time that has gone by, too: the clock may have stepped.
+                window = [
+                    one
+                    for one in of_project
+                    if last.sent_wall - MINUTE_S < one.sent_wall <= last.sent_wall
+                    and last.sent_at - MINUTE_S < one.sent_at <= last.sent_at
+                ]
                 most = max(one.rpm for one in window)
                 _check(len(window) <= most, "admitted <= RPM in any 60 s", len(window), most, [str(s) for s in window])
 
@@ -344,6 +358,7 @@ class Auditor:
         _check(
             seen.error is None and (too_slow or seen.code != "INTERNAL_ERROR"), "no unexpected error", seen, seen.error
         )
+        _check(not (seen.key_is_dead and _was_admitted(seen)), "a key that was replaced opens nothing", seen)
         process = self.processes[seen.process]
         own = [id for id in seen.lane.holds if id in facts.holds]
         if seen.how == "complete":

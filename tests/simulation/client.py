@@ -46,6 +46,7 @@ class Seen:
     told_posted: bool = False
     error: str | None = None
     scope: anyio.CancelScope | None = None
+    key_is_dead: bool = False
     is_leaving: bool = False
     over: bool = False
     took_s: float = 0.0

@@ -28,9 +28,25 @@ __all__ = [
 PROCESSES = 3
 PROJECTS = 2
 VARIANTS = 5
+KEYED = (True, True), (True, False), (False, True), (False, False)
+"""For each idempotency key, whether its requests go over HTTP and whether they are streams: they must be the same."""
 
 Fault = Literal["transient", "rate_limited", "unusable", "rejected", "stall"]
 Effect = Literal["before", "after", "mixed"]
+
+WEIGHTS = {
+    "send": 38.0,
+    "again": 12.0,
+    "leave": 9.0,
+    "wait": 18.0,
+    "clock": 3.0,
+    "outage": 6.0,
+    "replace": 5.0,
+    "reload": 3.0,
+    "rotate": 2.0,
+    "post": 8.0,
+}
+"""How frequent the kinds of steps are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +169,13 @@ class Schedule:
 def random_schedule(seed: int) -> Schedule:
     """Return the schedule of a seed."""
     chance = random.Random(seed)
+    # Each schedule has its own mind: what is frequent in one is rare in another.
+    weights = [weight * chance.choice((0.2, 1.0, 1.0, 4.0)) for weight in WEIGHTS.values()]
     steps = list[Step]()
     sent = list[Send]()
     posted = list[Post]()
     for _ in range(chance.randint(5, 16)):
-        steps.append(_step(chance, sent, posted))
+        steps.append(_step(chance.choices(tuple(WEIGHTS), weights)[0], chance, sent, posted))
     return Schedule(
         tuple(steps),
         credits=chance.choice((1_500, 4_000, 12_000, 1_000_000)),
@@ -167,11 +185,7 @@ def random_schedule(seed: int) -> Schedule:
     )
 
 
-def _step(chance: random.Random, sent: list[Send], posted: list[Post]) -> Step:
-    kind = chance.choices(
-        ("send", "again", "leave", "wait", "clock", "outage", "replace", "reload", "rotate", "post"),
-        (38, 10, 9, 18, 3, 5, 5, 3, 2, 7),
-    )[0]
+def _step(kind: str, chance: random.Random, sent: list[Send], posted: list[Post]) -> Step:
     process = chance.randrange(PROCESSES)
     match kind:
         case "again" if sent:
@@ -184,7 +198,7 @@ def _step(chance: random.Random, sent: list[Send], posted: list[Post]) -> Step:
             return StepClock(chance.choice((-4_000.0, -70.0, -5.0, 5.0, 45.0, 90.0, 4_000.0)))
         case "outage":
             effect: Effect = chance.choice(("before", "after", "mixed"))
-            return Outage(chance.choice((0.1, 0.5, 3.0, 12.0, 60.0)), effect, chance.choice((None, process)))
+            return Outage(chance.choice((0.1, 3.0, 12.0, 12.0, 60.0)), effect, chance.choice((None, process)))
         case "replace":
             return Replace(process, gently=chance.random() < 0.25)
         case "reload":
@@ -198,15 +212,17 @@ def _step(chance: random.Random, sent: list[Send], posted: list[Post]) -> Step:
 
 
 def _send(chance: random.Random, process: int, sent: list[Send]) -> Send:
+    key = chance.randrange(len(KEYED)) if chance.random() < 0.35 else None
+    over_http, stream = (chance.random() < 0.6, chance.random() < 0.6) if key is None else KEYED[key]
     one = Send(
         name=len(sent),
         process=process,
         project=chance.choices(range(PROJECTS), (3, 1))[0],
-        over_http=chance.random() < 0.6,
-        stream=chance.random() < 0.6,
-        key=chance.randrange(2) if chance.random() < 0.35 else None,
+        over_http=over_http,
+        stream=stream,
+        key=key,
         body=int(chance.random() < 0.05),
-        max_tokens=chance.choice((6, 40)),
+        max_tokens=chance.choice((6, 40)) if key is None else 40,
         attempts=tuple(_script(chance) for _ in range(3)),
         leave_after=chance.choice((0, 1, 1, 2, 3)) if chance.random() < 0.2 else None,
         old_key=chance.random() < 0.1,
@@ -218,14 +234,17 @@ def _send(chance: random.Random, process: int, sent: list[Send]) -> Send:
 
 def _again(chance: random.Random, process: int, sent: list[Send]) -> Send:
     """Return a repeated request: same project, key and body, perhaps elsewhere."""
-    like = chance.choice([one for one in sent if one.key is not None] or sent)
+    keyed = [one for one in sent if one.key is not None][-2:]
+    if not keyed:
+        return _send(chance, process, sent)
+    like = chance.choice(keyed)
     one = Send(
         name=len(sent),
         process=chance.choice((process, like.process)),
         project=like.project,
         over_http=like.over_http,
         stream=like.stream,
-        key=like.key if like.key is not None else 0,
+        key=like.key,
         body=like.body,
         max_tokens=like.max_tokens,
         attempts=tuple(_script(chance) for _ in range(3)),
@@ -240,7 +259,7 @@ def _script(chance: random.Random) -> Script:
     faults: tuple[Fault, ...] = ("transient", "transient", "transient", "rate_limited", "unusable", "rejected", "stall")
     return Script(
         texts=chance.choice((0, 1, 2, 4, 6)),
-        pace_s=chance.choice((0.0, 0.0, 0.02, 0.4, 2.0)),
+        pace_s=chance.choice((0.0, 0.02, 0.4, 0.4, 2.0)),
         reports=chance.choice(("each", "each", "end")),
         input_tokens=chance.choice((5, 12, 30)),
         excess_tokens=chance.choice((300, 5_000)) if chance.random() < 0.08 else 0,
@@ -250,7 +269,7 @@ def _script(chance: random.Random) -> Script:
 
 
 def _post(chance: random.Random, process: int, sent: list[Send], posted: list[Post]) -> Post:
-    if posted and chance.random() < 0.3:  # said again, perhaps to another process
+    if posted and chance.random() < 0.4:  # said again, perhaps to another process
         like = chance.choice(posted)
         return Post(like.kind, like.id, like.amount, process, like.request, like.halves)
     kind: Literal["grant", "debit", "refund"] = chance.choice(("grant", "debit", "refund", "refund") if sent else ("grant",))

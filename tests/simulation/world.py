@@ -6,14 +6,14 @@ schedule gives the same trace.
 
 import asyncio
 import logging
+import math
 import random
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from shutil import copyfile
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, Protocol, cast
@@ -107,6 +107,14 @@ class Ran:
     violation: Violation | None
 
 
+@dataclass(slots=True)
+class _Key:
+    """A project's key, and the time on the wall clock from which it opens nothing."""
+
+    value: str
+    dead_at: float = math.inf
+
+
 class _Runs(dict[Stoppable, None]):
     """Stands for a set whose order is that of what was added."""
 
@@ -164,8 +172,6 @@ class _InMemory:
 
 
 class _InFile:
-    _template: bytes | None = None
-
     def __init__(self) -> None:
         self._folder = TemporaryDirectory(ignore_cleanup_errors=True)
         self._file = Path(self._folder.name, "simulation.db")
@@ -208,7 +214,7 @@ class World:
         self._gateways: dict[int, Gateway] = {}
         self._places: list[Process] = []
         self._clients: dict[int, tuple[Seen, asyncio.Task[None]]] = {}
-        self._keys: dict[int, list[str]] = {}
+        self._keys: dict[int, list[_Key]] = {}
         self._projects: dict[int, str] = {}
         self._shown: dict[int, str] = {}
         self.trace: list[str] = []
@@ -306,7 +312,7 @@ class World:
         for project in range(PROJECTS):
             credits = Microcredits(0 if project else self.schedule.credits)
             new = await admin.create_project(f"p{project}", owner=OWNER, credits=credits)
-            self._keys[project] = [new.key]
+            self._keys[project] = [_Key(new.key)]
             self._projects[project] = new.project.id
 
     async def _do(self, number: int, step: Step) -> None:
@@ -353,7 +359,8 @@ class World:
             of["tokens"],
         )  # fmt: skip
         key = keys[-2] if step.old_key and len(keys) > 1 else keys[-1]
-        self._clients[step.name] = seen, self._spawn(process, self._client(process, key, seen), lane)
+        seen.key_is_dead = key.dead_at <= seen.sent_wall
+        self._clients[step.name] = seen, self._spawn(process, self._client(process, key.value, seen), lane)
         self.auditor.seen.append(seen)
 
     async def _client(self, process: Process, key: str, seen: Seen) -> None:
@@ -363,6 +370,8 @@ class World:
                 await ask(
                     self._gateways[process.number], key, seen, lambda: chance.choice((0.0, 0.0, 0.0, 0.05, 1.0, 7.0))
                 )
+                if seen.how == "running" and self._loop.time() - seen.sent_at < TOTAL_S:
+                    seen.how, seen.error = "error", "the answer has no end"
         except asyncio.CancelledError:
             if process.alive:
                 seen.how = "left" if seen.how == "running" else seen.how
@@ -414,9 +423,14 @@ class World:
             process.variant = variant
 
     async def _rotate(self, process: Process, project: int, grace_s: float) -> None:
+        now = self.wall()
         with _expected():
             new = await self._gateways[process.number].admin.rotate_key(f"p{project}", grace_s=grace_s)
-            self._keys[project].append(new.key)
+            *old, last = self._keys[project]
+            last.dead_at = now + grace_s
+            for key in old:
+                key.dead_at = -math.inf
+            self._keys[project].append(_Key(new.key))
 
     async def _post(self, process: Process, step: Post) -> None:
         admin, id = self._gateways[process.number].admin, f"{step.kind}-{step.id}"
