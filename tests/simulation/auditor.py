@@ -272,7 +272,9 @@ class Auditor:
                 shared = record.code == "RATE_LIMITED" and record.repeats > before.repeats
                 _check(shared or before.ending == "lost", "a record settles once", id, before, record)
             hold = facts.holds.get(id)
-            late = hold is not None and hold.state == "captured" and hold.amount > 0 == hold.captured and record.tokens > 0
+            late = (
+                hold is not None and hold.state == "captured" and hold.amount > 0 == hold.captured and record.tokens > 0
+            )
             if (record.ending == "lost" or late) and id not in self._lost:
                 self._lost.add(id)
                 seen = owners.get(id)
@@ -454,4 +456,3 @@ def _was_admitted(seen: Seen) -> bool:
     if seen.lane.holds or seen.texts:
         return True
     return seen.how == "refused" and seen.code not in UNCOUNTED
-

@@ -83,9 +83,9 @@ async def _over_http(gateway: Gateway, key: str, seen: Seen, reads: Callable[[],
         seen.request_id = told["X-Request-Id"]
         seen.replayed = "Idempotency-Replayed" in told
         if isinstance(reply.body, bytes):
-            if step.leave_after is not None:
+            if step.leave_after is not None and reply.status == 200:
                 seen.how = "left"
-                return
+                return None
             return _read_whole(seen, reply.status, reply.body)
         if reply.status != 200 or not told["Content-Type"].startswith("text/event-stream"):
             return _read_whole(seen, reply.status, b"".join([chunk async for chunk in reply.body]))

@@ -128,7 +128,14 @@ class SQLiteFacts:
         return Facts(
             {owner: (posted, held) for owner, posted, held in ask("SELECT owner, posted, held FROM accounts")},
             [Entry(*row) for row in entries],
-            {row[0]: Hold(*row[1:8], (row[8], row[9]), row[10]) for row in holds},
+            {id: _hold(*values) for id, *values in holds},
             {row[0]: Record(*row[1:]) for row in records},
             {(project, day): (used, held) for project, day, used, held in days},
         )
+
+
+def _hold(
+    state: str, amount: int, captured: int, overrun: int, written_off: int, owner: str, tokens: int, project: str, day: int,
+    expires_at: float,
+) -> Hold:  # fmt: skip
+    return Hold(state, amount, captured, overrun, written_off, owner, tokens, (project, day), expires_at)

@@ -105,7 +105,9 @@ def an_overrun_is_paid_out_of_the_holds_of_others() -> Iterator[None]:
 @_fault()
 def what_is_captured_is_the_hold_and_not_the_usage() -> Iterator[None]:
     capture = ledger._capture
-    with patch.object(ledger, "_capture", lambda account, hold, amount: capture(account, hold, max(amount, hold.amount))):
+    with patch.object(
+        ledger, "_capture", lambda account, hold, amount: capture(account, hold, max(amount, hold.amount))
+    ):
         yield
 
 

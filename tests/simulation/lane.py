@@ -1,4 +1,4 @@
-"""A lane: all that is done for one request, in whatever task. Its chances are its own, so that others do not change them."""
+"""A lane: all that is done for one request, in whatever task. Its chances are its own, whatever others do."""
 
 import random
 from contextvars import ContextVar

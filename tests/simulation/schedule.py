@@ -272,7 +272,8 @@ def _post(chance: random.Random, process: int, sent: list[Send], posted: list[Po
     if posted and chance.random() < 0.4:  # said again, perhaps to another process
         like = chance.choice(posted)
         return Post(like.kind, like.id, like.amount, process, like.request, like.halves)
-    kind: Literal["grant", "debit", "refund"] = chance.choice(("grant", "debit", "refund", "refund") if sent else ("grant",))
+    kinds: tuple[Literal["grant", "debit", "refund"], ...] = ("grant", "debit", "refund", "refund")
+    kind = chance.choice(kinds if sent else kinds[:1])
     request = chance.choice(sent).name if sent else 0
     one = Post(kind, len(posted), chance.choice((100, 2_500)), process, request, halves=chance.random() < 0.5)
     posted.append(one)

@@ -36,7 +36,13 @@ class ScriptedProvider:
 
 class _Answer:
     def __init__(
-        self, name: str, number: int, attempt: Attempt, room: int, on_sent: Callable[[], None], check: Callable[[], None]
+        self,
+        name: str,
+        number: int,
+        attempt: Attempt,
+        room: int,
+        on_sent: Callable[[], None],
+        check: Callable[[], None],
     ) -> None:
         self._name, self._number, self._attempt, self._room = name, number, attempt, room
         self._on_sent, self._check = on_sent, check

@@ -8,32 +8,24 @@ import asyncio
 import logging
 import math
 import random
-import sqlite3
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 from unittest.mock import patch
 
 import anyio
 
-from floop_gateway_core import AdminError, Gateway, Settings
+from floop_gateway_core import AdminError, Gateway
 from floop_gateway_core.engine.routing import Stoppable
 from floop_gateway_core.errors import StoreUnavailable
 from floop_gateway_core.stores.base import Store
-from floop_gateway_core.stores.memory import MemoryStore
-from floop_gateway_core.stores.sqlite import SQLiteStore
-from floop_gateway_core.stores.sqlite.worker import Job, Worker, _do
 from floop_gateway_core.types import Microcredits
 from tests.simulation.auditor import Auditor, Process, Violation
 from tests.simulation.client import Seen, ask
-from tests.simulation.facts import MemoryFacts, Source, SQLiteFacts
 from tests.simulation.lane import LANE, Lane
-from tests.simulation.link import Link, Outages, ProcessDied, done_now
+from tests.simulation.link import Link, Outages, ProcessDied
 from tests.simulation.loop import SimulatedLoop, new_loop
 from tests.simulation.schedule import (
     PROCESSES,
@@ -50,53 +42,14 @@ from tests.simulation.schedule import (
     StepClock,
     Wait,
 )
+from tests.simulation.stores import InFile, InMemory, Shared
 from tests.simulation.upstream import ScriptedProvider
+from tests.simulation.variants import HOLD_S, TOTAL_S, VARIANTS, settings_of
 
-__all__ = ["OWNER", "Ran", "run", "settings_of"]
+__all__ = ["Ran", "run"]
 
 OWNER = "olga"
 MIDNIGHT = 20_000 * 86_400.0
-TOTAL_S = 30.0
-HOLD_S = TOTAL_S + 8.0 + 2.0
-VARIANTS: tuple[Mapping[str, Any], ...] = (
-    {"rpm": 100, "tokens": 1_000_000, "prices": {"a": ("10", "30"), "b": ("25", "40")}},
-    {"rpm": 3, "tokens": 1_000_000, "prices": {"a": ("0.25", "1.5"), "b": ("100", "0")}},
-    {"rpm": 100, "tokens": 150, "prices": {"a": ("10", "30"), "b": ("10", "30")}},
-    {"rpm": 2, "tokens": 400, "prices": {"a": ("7", "3.333333"), "b": ("10", "30")}},
-    {"rpm": 100, "tokens": 1_000_000, "hedge_after_s": 0.3, "prices": {"a": ("10", "30"), "b": ("1", "1")}},
-)
-"""The settings that a reload may bring: limits, prices of the input's and the output's tokens, hedging."""
-
-
-@cache
-def settings_of(variant: int) -> Settings:
-    """Return the settings of a variant; the models' names say which it is."""
-    of = VARIANTS[variant]
-    return Settings.read(
-        {
-            "store": "memory://",
-            "plans": {"default": {"requests_per_minute": of["rpm"], "daily_tokens": of["tokens"], "output_tokens": 40}},
-            "deployments": {
-                name: {
-                    "provider": "openai",
-                    "model": f"{name}@{variant}",
-                    "input_microcredits_per_token": prices[0],
-                    "output_microcredits_per_token": prices[1],
-                }
-                for name, prices in of["prices"].items()
-            },
-            "routes": {alias: ["a", "b"] for alias in ("fast", "smart", "reason")},
-            "upstream": {
-                "total_s": TOTAL_S,
-                "first_event_s": 5.0,
-                "between_events_s": 5.0,
-                "breaker_failures": 4,
-                "breaker_cool_down_s": 5.0,
-                "hedge_after_s": of.get("hedge_after_s", 0),
-            },
-        },
-        source="simulation",
-    )
 
 
 @dataclass(frozen=True)
@@ -125,75 +78,6 @@ class _Runs(dict[Stoppable, None]):
         self.pop(run, None)
 
 
-class _Direct:
-    """Stands for the worker of a SQLite store: does each job at once, in a transaction of its own, without a thread."""
-
-    is_held_up = False
-
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._connect = connect
-        self._connection: sqlite3.Connection | None = connect()
-
-    async def run(self, job: Job[Any]) -> Any:
-        if self._connection is None:
-            self._connection = self._connect()
-        _do(self._connection, [job])
-        if job.error is not None:
-            raise job.error
-        return job.answer
-
-    def stop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-
-class Stores(Protocol):
-    """Opens what the processes share, each in its own way."""
-
-    source: Source
-
-    def open(self) -> object:
-        """Return a process's store."""
-
-    def close(self) -> None:
-        """Close what is open."""
-
-
-class _InMemory:
-    def __init__(self) -> None:
-        self._store = MemoryStore()
-        self.source: Source = MemoryFacts(self._store)
-
-    def open(self) -> object:
-        return self._store
-
-    def close(self) -> None: ...
-
-
-class _InFile:
-    def __init__(self) -> None:
-        self._folder = TemporaryDirectory(ignore_cleanup_errors=True)
-        self._file = Path(self._folder.name, "simulation.db")
-        self._workers: list[_Direct] = []
-        self.open()
-        self._connection = sqlite3.connect(self._file, isolation_level=None)
-        self.source: Source = SQLiteFacts(self._connection)
-
-    def open(self) -> object:
-        store = SQLiteStore(self._file)
-        direct = _Direct(lambda: store._connect())
-        self._workers.append(direct)
-        store._worker = store._reader = cast(Worker, direct)
-        return store
-
-    def close(self) -> None:
-        self._connection.close()
-        for worker in self._workers:
-            worker.stop()
-        self._folder.cleanup()
-
-
 async def _inline(work: Callable[..., Any], *values: Any, **_: Any) -> Any:
     """Stand for a worker thread."""
     return work(*values)
@@ -202,7 +86,7 @@ async def _inline(work: Callable[..., Any], *values: Any, **_: Any) -> Any:
 class World:
     """One run of one schedule."""
 
-    def __init__(self, schedule: Schedule, loop: SimulatedLoop, stores: Stores) -> None:
+    def __init__(self, schedule: Schedule, loop: SimulatedLoop, stores: Shared) -> None:
         self.schedule = schedule
         self._loop = loop
         self._stores = stores
@@ -220,7 +104,7 @@ class World:
         self.trace: list[str] = []
         self.over = False
         self.auditor = Auditor(OWNER, schedule.credits, settings=VARIANTS, total_s=TOTAL_S)
-        loop.set_task_factory(self._make_task)
+        loop.set_task_factory(cast(Any, self._make_task))
         loop.set_exception_handler(self._unexpected)
 
     def wall(self) -> float:
@@ -326,8 +210,8 @@ class World:
             case StepClock(seconds):
                 self._clock_offset += seconds
                 self.auditor.clock_stepped(self._loop.time(), seconds)
-            case Outage(seconds, effect, process):
-                self._outages.planned.append((self._loop.time() + seconds, effect, process))
+            case Outage(seconds, effect, whose):
+                self._outages.planned.append((self._loop.time() + seconds, effect, whose))
             case Replace(place, gently):
                 await self._replace(place, gently=gently)
             case Reload(place, variant):
@@ -494,15 +378,13 @@ class World:
 @contextmanager
 def _expected() -> Iterator[None]:
     """Let an operator's command fail as it may: the store is down, or what is there forbids it."""
-    try:
+    with suppress(StoreUnavailable, AdminError, ProcessDied):
         yield
-    except (StoreUnavailable, AdminError, ProcessDied):
-        pass
 
 
 def run(schedule: Schedule, *, sqlite: bool = False) -> Ran:
     """Run a schedule from its beginning to its end, or to the first rule that is broken."""
-    stores: Stores = _InFile() if sqlite else _InMemory()
+    stores: Shared = InFile() if sqlite else InMemory()
     loop = new_loop()
     log = logging.getLogger("floop_gateway")
     before, level = random.getstate(), log.level
