@@ -271,6 +271,8 @@ class World:
         finally:
             if seen.how == "running":
                 seen.how = "left" if process.alive else "died"
+            if seen.how == "refused" and seen.is_leaving:
+                seen.how = "left"  # the refusal finds nobody
             seen.over = True
             seen.took_s = self._loop.time() - seen.sent_at
 
