@@ -131,13 +131,13 @@ class Auditor:
 
     # -- the rules -------------------------------------------------------------------------------------------------
 
-    def look(self, facts: Facts, now: float) -> None:
+    def look(self, facts: Facts) -> None:
         """Check every rule; raise `Violation`."""
         self._facts = facts
         _check(not self.unexpected, "no unexpected error", *self.unexpected)
         self._check_money(facts)
         self._check_holds(facts)
-        self._check_records(facts, now)
+        self._check_records(facts)
         self._check_days(facts)
         self._check_rate()
         self._check_keys(facts)
@@ -264,7 +264,7 @@ class Auditor:
         _check(hold.captured <= hold.amount, "no more is captured than was held", id, hold)
         _check(hold.state == "captured" or not any(told), "only a capture charges", id, hold)
 
-    def _check_records(self, facts: Facts, now: float) -> None:
+    def _check_records(self, facts: Facts) -> None:
         owners = {id: seen for seen in self.seen for id in seen.lane.holds}
         for id, record in facts.records.items():
             before = self._records.get(id)
@@ -279,7 +279,7 @@ class Auditor:
                 self._lost.add(id)
                 seen = owners.get(id)
                 must_live = seen is not None and self.processes[seen.process].alive and not seen.lane.met_outage
-                excused = seen is None or self._clock_excuses(seen.lane.holds[id].elapsed, now)
+                excused = seen is None or self._clock_excuses(seen.lane.holds[id].elapsed)
                 _check(excused or not must_live, "a hold expires only when its process has died", id, seen)
                 if excused:
                     self._excused.add(id)
@@ -291,7 +291,7 @@ class Auditor:
             self._records[id] = record
         _check(self._records.keys() == facts.records.keys(), "records stay")
 
-    def _clock_excuses(self, admitted: float, now: float) -> bool:
+    def _clock_excuses(self, admitted: float) -> bool:
         """Return whether steps of the wall clock may have cost a living request its hold: two cases are known.
 
         A process that began after a step forward cannot know of it. A call with the time from before a step back arrives
@@ -300,7 +300,7 @@ class Auditor:
         for at, seconds in self._steps:
             if seconds > 0 and at >= admitted and any(one.started_at >= at for one in self.processes):
                 return True
-            if seconds < 0 and admitted <= at + IN_FLIGHT_S:
+            if seconds < 0 and at <= admitted <= at + IN_FLIGHT_S:
                 return True
         return False
 

@@ -361,7 +361,7 @@ class World:
 
     def _audit(self, number: int, *, at_the_end: bool = False) -> None:
         try:
-            self.auditor.look(self._stores.source.read(), self._loop.time())
+            self.auditor.look(self._stores.source.read())
             if at_the_end:
                 self.auditor.close()
         except Violation as violation:
