@@ -27,6 +27,7 @@ IN_FLIGHT_S = 2.0
 UNCOUNTED = frozenset({"RATE_LIMITED", "UNAUTHORIZED", "SERVICE_UNAVAILABLE"})
 """Refusals of which the client cannot know whether they have spent one of the rate."""
 SIGNS = {"grant": 1, "refund": 1, "debit": -1}
+NEVER_COUNTED = frozenset({"RATE_LIMITED", "UNAUTHORIZED"})
 CHARGES = ("capture", "overrun")
 
 
@@ -107,6 +108,7 @@ class Auditor:
         self._checked: set[int] = set()
         self._count_from = -math.inf
         self._steps: list[tuple[float, float]] = []
+        self._rotations: list[tuple[str, float]] = []
         self._budget = 0
 
     # -- what it is told -------------------------------------------------------------------------------------------
@@ -122,6 +124,10 @@ class Auditor:
         self._steps.append((now, seconds))
         if abs(seconds) >= MINUTE_S:
             self._count_from = now + IN_FLIGHT_S
+
+    def rotates(self, project_id: str, now: float) -> None:
+        """Note that an operator is about to replace a project's key."""
+        self._rotations.append((project_id, now))
 
     def balance(self) -> str:
         """Return what is in the store, in short."""
@@ -141,6 +147,7 @@ class Auditor:
         self._check_days(facts)
         self._check_rate()
         self._check_keys(facts)
+        self._check_owed(facts)
         for number, seen in enumerate(self.seen):
             if seen.over and number not in self._checked:
                 self._check_client(seen, facts)
@@ -168,8 +175,28 @@ class Auditor:
         late = seen.lane.met_outage or id in self._excused
         could_not = process.crashed or (late and (process.stopped_at is not None or not self._owes(seen)))
         _check(could_not or record.ending != "lost", "no settlement is lost", f"{id} of {seen}")
-        if not could_not and id == seen.request_id:
+        if seen.how in ("failed", "refused") and not seen.lane.unheard:
+            _check(record.ending != "complete", "a record says what its client has seen", seen, record)
+        if not could_not:
             self._check_price_of_rest(id, seen)
+
+    def _check_owed(self, facts: Facts) -> None:
+        """What met an outage is settled with the next settlement of its process that succeeds."""
+        for seen in self.seen:
+            if not (seen.over and seen.lane.met_outage) or seen.step.key is not None:
+                continue
+            left = [id for id in seen.lane.holds if id in facts.holds and facts.holds[id].state == "open"]
+            later = [
+                one
+                for one in self.seen
+                if left
+                and one.process == seen.process
+                and one.how == "complete"
+                and one.over
+                and not (one.lane.met_outage or one.replayed or one.step.key is not None)
+                and one.sent_at > seen.ended_at
+            ]
+            _check(not later, "what is owed is settled with the next settlement", seen, left, [str(one) for one in later])
 
     def _owes(self, seen: Seen) -> bool:
         """Return whether a request is known to cost something."""
@@ -292,16 +319,20 @@ class Auditor:
         _check(self._records.keys() == facts.records.keys(), "records stay")
 
     def _clock_excuses(self, admitted: float) -> bool:
-        """Return whether steps of the wall clock may have cost a living request its hold: two cases are known.
+        """Return whether steps of the wall clock may have cost a living request its hold: three cases are known.
 
-        A process that began after a step forward cannot know of it. A call with the time from before a step back arrives
-        after it, and takes what was held meanwhile for what is long over.
+        A process that began after a step forward cannot know of it, nor one that was idle from before a step back until after
+        one forward: to it, they are one. And a call with the time from before a step back may arrive after it, and takes
+        what was held meanwhile for what is long over.
         """
+        stepped_back = False
         for at, seconds in self._steps:
-            if seconds > 0 and at >= admitted and any(one.started_at >= at for one in self.processes):
+            began_later = any(one.started_at >= at for one in self.processes)
+            if seconds > 0 and at >= admitted and (began_later or stepped_back):
                 return True
             if seconds < 0 and at <= admitted <= at + IN_FLIGHT_S:
                 return True
+            stepped_back = stepped_back or seconds < 0
         return False
 
     def _check_days(self, facts: Facts) -> None:
@@ -366,6 +397,7 @@ class Auditor:
         if seen.how == "complete":
             self._check_complete(seen, facts)
         elif seen.how == "refused":
+            self._check_refusal(seen)
             paid = {id: _charged(self._charges.get(id)) for id in own}
             # A capture that the store has made and never told of is not known to be one: the client hears 503.
             known = seen.code != "SERVICE_UNAVAILABLE" or not seen.lane.unheard
@@ -374,6 +406,30 @@ class Auditor:
         if process.alive and not seen.lane.met_outage and not goes_on:
             left = [id for id in own if facts.holds[id].state == "open"]
             _check(not left, "who has ended leaves no hold", seen, left)
+
+    def _check_refusal(self, seen: Seen) -> None:
+        """Check that what a client is told to be the reason is one."""
+        if seen.code == "UNAUTHORIZED":
+            rotated = any(project == seen.project_id for project, at in self._rotations if at <= seen.ended_at)
+            _check(seen.key_is_dead or rotated, "a key that is valid is accepted", seen)
+        elif seen.code == "RATE_LIMITED" and not self._steps:
+            began = seen.sent_at - MINUTE_S
+            others = [one for one in self.seen if one.project_id == seen.project_id and one is not seen]
+            near = [one for one in others if began < one.sent_at <= seen.ended_at and one.code not in NEVER_COUNTED]
+            _check(len(near) >= seen.rpm, "who is refused by the rate has used it up", seen, [str(one) for one in near])
+        elif seen.code == "IDEMPOTENCY_IN_PROGRESS":
+            same = [one for one in self.seen if one.step.key == seen.step.key and one.project_id == seen.project_id]
+            others = [one for one in same if one is not seen and one.lane.holds]
+            shown = seen, [str(one) for one in same]
+            claimed = any(self._may_hold_key(one, seen) for one in others)
+            _check(claimed, "a key is free, or has its answer, when its request has ended", *shown)
+            _check(not any(_could_be_joined(one, seen) for one in others), "a running answer is joined", *shown)
+
+    def _may_hold_key(self, other: Seen, seen: Seen) -> bool:
+        """Return whether the key of a request may have been another one's when it was refused."""
+        if other.lane.met_outage or self.processes[other.process].crashed or self._steps:
+            return True  # it may still be claimed, until the hold expires
+        return not other.over or other.ended_at >= seen.sent_at or other.how == "left"
 
     def _check_complete(self, seen: Seen, facts: Facts) -> None:
         id = str(seen.request_id)
@@ -421,6 +477,8 @@ class Auditor:
                     _check(cost >= least, "what has left is charged", seen, cost, least)
         if seen.how == "complete" or not of:
             return
+        nothing_left = not seen.step.stream and seen.step.key is None
+        _check(not (nothing_left and all(one.failed for one in attempts)), "a failed attempt that nobody saw is free", seen, cost)
         most = max((self._most(one) for one in attempts if one.sent), default=0)
         _check(cost <= most, "no more is charged than was produced", seen, cost, most)
 
@@ -450,6 +508,14 @@ def _text(lane: Lane, number: int, attempt: Attempt) -> str:
 
 def _began(seen: Seen, number: int) -> bool:
     return seen.texts[0].startswith(f"{seen.lane.name}.{number}.")
+
+
+def _could_be_joined(other: Seen, seen: Seen) -> bool:
+    """Return whether a request runs in the same process, from before another one came until after it was refused."""
+    if other.process != seen.process or other.how == "left":
+        return False
+    began = min(admission.elapsed for admission in other.lane.holds.values())
+    return began < seen.sent_at and (not other.over or other.ended_at > seen.ended_at)
 
 
 def _was_admitted(seen: Seen) -> bool:

@@ -52,9 +52,9 @@ class Seen:
     took_s: float = 0.0
 
     @property
-    def has_output(self) -> bool:
-        """Whether something of the answer has come."""
-        return bool(self.texts)
+    def ended_at(self) -> float:
+        """When it was over, by time that has gone by."""
+        return self.sent_at + self.took_s
 
     def __str__(self) -> str:
         end = f"{self.how} {self.code or ''} {self.tokens or ''} {'' if self.charged is None else self.charged}"

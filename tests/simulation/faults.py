@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+from floop_gateway_core.engine.answers import Answers as RunningAnswers
+from floop_gateway_core.engine.attempt_runner import AttemptRunner
 from floop_gateway_core.engine.routing import Runtime
 from floop_gateway_core.engine.run import Run
 from floop_gateway_core.policy import ledger
@@ -194,6 +196,20 @@ def an_outage_loses_the_settlement() -> Iterator[None]:
 
 
 @_fault(within=1_500)
+def what_is_owed_waits_for_the_end_of_the_process() -> Iterator[None]:
+    async def wait(runtime: Runtime) -> None: ...
+
+    with patch("floop_gateway_core.engine.settle.retry_pending_settlements", wait):
+        yield
+
+
+@_fault(within=1_500)
+def who_leaves_pays_for_an_attempt_that_failed() -> Iterator[None]:
+    with patch.object(AttemptRunner, "forget", lambda self: None):
+        yield
+
+
+@_fault(within=1_500)
 def a_reload_changes_the_price_of_running_requests() -> Iterator[None]:
     close = Run._close
 
@@ -341,6 +357,35 @@ def the_window_is_a_minute_of_the_clock_and_does_not_move() -> Iterator[None]:
         return acquire(self, limit, now_us, spends=spends)
 
     with patch.object(Window, "acquire", fixed):
+        yield
+
+
+@_fault()
+def one_is_refused_below_the_rate() -> Iterator[None]:
+    acquire = RateLimiter.acquire
+
+    def mean(self: RateLimiter, key: str, now: float, *, limit: int | None = None, spends: bool = True) -> Any:
+        return acquire(self, key, now, limit=(limit or self.limit) - 1, spends=spends)
+
+    with patch.object(RateLimiter, "acquire", mean):
+        yield
+
+
+@_fault(within=1_500)
+def a_running_answer_is_not_joined() -> Iterator[None]:
+    with patch.object(RunningAnswers, "get", lambda self, project, key: None):
+        yield
+
+
+@_fault(within=1_500)
+def a_key_is_never_free_again() -> Iterator[None]:
+    settle = Answers.settle
+
+    def keep(self: Answers, settlement: Settlement, settled: Settled) -> None:
+        if settlement.answer is not None:
+            settle(self, settlement, settled)
+
+    with patch.object(Answers, "settle", keep):
         yield
 
 

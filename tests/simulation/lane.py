@@ -19,6 +19,7 @@ class Attempt:
     texts: int = 0
     tokens: int = 0
     finished: bool = False
+    failed: bool = False
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ takes, and when its client reads.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 __all__ = [
@@ -45,6 +45,7 @@ WEIGHTS = {
     "reload": 3.0,
     "rotate": 2.0,
     "post": 8.0,
+    "scene": 1.0,
 }
 """How frequent the kinds of steps are."""
 
@@ -175,7 +176,8 @@ def random_schedule(seed: int) -> Schedule:
     sent = list[Send]()
     posted = list[Post]()
     for _ in range(chance.randint(5, 16)):
-        steps.append(_step(chance.choices(tuple(WEIGHTS), weights)[0], chance, sent, posted))
+        kind = chance.choices(tuple(WEIGHTS), weights)[0]
+        steps += _scene(chance, sent) if kind == "scene" else [_step(kind, chance, sent, posted)]
     return Schedule(
         tuple(steps),
         credits=chance.choice((1_500, 4_000, 12_000, 1_000_000)),
@@ -209,6 +211,18 @@ def _step(kind: str, chance: random.Random, sent: list[Send], posted: list[Post]
             return _post(chance, process, sent, posted)
         case _:
             return _send(chance, process, sent)
+
+
+def _scene(chance: random.Random, sent: list[Send]) -> list[Step]:
+    """Return steps that seldom meet by chance: an outage between two requests, a client that leaves between attempts."""
+    process = chance.randrange(PROCESSES)
+    first = replace(_send(chance, process, sent), leave_after=None)
+    if chance.random() < 0.5:
+        outage = Outage(12.0, chance.choice(("before", "after", "mixed")), chance.choice((None, process)))
+        return [first, Wait(0.05), outage, Wait(13.0), _send(chance, process, sent)]
+    fails = Script(texts=2, fault="transient", at=chance.choice((0, 1)))
+    first = replace(first, attempts=(fails, *first.attempts[1:]))
+    return [first, Wait(chance.choice((0.05, 0.2, 0.5))), Leave(first.name, native=chance.random() < 0.4)]
 
 
 def _send(chance: random.Random, process: int, sent: list[Send]) -> Send:

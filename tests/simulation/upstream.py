@@ -70,6 +70,7 @@ class _Answer:
         if fault is None or fault == "stall":
             await asyncio.sleep(STALLED_S)
             raise UpstreamFault(FaultKind.TRANSIENT, "stalled")
+        self._attempt.failed = True
         raise UpstreamFault(KINDS[fault], fault)
 
     async def next(self) -> Delta:

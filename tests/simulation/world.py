@@ -310,6 +310,7 @@ class World:
 
     async def _rotate(self, process: Process, project: int, grace_s: float) -> None:
         now = self.wall()
+        self.auditor.rotates(self._projects[project], self._loop.time())
         with _expected():
             new = await self._gateways[process.number].admin.rotate_key(f"p{project}", grace_s=grace_s)
             *old, last = self._keys[project]
