@@ -196,7 +196,9 @@ class Auditor:
                 and not (one.lane.met_outage or one.replayed or one.step.key is not None)
                 and one.sent_at > seen.ended_at
             ]
-            _check(not later, "what is owed is settled with the next settlement", seen, left, [str(one) for one in later])
+            _check(
+                not later, "what is owed is settled with the next settlement", seen, left, [str(one) for one in later]
+            )
 
     def _owes(self, seen: Seen) -> bool:
         """Return whether a request is known to cost something."""
@@ -321,9 +323,9 @@ class Auditor:
     def _clock_excuses(self, admitted: float) -> bool:
         """Return whether steps of the wall clock may have cost a living request its hold: three cases are known.
 
-        A process that began after a step forward cannot know of it, nor one that was idle from before a step back until after
-        one forward: to it, they are one. And a call with the time from before a step back may arrive after it, and takes
-        what was held meanwhile for what is long over.
+        A process that began after a step forward cannot know of it, nor one that was idle from before a step back until
+        after one forward: to it, they are one. And a call with the time from before a step back may arrive after it, and
+        takes what was held meanwhile for what is long over.
         """
         stepped_back = False
         for at, seconds in self._steps:
@@ -478,7 +480,12 @@ class Auditor:
         if seen.how == "complete" or not of:
             return
         nothing_left = not seen.step.stream and seen.step.key is None
-        _check(not (nothing_left and all(one.failed for one in attempts)), "a failed attempt that nobody saw is free", seen, cost)
+        _check(
+            not (nothing_left and all(one.failed for one in attempts)),
+            "a failed attempt that nobody saw is free",
+            seen,
+            cost,
+        )
         most = max((self._most(one) for one in attempts if one.sent), default=0)
         _check(cost <= most, "no more is charged than was produced", seen, cost, most)
 

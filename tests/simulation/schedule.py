@@ -283,12 +283,12 @@ def _script(chance: random.Random) -> Script:
 
 
 def _post(chance: random.Random, process: int, sent: list[Send], posted: list[Post]) -> Post:
-    if posted and chance.random() < 0.4:  # said again, perhaps to another process
-        like = chance.choice(posted)
+    if posted and chance.random() < 0.5:  # said again, perhaps to another process
+        like = chance.choice(posted[-2:])
         return Post(like.kind, like.id, like.amount, process, like.request, like.halves)
     kinds: tuple[Literal["grant", "debit", "refund"], ...] = ("grant", "debit", "refund", "refund")
     kind = chance.choice(kinds if sent else kinds[:1])
-    request = chance.choice(sent).name if sent else 0
+    request = chance.choice(sent[:-1] or sent).name if sent else 0
     one = Post(kind, len(posted), chance.choice((100, 2_500)), process, request, halves=chance.random() < 0.5)
     posted.append(one)
     return one
