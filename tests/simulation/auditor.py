@@ -175,7 +175,7 @@ class Auditor:
         late = seen.lane.met_outage or id in self._excused
         could_not = process.crashed or (late and (process.stopped_at is not None or not self._owes(seen)))
         _check(could_not or record.ending != "lost", "no settlement is lost", f"{id} of {seen}")
-        if seen.how in ("failed", "refused") and not seen.lane.unheard:
+        if seen.how in ("failed", "refused") and not seen.lane.unheard and seen.took_s < self._total_s:
             _check(record.ending != "complete", "a record says what its client has seen", seen, record)
         if not could_not:
             self._check_price_of_rest(id, seen)
@@ -364,6 +364,8 @@ class Auditor:
                 admitted[seen.project_id].append(seen)
         for of_project in admitted.values():
             for last in of_project:
+                if any(last.sent_at <= at <= last.sent_at + IN_FLIGHT_S for at, _ in self._steps):
+                    continue  # it may have arrived after one with the time from after the step, for which others had left
                 # A minute by the wall clock that is one by the time that has gone by, too: the clock may have stepped.
                 window = [
                     one
