@@ -9,7 +9,7 @@ from typing import Any, Literal
 import anyio
 
 from floop_gateway_core import Gateway, GatewayError, GatewayRequest
-from floop_gateway_core.types import Completed, Started, Texts
+from floop_gateway_core.types import Completed, Pieces, Started, Texts
 from tests.simulation.lane import Lane
 from tests.simulation.schedule import Send
 
@@ -154,7 +154,7 @@ async def _in_process(gateway: Gateway, key: str, seen: Seen, reads: Callable[[]
                         seen.texts += texts
                     case Completed():
                         _bill(seen, event)
-                    case Started():
+                    case Started() | Pieces():
                         continue
                 writes += 1
                 await anyio.sleep(reads())

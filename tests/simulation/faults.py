@@ -20,8 +20,8 @@ from floop_gateway_core.stores.base import HoldRequest, Posted, Posting, Posting
 from floop_gateway_core.stores.memory import MemoryStore
 from floop_gateway_core.stores.memory_answers import Answers
 from floop_gateway_core.stores.memory_books import Books
-from floop_gateway_core.stores.sqlite import answers as sqlite_answers
-from floop_gateway_core.stores.sqlite import books as sqlite_books
+from floop_gateway_core.stores.sql import answers as sqlite_answers
+from floop_gateway_core.stores.sql import books as sqlite_books
 from floop_gateway_core.types import Microcredits
 from tests.simulation.schedule import random_schedule
 from tests.simulation.world import run
