@@ -121,6 +121,7 @@ def _deployment(name: str, one: DeploymentSettings, settings: Settings, provider
         # A model that thinks may be silent for any time; the request's own limit still applies.
         first_event_s=one.first_event_s or (upstream.total_s if thinks else upstream.first_event_s),
         between_events_s=one.between_events_s or (upstream.total_s if thinks else upstream.between_events_s),
+        provider_name=one.provider,
     )
 
 

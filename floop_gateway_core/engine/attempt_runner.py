@@ -164,7 +164,9 @@ class AttemptRunner:
             vocabulary=deployment.vocabulary,
         )
         self.made += 1
-        self._notifier.notify(AttemptStarted, self._request_id, deployment.id, self.made)
+        self._notifier.notify(
+            AttemptStarted, self._request_id, deployment.id, self.made, deployment.provider_name, deployment.model
+        )
         headers = self._notifier.upstream_headers(self._request_id, self.made)
         call = deployment.upstream_call(self._call, self._granted_tokens, headers)
         return Attempt(planned, meter, call, number=self.made, deadline=self._deadline, clock=self._clock)

@@ -25,6 +25,7 @@ class Meter:
         self._expected_input = input_tokens
         self._vocabulary = vocabulary
         self._produced: list[str] = []
+        self._thoughts: list[int] = []
         self._text_room = granted_tokens * BYTES_PER_TOKEN_BEYOND_DOUBT
         self._thinking_room = (granted_tokens + thinking_tokens) * BYTES_PER_TOKEN_BEYOND_DOUBT
         self._report: Usage | None = None
@@ -45,6 +46,12 @@ class Meter:
     def characters(self) -> int:
         """Return the characters of text and thinking so far."""
         return sum(map(len, self._produced))
+
+    @property
+    def text(self) -> str:
+        """Return the text so far, without thinking."""
+        thoughts = set(self._thoughts)
+        return "".join(text for place, text in enumerate(self._produced) if place not in thoughts)
 
     @property
     def usage_is_complete(self) -> bool:
@@ -81,6 +88,7 @@ class Meter:
                 case Thought(text):
                     if text:
                         self._thought = True
+                        self._thoughts.append(len(self._produced))
                         self._produced.append(text)
                         self._thinking_room -= _bytes(text)
                 case ToolPiece(arguments=arguments, name=name):

@@ -101,6 +101,7 @@ class Deployment:
     between_events_s: float = 30.0
     capabilities: frozenset[Capability] = frozenset()
     grants: frozenset[Wish] = frozenset()
+    provider_name: str = ""
 
     def ignored(self, call: Call) -> tuple[str, ...]:
         """Return the members of a call that this deployment has no use for."""

@@ -31,10 +31,18 @@ from floop_gateway_core.engine.schedule import PlannedAttempt
 from floop_gateway_core.engine.settle import settle
 from floop_gateway_core.errors import NO_RETRY, ErrorCode, FieldError, Refusal
 from floop_gateway_core.money import format_credits
-from floop_gateway_core.observability.events import Admitted, FirstText, Notifier, Refused, RequestStarted
+from floop_gateway_core.observability.events import (
+    Admitted,
+    BudgetNearlyUsed,
+    FirstText,
+    Notifier,
+    PendingSettlements,
+    Refused,
+    RequestStarted,
+)
 from floop_gateway_core.observability.events import Settled as SettledEvent
 from floop_gateway_core.policy.admission import Held, HoldEstimate, hold_refusal, size_refusal
-from floop_gateway_core.policy.budget import utc_day
+from floop_gateway_core.policy.budget import is_nearly_used, utc_day
 from floop_gateway_core.policy.idempotency import Claim
 from floop_gateway_core.policy.retry import FaultKind
 from floop_gateway_core.policy.routes import AUTO
@@ -57,6 +65,7 @@ from floop_gateway_core.types import (
     UsageRecord,
 )
 from floop_gateway_core.types.amounts import ZERO_CREDITS
+from floop_gateway_core.wire.messages import Headers
 from floop_gateway_core.wire.surrogates import SurrogateJoiner
 
 __all__ = ["INTERNAL_ERROR", "NO_BILL", "STOPPING", "STORE_UNAVAILABLE", "Run"]
@@ -145,10 +154,12 @@ class Run:
 
     # -- admission -------------------------------------------------------------------------------------------------
 
-    async def begin(self) -> None:
+    async def begin(self, trace: Headers = ()) -> None:
         """Notify the listeners that the request has started."""
         record = self.record
-        self._notifier.notify(RequestStarted, record.request_id, record.project, record.dialect, record.endpoint)
+        self._notifier.notify(
+            RequestStarted, record.request_id, record.project, record.dialect, record.endpoint, tuple(trace)
+        )
         await self._notifier.flush()
 
     def note_call(self, call: Call, *, replay_of: RequestId | None = None) -> None:
@@ -175,7 +186,9 @@ class Run:
             return hold_refusal(held, self._runtime.clock())
         self._granted_tokens = held.output_tokens
         route = tuple(deployment.id for deployment in self._route)
-        self._notifier.notify(Admitted, self._id, self._record.project, route)
+        self._notifier.notify(
+            Admitted, self._id, self._record.project, route, held.held_tokens, held.held_microcredits
+        )
         await self._notifier.flush()
         return None
 
@@ -418,6 +431,8 @@ class Run:
             charge, estimated = attempt.deployment.prices.charge(usage), not attempt.meter.usage_is_complete
         self._finish(ending, usage, charge=charge, estimated=estimated, refusal=refusal, finish=finish)
         answer = None if self._answer_log is None else self._answer_log.encode(usage, finish, refusal)
+        if attempt is not None and self._call is not None and self._notifier.wants_content:
+            self._notifier.content(self._id, self._call, attempt.meter.text)
         return await self._settle(charge, usage, answer)
 
     def _finish(
@@ -461,6 +476,8 @@ class Run:
             settled = await settle(self._runtime, settlement, self.routing.limits.settle_s)
         except StoreUnavailable:
             self._runtime.pending_settlements.append(self._pending(settlement))
+            self._notifier.notify(PendingSettlements, len(self._runtime.pending_settlements), self._id)
+            await self._notifier.flush()
             raise
         if settled is None:  # in the spool; what is left of the account is not known
             self._log()
@@ -469,6 +486,9 @@ class Run:
             self._note(microcredits=settled.hold.charged)
         self.bill = Bill(usage, settled.hold.charged, settled.account.posted)
         self._log()
+        budget, used = self._caller.plan.daily_tokens, settled.day_tokens
+        if used is not None and is_nearly_used(budget, used, used - usage.total_tokens):
+            self._notifier.notify(BudgetNearlyUsed, self._id, self._record.project, self._day, used, budget)
         self._notifier.notify(SettledEvent, self.record)
         await self._notifier.flush()
         return self.bill

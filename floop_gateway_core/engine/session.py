@@ -21,6 +21,8 @@ from floop_gateway_core.engine.answers import SharedAnswer, decode
 from floop_gateway_core.engine.gate import UNAUTHORIZED, AsProject, Gate
 from floop_gateway_core.engine.run import INTERNAL_ERROR, STOPPING, STORE_UNAVAILABLE, Run
 from floop_gateway_core.errors import ErrorCode, Refusal, StoreUnavailable
+from floop_gateway_core.observability.events import Notifier
+from floop_gateway_core.observability.events import Refused as NotifiedRefusal
 from floop_gateway_core.policy.admission import rate_refusal
 from floop_gateway_core.policy.idempotency import (
     BAD_KEY,
@@ -47,6 +49,7 @@ from floop_gateway_core.types import (
     Started,
     Texts,
 )
+from floop_gateway_core.wire.messages import Headers
 
 __all__ = ["CallSession"]
 
@@ -75,29 +78,38 @@ class CallSession:
         self._shared_bill: Bill | None = None
 
     async def open(
-        self, caller: str | AsProject | None, endpoint: Endpoint, *, has_key: bool = False
+        self, caller: str | AsProject | None, endpoint: Endpoint, *, has_key: bool = False, trace: Headers = ()
     ) -> Refusal | None:
         """Authenticate the caller, by a key or as a project, and spend one request of its rate.
 
-        A request with an idempotency key counts as one of the open ones only once it is known to be the first.
+        A request with an idempotency key counts as one of the open ones only once it is known to be the first. `trace` is
+        for the listeners.
         """
         if self._gate.runtime.stopping:
-            return STOPPING
+            return await self._turn_away(STOPPING)
         admitted = await self._gate.admit_caller(caller, endpoint, self.request_id, self.now, self._dialect)
         if admitted is None:
-            return UNAUTHORIZED
+            return await self._turn_away(UNAUTHORIZED)
         self.run, self.decision = admitted.run, admitted.decision
         refusal = SUSPENDED if admitted.is_suspended else None
         if admitted.decision is not None:
             refusal = rate_refusal(admitted.decision)
         if refusal is not None and (shared := await self._share(admitted.run, refusal)) is not None:
             self.run = None  # the refusal is counted in another request's record
+            await self._turn_away(refusal)
             return replace(refusal, extra_headers=(*refusal.extra_headers, ("X-Record-Id", shared)))
-        await self.run.begin()
+        await self.run.begin(trace)
         if refusal is None:
             await self._gate.runtime.keep_house()
             refusal = None if has_key else self._enter(admitted.run)
         return None if refusal is None else await self.refuse(refusal)
+
+    async def _turn_away(self, refusal: Refusal) -> Refusal:
+        """Notify the listeners of a refusal that has no record of its own, and return it."""
+        notifier = Notifier(self._gate.runtime.listeners)
+        notifier.notify(NotifiedRefusal, self.request_id, refusal.code)
+        await notifier.flush()
+        return refusal
 
     async def _share(self, run: Run, refusal: Refusal) -> RequestId | None:
         """Count a refusal at the gate; return the id of the record that it shares, or None if it has its own."""
@@ -267,12 +279,14 @@ class CallSession:
             log.error("request %s failed", self.request_id, exc_info=error)
             refusal, ending = INTERNAL_ERROR, "internal_error"
         run = self.run
-        if run is not None and not run.settled:
+        if run is None:
+            await self._turn_away(refusal)
+        elif not run.settled:
             try:
                 await run.refuse(refusal, "refused" if ending == "refused" else "internal_error")
             except Exception:
                 log.exception("request %s could not be recorded", self.request_id)
-        elif run is not None and run.record.code in (ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNAVAILABLE):
+        elif run.record.code in (ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNAVAILABLE):
             # The run has already ended the record; the client gets the same refusal.
             return STORE_UNAVAILABLE if run.record.code is ErrorCode.SERVICE_UNAVAILABLE else INTERNAL_ERROR
         return refusal

@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 
 from floop_gateway_core.engine.routing import Runtime
-from floop_gateway_core.observability.events import Notifier
+from floop_gateway_core.observability.events import Notifier, PendingSettlements
 from floop_gateway_core.observability.events import Settled as SettledEvent
 from floop_gateway_core.stores.base import Settled, Settlement, StoreUnavailable
 
@@ -94,6 +94,9 @@ async def retry_pending_settlements(runtime: Runtime) -> None:
                 return
             if pending and pending[0] is settlement:  # another request may have settled it meanwhile
                 pending.popleft()
+                notifier = Notifier(runtime.listeners)
+                notifier.notify(PendingSettlements, len(pending) + runtime.spooled, settlement.record.request_id)
+                await notifier.flush()
         await deliver_spool(runtime)
 
 

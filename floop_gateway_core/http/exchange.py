@@ -31,7 +31,7 @@ from floop_gateway_core.http.body import DRAIN_TIMEOUT_S, drain, may_have_body, 
 from floop_gateway_core.http.login import NO_LOGIN, Login
 from floop_gateway_core.policy.rate_headers import Header, rate_headers
 from floop_gateway_core.types import AnswerEvent, Call, Completed, Failed, Piece, Pieces, Started, Texts
-from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS, ClientDisconnected, GatewayRequest, Reply
+from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS, ClientDisconnected, GatewayRequest, Headers, Reply
 
 __all__ = ["Exchange"]
 
@@ -39,6 +39,7 @@ log = logging.getLogger("floop_gateway")
 
 FRAMES_WITHOUT_PAUSE = 8
 """After so many frames that nothing had to wait for, other tasks get their turn."""
+TRACE_HEADERS = ("traceparent", "tracestate")
 REPLAYED = ("Idempotency-Replayed", "true")
 SLOW_CLIENT_GRACE_S = 1.0
 """Extra time for a client that reads too slowly, so that the engine's own end comes first."""
@@ -58,6 +59,7 @@ class Exchange:
     def __init__(self, gate: Gate, router: Router, request: GatewayRequest, login: Login = NO_LOGIN) -> None:
         self._login = login
         self._routing = gate.runtime.routing
+        self._listens = bool(gate.runtime.listeners)
         self._request = request
         self._router = router
         self._dialect: Dialect = router.dialect_of(request.path)
@@ -114,7 +116,8 @@ class Exchange:
         self._stack.push_async_callback(session.close)
         caller = await self._login.caller(request) or self._dialect.key(request)
         key = self._idempotency_key(operation)
-        if refused := await session.open(caller, operation.endpoint, has_key=key is not None):
+        trace = self._trace_headers()
+        if refused := await session.open(caller, operation.endpoint, has_key=key is not None, trace=trace):
             return self._error(refused)
         match operation.kind:
             case "reserved":
@@ -141,6 +144,12 @@ class Exchange:
         """Return the request's key: several headers join to one that is not valid."""
         values = self._request.header("idempotency-key") if operation.kind == "call" else []
         return ",".join(values) if values else None
+
+    def _trace_headers(self) -> Headers:
+        """Return the headers of the client's trace, if anybody listens."""
+        if not self._listens:
+            return ()
+        return [(name, value) for name in TRACE_HEADERS for value in self._request.header(name)]
 
     async def _count(self, operation: Operation) -> Reply:
         call = await self._parsed(operation)

@@ -3,13 +3,16 @@
     RequestStarted → Refused
                    → Admitted → (AttemptStarted → [FirstText] → AttemptEnded)* → Settled
 
-`BreakerStateChanged` and `HedgeLost` may come between attempts. Every request with a usage record ends with `Settled`, also
-one that was refused. No event holds a key, a prompt, the text of an answer or an upstream's words.
+`BreakerStateChanged`, `HedgeLost` and `PendingSettlements` may come between them, `BudgetNearlyUsed` before the end. Every
+request with a usage record of its own ends with `Settled`, also one that was refused. A `Refused` alone is a request without
+one: an unknown key, a store that does not answer, a refusal that shares a record. No event holds a key, a prompt, the text of
+an answer or an upstream's words.
 
 A listener is a callable, plain or async. A plain one is called on the event loop and must return quickly. An async one is
 awaited before the request goes on. What a listener raises is logged and ignored: listening never changes a request.
 
-A listener with a method `upstream_headers(request_id, attempt)` may add headers to upstream requests, for a trace.
+A listener with a method `upstream_headers(request_id, attempt)` may add headers to upstream requests, for a trace. One whose
+`wants_content` is true has a method `content(request_id, call, answer)`, which is called before `Settled`.
 """
 
 import inspect
@@ -23,18 +26,21 @@ import anyio
 from floop_gateway_core.errors import ErrorCode
 from floop_gateway_core.policy.breaker import BreakerState
 from floop_gateway_core.policy.retry import FaultKind
-from floop_gateway_core.types import Microcredits, RequestId, Usage, UsageRecord
+from floop_gateway_core.types import Call, Microcredits, RequestId, Usage, UsageRecord
+from floop_gateway_core.types.amounts import ZERO_CREDITS
 
 __all__ = [
     "Admitted",
     "AttemptEnded",
     "AttemptStarted",
     "BreakerStateChanged",
+    "BudgetNearlyUsed",
     "FirstText",
     "GatewayEvent",
     "HedgeLost",
     "Listener",
     "Notifier",
+    "PendingSettlements",
     "Refused",
     "RequestStarted",
     "Settled",
@@ -48,12 +54,16 @@ ASYNC_LISTENERS_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RequestStarted:
-    """A known key has sent a request; `dialect` is `native` or `in_process`, `operation` is `chat` for example."""
+    """A known key has sent a request; `dialect` is `native` or `in_process`, `operation` is `chat` for example.
+
+    `trace` has the client's headers `traceparent` and `tracestate`, as they came.
+    """
 
     request_id: RequestId
     project: str
     dialect: str
     operation: str
+    trace: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,8 @@ class Admitted:
     request_id: RequestId
     project: str
     route: tuple[str, ...]
+    held_tokens: int = 0
+    held_microcredits: Microcredits = ZERO_CREDITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +87,13 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStarted:
-    """A deployment is asked; attempts of a request are numbered from 1."""
+    """A deployment is asked; attempts of a request are numbered from 1. `model` is the provider's own name of it."""
 
     request_id: RequestId
     deployment: str
     number: int
+    provider: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +138,25 @@ class BreakerStateChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetNearlyUsed:
+    """This request has taken its project past 80 % of its tokens of a UTC day, which is days since the epoch."""
+
+    request_id: RequestId
+    project: str
+    day: int
+    used_tokens: int
+    daily_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PendingSettlements:
+    """`count` settlements of this process now wait for the store: that of `request_id` was added, or waits no more."""
+
+    count: int
+    request_id: RequestId
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """The request is over; `record` is its line in the usage log."""
 
@@ -139,6 +172,8 @@ GatewayEvent: TypeAlias = (
     | HedgeLost
     | FirstText
     | BreakerStateChanged
+    | BudgetNearlyUsed
+    | PendingSettlements
     | Settled
 )
 Listener: TypeAlias = Callable[[GatewayEvent], object | Awaitable[object]]
@@ -189,3 +224,17 @@ class Notifier:
                 except Exception:
                     log.exception("a listener's upstream_headers failed")
         return tuple(headers.items())
+
+    @property
+    def wants_content(self) -> bool:
+        """Whether a listener wants prompts and answers."""
+        return any(getattr(listener, "wants_content", False) for listener in self._listeners)
+
+    def content(self, request_id: RequestId, call: Call, answer: str) -> None:
+        """Pass a prompt and its answer to the listeners that want them."""
+        for listener in self._listeners:
+            if getattr(listener, "wants_content", False):
+                try:
+                    listener.content(request_id, call, answer)  # type: ignore[attr-defined]
+                except Exception:
+                    log.exception("a listener's content failed")

@@ -6,7 +6,7 @@ The same two phases as the ledger's, but the true amount is always recorded: if 
 
 from dataclasses import dataclass
 
-__all__ = ["DayBudget", "seconds_to_midnight", "utc_day"]
+__all__ = ["DayBudget", "is_nearly_used", "seconds_to_midnight", "utc_day"]
 
 DAY_S = 86_400
 
@@ -27,6 +27,15 @@ def seconds_to_midnight(now: float) -> int:
     (1, 86400)
     """
     return DAY_S - int(now) % DAY_S
+
+
+def is_nearly_used(limit: int, used: int, used_before: int) -> bool:
+    """Return whether `used` has just reached 80 % of a budget.
+
+    >>> is_nearly_used(100, 80, 79), is_nearly_used(100, 90, 80), is_nearly_used(100, 79, 0)
+    (True, False, False)
+    """
+    return 5 * used_before < 4 * limit <= 5 * used
 
 
 @dataclass(frozen=True, slots=True)

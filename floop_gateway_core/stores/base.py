@@ -103,10 +103,14 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The state of the hold, by this settlement or by an earlier one of the same id, and the account after it."""
+    """The state of the hold, by this settlement or by an earlier one of the same id, and the account after it.
+
+    `day_tokens` is what the project has used of its day since; None if the store does not tell.
+    """
 
     hold: Hold
     account: Account
+    day_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

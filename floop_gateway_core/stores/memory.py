@@ -299,7 +299,7 @@ class MemoryStore:
                 self._books.close(owner, settlement.now, record.project_id)
             self._answers.settle(settlement, Settled(after.hold.credits, after.account))
             self._bound_log()
-        return Settled(after.hold.credits, after.account)
+        return Settled(after.hold.credits, after.account, after.budget.used)
 
     def _bound_log(self) -> None:
         while len(self._settled) > self._max_records:

@@ -92,7 +92,7 @@ def _resolve(
             if owner != settlement.owner:
                 books.close_account(connection, owner, settlement.now, record.project_id)
         answers.settle(connection, settlement, Settled(credits, after.account))
-    return Settled(after.hold.credits, after.account)
+    return Settled(after.hold.credits, after.account, after.budget.used)
 
 
 def payers_of_expired(now: float, connection: Connection) -> list[str]:
