@@ -10,23 +10,38 @@ from typing import TYPE_CHECKING
 import anyio
 
 from floop_gateway_core.cli.logs import show_log
+from floop_gateway_core.config import Settings
 from floop_gateway_core.errors import AdminError
 from floop_gateway_core.gateway import Gateway
 from floop_gateway_core.management.health import readiness, store_answers
+from floop_gateway_core.management.metrics import metrics_page
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.routing import BaseRoute
+
+    from floop_gateway_core.observability import Listener
 
 __all__ = ["bound", "host_app", "run", "run_server"]
 
 
 def run(args: argparse.Namespace) -> int:
     """`serve`; return the exit code."""
-    gateway = Gateway.from_config(args.config)
+    gateway = Gateway.from_config(args.config, listeners=_exporters(args.config))
     anyio.run(_try_store, gateway)
     with bound(args.host, args.port) as listener:
         return run_server(host_app(gateway, args.mount), listener, gateway)
+
+
+def _exporters(config: str | None) -> "list[Listener]":
+    """Return what the configuration's public `/metrics` reads; without it, nothing is counted."""
+    if not Settings.find(config)[0].metrics.public:
+        return []
+    try:
+        from floop_gateway_core.observability.prometheus import Prometheus
+    except ImportError as error:
+        raise AdminError(f"{error.name} is not installed; pip install 'floop-gateway[prometheus]'") from error
+    return [Prometheus()]
 
 
 async def _try_store(gateway: Gateway) -> None:
@@ -45,12 +60,15 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def host_app(gateway: Gateway, mount: str, routes: "Sequence[BaseRoute]" = ()) -> "Starlette":
-    """Make the application, with `/healthz` and `/readyz`; the gateway is started and closed with it."""
+    """Make the application, with `/healthz`, `/readyz` and, if public, `/metrics`.
+
+    The gateway is started and closed with it.
+    """
     try:
         from starlette.applications import Starlette
         from starlette.middleware import Middleware
         from starlette.requests import Request
-        from starlette.responses import JSONResponse
+        from starlette.responses import JSONResponse, Response
         from starlette.routing import Route
 
         from floop_gateway_asgi import FloopGatewayMiddleware
@@ -69,9 +87,17 @@ def host_app(gateway: Gateway, mount: str, routes: "Sequence[BaseRoute]" = ()) -
         ready = not gateway.runtime.stopping and await store_answers(gateway)
         return JSONResponse({"data": readiness(gateway, ready=ready)}, 200 if ready else 503)
 
+    async def metrics(request: Request) -> Response:
+        page = await metrics_page(gateway, request.headers.get("accept", ""))
+        if page is None:
+            return Response(status_code=404)
+        return Response(page[1], headers={"Content-Type": page[0]})
+
     # A middleware, because a `Mount` would redirect the bare path to the one with a slash. It also closes the gateway.
     middleware = [Middleware(FloopGatewayMiddleware, gateway=gateway, prefix=mount)]
     probes = [Route("/healthz", healthz), Route("/readyz", readyz)]
+    if gateway.settings.metrics.public:
+        probes.append(Route("/metrics", metrics))
     return Starlette(routes=[*probes, *routes], middleware=middleware, lifespan=lifespan)
 
 

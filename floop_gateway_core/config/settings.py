@@ -200,6 +200,12 @@ class LogSettings(_Model):
     format: Literal["text", "json"] = "text"
 
 
+class MetricsSettings(_Model):
+    """For `/metrics`: `public` lets it be read without a login."""
+
+    public: bool = False
+
+
 class DialectSettings(_Model):
     """The compatible dialects, and the names of models that their clients insist on."""
 
@@ -244,6 +250,7 @@ class Settings(_Model):
     retention: RetentionSettings = RetentionSettings()
     dialects: DialectSettings = DialectSettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
     admin: AdminSettings = AdminSettings()
 
     @model_validator(mode="before")
@@ -331,6 +338,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "retention": RetentionSettings,
     "dialects": DialectSettings,
     "log": LogSettings,
+    "metrics": MetricsSettings,
     "admin": AdminSettings,
 }
 """The section of each table of the file, for the keys that a message lists."""

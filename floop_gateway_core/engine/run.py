@@ -186,9 +186,7 @@ class Run:
             return hold_refusal(held, self._runtime.clock())
         self._granted_tokens = held.output_tokens
         route = tuple(deployment.id for deployment in self._route)
-        self._notifier.notify(
-            Admitted, self._id, self._record.project, route, held.held_tokens, held.held_microcredits
-        )
+        self._notifier.notify(Admitted, self._id, self._record.project, route, held.held_tokens, held.held_microcredits)
         await self._notifier.flush()
         return None
 

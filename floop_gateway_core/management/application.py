@@ -2,7 +2,7 @@
 
     login free?  →  authorize  →  path and method  →  cross-site?  →  query and body  →  handler  →  envelope
 
-Nothing but `/healthz` and `/readyz` is reached without `authorize`, which gets the host's own request.
+Nothing but `/healthz`, `/readyz` and public metrics is reached without `authorize`, which gets the host's own request.
 """
 
 import json
@@ -25,6 +25,7 @@ from floop_gateway_core.management.desk import Desk
 from floop_gateway_core.management.faults import Refused, refused
 from floop_gateway_core.management.handlers import Call, Page, Raw
 from floop_gateway_core.management.health import readiness, store_answers
+from floop_gateway_core.management.metrics import metrics_page
 from floop_gateway_core.management.openapi import document
 from floop_gateway_core.management.query import Query
 from floop_gateway_core.management.routes import ROUTES, Route
@@ -37,6 +38,8 @@ BODY_BYTES = 64 * 1024
 BODY_S = 10.0
 SAFE_HEADERS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 UNAUTHORIZED = Refusal(ErrorCode.UNAUTHORIZED, "Log in as an operator.")
+METRICS = "/metrics"
+NO_METRICS = Refusal(ErrorCode.NOT_FOUND, "The gateway has no exporter; pass listeners=[Prometheus()] to it.")
 CROSS_SITE = Refusal(ErrorCode.FORBIDDEN, "A request from another site cannot change anything.")
 
 
@@ -75,11 +78,16 @@ class AdminApplication:
     async def _answer(self, request: GatewayRequest) -> Reply:
         if request.path in ("/healthz", "/readyz"):
             return await self._probe(request)
+        if request.path == METRICS and self.gateway.settings.metrics.public:
+            return await self._metrics(request)
         operator = await ask_host(self._authorize, request.host)
         if operator is None:
             raise Refused(UNAUTHORIZED)
         if not isinstance(operator, Operator):
             raise TypeError(f"authorize must return an Operator or None, got {type(operator).__name__}")
+        if request.path == METRICS:
+            Desk(self.gateway, operator).must_see_all()
+            return await self._metrics(request)
         if request.path == "/openapi.json":
             return await self._described(request)
         route, path = _routed(request)
@@ -98,6 +106,16 @@ class AdminApplication:
             return _json(200, {"data": {"status": "ok"}})
         ready = not self.gateway.runtime.stopping and await store_answers(self.gateway)
         return _json(200 if ready else 503, {"data": readiness(self.gateway, ready=ready)})
+
+    async def _metrics(self, request: GatewayRequest) -> Reply:
+        """Answer with Prometheus' text."""
+        if request.method != "GET":
+            raise Refused(_not_allowed("GET"))
+        page = await metrics_page(self.gateway, ", ".join(request.header("accept")))
+        if page is None:
+            raise Refused(NO_METRICS)
+        content_type, body = page
+        return Reply(200, [("Content-Type", content_type), _length(body), *SAFE_HEADERS], body)
 
     async def _described(self, request: GatewayRequest) -> Reply:
         if request.method != "GET":

@@ -131,6 +131,16 @@ def _probes() -> Json:
     return {
         "/healthz": probe("healthz", "Whether the process answers."),
         "/readyz": probe("readyz", "Whether the store answers and the process is not stopping."),
+        "/metrics": {
+            "get": {
+                "operationId": "metrics",
+                "summary": "Prometheus' text, if the gateway has its exporter; without login if the configuration says so.",
+                "responses": {
+                    "200": {"description": "the metrics", "content": {"text/plain": {"schema": {"type": "string"}}}},
+                    "default": _failure(),
+                },
+            }
+        },
     }
 
 

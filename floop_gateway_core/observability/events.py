@@ -4,15 +4,15 @@
                    → Admitted → (AttemptStarted → [FirstText] → AttemptEnded)* → Settled
 
 `BreakerStateChanged`, `HedgeLost` and `PendingSettlements` may come between them, `BudgetNearlyUsed` before the end. Every
-request with a usage record of its own ends with `Settled`, also one that was refused. A `Refused` alone is a request without
-one: an unknown key, a store that does not answer, a refusal that shares a record. No event holds a key, a prompt, the text of
-an answer or an upstream's words.
+request with a usage record of its own ends with `Settled`, also one that was refused. A `Refused` alone is a request
+without one: an unknown key, a store that does not answer, a refusal that shares a record. No event holds a key, a prompt,
+the text of an answer or an upstream's words.
 
 A listener is a callable, plain or async. A plain one is called on the event loop and must return quickly. An async one is
 awaited before the request goes on. What a listener raises is logged and ignored: listening never changes a request.
 
-A listener with a method `upstream_headers(request_id, attempt)` may add headers to upstream requests, for a trace. One whose
-`wants_content` is true has a method `content(request_id, call, answer)`, which is called before `Settled`.
+A listener with a method `upstream_headers(request_id, attempt)` may add headers to upstream requests, for a trace. One
+whose `wants_content` is true has a method `content(request_id, call, answer)`, which is called before `Settled`.
 """
 
 import inspect
