@@ -8,19 +8,11 @@ import anyio
 import httpx
 import pytest
 from aiohttp import web
-from flask import Flask
-from starlette.applications import Starlette
-from starlette.routing import Mount
-from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-import floop_gateway_aiohttp
-import floop_gateway_asgi
-import floop_gateway_flask
 from floop_gateway_core import Gateway, Operator
-from tests.adapters import test_aiohttp, test_flask
-from tests.serving import MOUNT, gateway_of, served
+from tests.hosts import ADMIN, ADMIN_HOSTS
+from tests.serving import MOUNT, gateway_of
 
-ADMIN = "/admin/ai"
 OPERATORS = {
     "root": Operator("root", origin="10.0.0.1"),
     "olga": Operator("olga", projects=["p"]),
@@ -75,32 +67,12 @@ class Office:
         )
 
 
-def _asgi(gateway: Gateway) -> Any:
-    ours, admin = floop_gateway_asgi.FloopGateway(gateway), floop_gateway_asgi.FloopAdmin(gateway, authorize)
-    return served(Starlette(routes=[Mount(MOUNT, ours), Mount(ADMIN, admin)]))
-
-
-def _flask(gateway: Gateway) -> Any:
-    app = Flask("host")
-    floop_gateway_flask.FloopGateway(app, gateway)
-    admin = floop_gateway_flask.FloopAdmin(gateway, authorize)
-    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {ADMIN: admin})  # type: ignore[method-assign]
-    return test_flask.served(app)
-
-
-def _aiohttp(gateway: Gateway) -> Any:
-    app = web.Application()
-    app.add_subapp(ADMIN, floop_gateway_aiohttp.FloopAdmin(gateway, authorize))
-    floop_gateway_aiohttp.setup(app, gateway)
-    return test_aiohttp.served(app)
-
-
-@pytest.fixture(params=[_asgi, _flask, _aiohttp], ids=["asgi", "flask", "aiohttp"])
+@pytest.fixture(params=ADMIN_HOSTS.values(), ids=list(ADMIN_HOSTS))
 def office(request: pytest.FixtureRequest) -> Iterator[Office]:
     """An office on each host."""
     gateway, key = gateway_of()
     anyio.run(lambda: gateway.admin.create_project("q", owner="quentin", credits="5"))
-    with request.param(gateway) as url:
+    with request.param(gateway, authorize) as url:
         yield Office(gateway, key, url)
 
 
@@ -109,5 +81,5 @@ def asgi_office() -> Iterator[Office]:
     """An office on one host, for what does not depend on the host."""
     gateway, key = gateway_of()
     anyio.run(lambda: gateway.admin.create_project("q", owner="quentin", credits="5"))
-    with _asgi(gateway) as url:
+    with ADMIN_HOSTS["asgi"](gateway, authorize) as url:
         yield Office(gateway, key, url)

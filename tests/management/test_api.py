@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.management.conftest import ADMIN, Office
+from tests.hosts import ADMIN
+from tests.management.conftest import Office
 
 
 def test_a_customer_from_creation_to_deletion(office: Office) -> None:

@@ -11,7 +11,8 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 
 from floop_gateway_core.management.openapi import document
 from floop_gateway_core.management.routes import ROUTES
-from tests.management.conftest import ADMIN, Office
+from tests.hosts import ADMIN
+from tests.management.conftest import Office
 
 OURS = [route for route in ROUTES if not route.path.endswith("/tail")]
 

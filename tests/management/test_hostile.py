@@ -16,7 +16,8 @@ from starlette.routing import Mount
 
 import floop_gateway_asgi
 from floop_gateway_core import AdminError, Conflict, Gateway, NoSuchAccount, NoSuchRequest
-from tests.management.conftest import ADMIN, Office
+from tests.hosts import ADMIN
+from tests.management.conftest import Office
 from tests.management.test_dashboard import Browser, Site, chat
 from tests.management.test_dashboard import site as site  # a fixture
 from tests.serving import gateway_of, served
