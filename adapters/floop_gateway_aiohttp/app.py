@@ -13,6 +13,8 @@ from multidict import CIMultiDict
 from floop_gateway_core import ClientDisconnected, Gateway, GatewayRequest, Mountable, Reply
 from floop_gateway_core.hosting.prefix import PREFIX, checked_prefix
 from floop_gateway_core.management import AdminApplication, Authorize
+from floop_gateway_core.observability import request_id
+from floop_gateway_core.types import RequestId
 from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS
 
 __all__ = ["FloopAdmin", "FloopDashboard", "setup", "sub_app"]
@@ -87,6 +89,8 @@ async def _serve(gateway: Mountable, request: web.Request) -> web.StreamResponse
         await cancel_on_disconnect(request, tasks.cancel_scope)
     if not whole and request.transport is not None:
         request.transport.abort()  # the client read too slowly, and a proper end would look like a complete answer
+    if (id := response.headers.get("X-Request-Id")) is not None:
+        request_id.set(RequestId(id))  # the exchange has set it in its own task; a host's middlewares run in this one
     return response
 
 

@@ -9,6 +9,8 @@ from floop_gateway_core.hosting.bridge import BlockingBody, Bridge
 from floop_gateway_core.hosting.prefix import PREFIX, below, checked_prefix
 from floop_gateway_core.hosting.threaded_body import ThreadedBody
 from floop_gateway_core.management import AdminApplication, Authorize
+from floop_gateway_core.observability import request_id
+from floop_gateway_core.types import RequestId
 from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS
 from floop_gateway_flask.cors import HostCORS
 
@@ -42,7 +44,8 @@ def wsgi_app(gateway: Gateway) -> "WSGIApplication":
     return _application(Bridge(gateway))
 
 
-def _application(bridge: Bridge) -> "WSGIApplication":
+def _application(bridge: Bridge, *, names_thread: bool = False) -> "WSGIApplication":
+    """Return the application. `names_thread` is for whoever sees the thread's other requests too."""
 
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
@@ -55,6 +58,8 @@ def _application(bridge: Bridge) -> "WSGIApplication":
             environ,
         )
         reply = bridge.open(request)
+        if names_thread:
+            request_id.set(RequestId(dict(reply.headers)["X-Request-Id"]))
         try:
             phrase = "Client Closed Request" if reply.status == CLIENT_GONE_STATUS else HTTPStatus(reply.status).phrase
             start_response(f"{reply.status} {phrase}", list(reply.headers))
@@ -102,13 +107,14 @@ class FloopGatewayMiddleware:
 
     def __init__(self, app: "WSGIApplication", gateway: Gateway, prefix: str = PREFIX) -> None:
         self._app = app
-        self._ours = wsgi_app(gateway)
+        self._ours = _application(Bridge(gateway), names_thread=True)
         self._prefix = checked_prefix(prefix)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Answer a request below the prefix, or pass it on."""
         path: str = environ.get("PATH_INFO", "")
         if not below(path, self._prefix):
+            request_id.set(None)  # the thread may have served the gateway before
             return self._app(environ, start_response)
         root = environ.get("SCRIPT_NAME", "").rstrip("/") + self._prefix
         mounted: dict[str, Any] = {**environ, "SCRIPT_NAME": root, "PATH_INFO": path[len(self._prefix) :]}

@@ -5,6 +5,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Literal
 
+from floop_gateway_core.observability.request_id import request_id
 from floop_gateway_core.types import UsageRecord
 
 __all__ = ["show_log"]
@@ -20,11 +21,13 @@ def show_log(form: Literal["text", "json"]) -> None:
 
 
 class _Json(logging.Formatter):
-    """`time`, `level` and `message`; the line of a request also has the fields of its record."""
+    """`time`, `level`, `message` and, if there is one, `request_id`; the line of a request has the fields of its record."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line: dict[str, object] = {"time": time, "level": record.levelname, "message": record.getMessage()}
+        if (id := request_id.get()) is not None:
+            line["request_id"] = id
         usage = getattr(record, "usage", None)
         if isinstance(usage, UsageRecord):
             line |= usage.as_json()

@@ -23,6 +23,7 @@ from floop_gateway_core.engine.run import INTERNAL_ERROR, STOPPING, STORE_UNAVAI
 from floop_gateway_core.errors import ErrorCode, Refusal, StoreUnavailable
 from floop_gateway_core.observability.events import Notifier
 from floop_gateway_core.observability.events import Refused as NotifiedRefusal
+from floop_gateway_core.observability.request_id import request_id
 from floop_gateway_core.policy.admission import rate_refusal
 from floop_gateway_core.policy.idempotency import (
     BAD_KEY,
@@ -70,6 +71,7 @@ class CallSession:
         self._dialect = dialect
         self.now = gate.runtime.clock()
         self.request_id = new_request_id(self.now)
+        request_id.set(self.request_id)
         self.run: Run | None = None
         self.decision: RateDecision | None = None
         self._entered: ProjectId | None = None

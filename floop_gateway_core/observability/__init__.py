@@ -1,4 +1,4 @@
-"""What happens to a request, as events that a host can listen to."""
+"""What happens to a request, as events that a host can listen to; and the id of the request that code runs for."""
 
 from floop_gateway_core.observability.events import (
     Admitted,
@@ -15,6 +15,7 @@ from floop_gateway_core.observability.events import (
     RequestStarted,
     Settled,
 )
+from floop_gateway_core.observability.request_id import RequestIdFilter, request_id
 
 __all__ = [
     "Admitted",
@@ -28,6 +29,8 @@ __all__ = [
     "Listener",
     "PendingSettlements",
     "Refused",
+    "RequestIdFilter",
     "RequestStarted",
     "Settled",
+    "request_id",
 ]
