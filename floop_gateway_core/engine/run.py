@@ -484,12 +484,16 @@ class Run:
             self._note(microcredits=settled.hold.charged)
         self.bill = Bill(usage, settled.hold.charged, settled.account.posted)
         self._log()
-        budget, used = self._caller.plan.daily_tokens, settled.day_tokens
-        if used is not None and is_nearly_used(budget, used, used - usage.total_tokens):
-            self._notifier.notify(BudgetNearlyUsed, self._id, self._record.project, self._day, used, budget)
+        self._note_budget(settled.day_tokens, usage.total_tokens)
         self._notifier.notify(SettledEvent, self.record)
         await self._notifier.flush()
         return self.bill
+
+    def _note_budget(self, used: int | None, tokens: int) -> None:
+        """Notify the listeners if these tokens have taken the project past 80 % of its day; `used` is the day's so far."""
+        budget = self._caller.plan.daily_tokens
+        if self._runtime.listeners and used is not None and is_nearly_used(budget, used, used - tokens):
+            self._notifier.notify(BudgetNearlyUsed, self._id, self._record.project, self._day, used, budget)
 
     def _log(self) -> None:
         """Log the request in one line."""
