@@ -475,6 +475,8 @@ class Run:
         except StoreUnavailable:
             self._runtime.pending_settlements.append(self._pending(settlement))
             self._notifier.notify(PendingSettlements, len(self._runtime.pending_settlements), self._id)
+            if self.record.ending == "refused" and settlement.record.code is None:
+                self._notifier.notify(Refused, self._id, STORE_UNAVAILABLE.code)  # the answer was there, but unpaid
             await self._notifier.flush()
             raise
         if settled is None:  # in the spool; what is left of the account is not known

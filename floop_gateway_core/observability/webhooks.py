@@ -6,7 +6,7 @@
     breaker_opened       a deployment keeps failing, as this process sees it: each process has breakers of its own
 
 A delivery runs beside the requests and changes none. What is not answered with 2xx is sent again, with the same
-`webhook-id`, until `RETRY_AFTER_S` is used up or the receiver says 410. A process that ends first does not send what is left.
+`webhook-id`, until `RETRY_AFTER_S` is used up or the receiver says 410. A process that ends first sends no more.
 """
 
 import base64

@@ -32,8 +32,18 @@ import floop_gateway_aiohttp
 import floop_gateway_asgi
 import floop_gateway_flask
 from floop_gateway_core import Gateway, GatewayError
+from floop_gateway_core.observability import (
+    Admitted,
+    AttemptEnded,
+    AttemptStarted,
+    HedgeLost,
+    PendingSettlements,
+    RequestStarted,
+    otel,
+)
 from floop_gateway_core.observability.otel import OpenTelemetry
 from floop_gateway_core.testing import Answer, Break, Reply, Status, scripted_gateway
+from floop_gateway_core.types import Call, Microcredits, RequestId, Usage
 from tests.adapters import test_aiohttp, test_flask
 from tests.hosts import HOSTS
 from tests.observability.load import PARENT, SECRET, World, run_load, tokens, world
@@ -287,3 +297,29 @@ def test_without_an_sdk_nothing_fails_and_the_clients_trace_goes_upstream() -> N
     with HOSTS["asgi"](w.gateway) as address:
         post(f"{address}{MOUNT}/generate", w.key, {"prompt": "Hi", "model": "fast"}, traceparent=PARENT)
     assert [PARENT] == [one.get("traceparent") for one in w.flaky.headers]
+
+
+def test_what_never_ends_is_forgotten_and_late_events_hurt_nobody(
+    telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(otel, "MAX_OPEN", 1)
+    listener = telemetry.listener()
+    first, second = RequestId("req_1"), RequestId("req_2")
+    listener(RequestStarted(first, "p", "native", "chat"))
+    listener(Admitted(first, "p", ("main",)))
+    listener(AttemptStarted(first, "main", 1, "gemini", "g-1"))
+    assert 1 == telemetry.total("floop_gateway.holds")
+    listener(RequestStarted(second, "p", "native", "chat", (("traceparent", PARENT), ("traceparent", PARENT))))
+    assert ["chat g-1", "floop_gateway chat"] == [span.name for span in telemetry.finished()]
+    assert "gcp.gemini" == attributes(telemetry.finished()[0])["gen_ai.provider.name"]
+    assert 0 == telemetry.total("floop_gateway.holds")
+    listener(AttemptStarted(first, "main", 2, "gemini", "g-1"))
+    listener(AttemptEnded(first, "main", 2, "cancelled", None, None, 5))
+    listener(HedgeLost(first, "main", Usage(1, 1), Microcredits(7)))
+    listener(PendingSettlements(3, first))
+    listener.content(first, Call("chat", ()), "")
+    assert {} == listener.upstream_headers(first, 2)
+    assert (7, 3) == (
+        telemetry.total("floop_gateway.hedge.microcredits"),
+        telemetry.total("floop_gateway.pending_settlements"),
+    )

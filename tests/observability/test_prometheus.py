@@ -27,7 +27,7 @@ from floop_gateway_core import Settings
 from floop_gateway_core.cli.serve import host_app
 from floop_gateway_core.gateway import Gateway
 from floop_gateway_core.management import Authorize
-from floop_gateway_core.observability import AttemptStarted, HedgeLost, PendingSettlements
+from floop_gateway_core.observability import Admitted, AttemptStarted, HedgeLost, PendingSettlements, prometheus
 from floop_gateway_core.observability.prometheus import Prometheus
 from floop_gateway_core.types import Microcredits, RequestId, Usage
 from tests.hosts import ADMIN, ADMIN_HOSTS
@@ -132,6 +132,16 @@ def test_a_hosts_registry_has_ours_and_the_page_has_ours_alone() -> None:
     _, page = exporter.page()
     assert b"floop_gateway_holds" in page
     assert b"host_orders" not in page
+
+
+def test_holds_are_known_by_their_requests_and_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prometheus, "MAX_OPEN", 2)
+    registry = CollectorRegistry()
+    exporter = Prometheus(registry)
+    for number in range(3):
+        exporter(Admitted(RequestId(f"req_{number}"), "p", ("echo",), 10, Microcredits(5)))
+    held = [registry.get_sample_value(f"floop_gateway_{name}") for name in ("holds", "held_microcredits")]
+    assert [2, 10] == held
 
 
 # -- several processes -------------------------------------------------------------------------------------------------
