@@ -429,7 +429,7 @@ class Run:
             charge, estimated = attempt.deployment.prices.charge(usage), not attempt.meter.usage_is_complete
         self._finish(ending, usage, charge=charge, estimated=estimated, refusal=refusal, finish=finish)
         answer = None if self._answer_log is None else self._answer_log.encode(usage, finish, refusal)
-        if attempt is not None and self._call is not None and self._notifier.wants_content:
+        if self._runtime.listeners and attempt is not None and self._call is not None and self._notifier.wants_content:
             self._notifier.content(self._id, self._call, attempt.meter.text)
         return await self._settle(charge, usage, answer)
 

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client import Counter as PrometheusCounter
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
@@ -34,6 +35,7 @@ from tests.hosts import ADMIN, ADMIN_HOSTS
 from tests.management.conftest import authorize
 from tests.observability.load import World, run_load, tokens, world
 from tests.serving import MOUNT, gateway_of, post, records, served, until
+from tests.test_processes import Machine
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PUBLIC = {"metrics": {"public": True}}
@@ -122,6 +124,19 @@ def test_serve_has_public_metrics_at_its_root() -> None:
     hidden = world([Prometheus()])
     with served(host_app(hidden.gateway, MOUNT)) as address:
         assert 404 == httpx.get(f"{address}/metrics").status_code
+
+
+def test_the_command_counts_if_its_configuration_says_so(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    hidden = machine.config.read_text()
+    key = json.loads(machine.run("project", "create", "p", "--credits", "10", "--json"))["key"]
+    with machine.serving() as (url, _):
+        assert 404 == httpx.get(f"{url.removesuffix(MOUNT)}/metrics").status_code
+    machine.config.write_text(f"{hidden}\n[metrics]\npublic = true\n")
+    with machine.serving() as (url, _):
+        assert 200 == post(f"{url}/generate", key, {"prompt": "one two"}).status_code
+        page = httpx.get(f"{url.removesuffix(MOUNT)}/metrics").text
+    assert 2 == total(families(page), "tokens_total", type="output")
 
 
 def test_a_hosts_registry_has_ours_and_the_page_has_ours_alone() -> None:
@@ -254,6 +269,19 @@ def _answers(address: str) -> bool:
         return httpx.get(f"{address}{ADMIN}/metrics").is_success
     except httpx.HTTPError:
         return False
+
+
+def test_what_a_dead_process_had_under_way_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait(30)
+    key = mmap_key("floop_gateway_holds", "floop_gateway_holds", [], [], "help")
+    for pid in (dead.pid, os.getpid()):
+        values = MmapedDict(str(tmp_path / f"gauge_livesum_{pid}.db"))  # type: ignore[no-untyped-call]
+        values.write_value(key, 2.0, 0.0)  # type: ignore[no-untyped-call]
+        values.close()  # type: ignore[no-untyped-call]
+    assert 2 == total(families(Prometheus().page()[1].decode()), "holds")
+    assert [f"gauge_livesum_{os.getpid()}.db"] == [one.name for one in tmp_path.iterdir()]
 
 
 # -- deploy/ -----------------------------------------------------------------------------------------------------------
