@@ -17,7 +17,8 @@ from floop_gateway_core.observability import (
 )
 from floop_gateway_core.testing import Reply, scripted_gateway
 from floop_gateway_core.types import Call, RequestId, Usage
-from tests.engine.kit import SlowLedger, bench, gives_up_soon
+from tests.engine.kit import SlowLedger, bench
+from tests.engine.test_billing import gives_up_soon
 
 pytestmark = pytest.mark.anyio
 
