@@ -74,6 +74,8 @@ log = logging.getLogger("floop_gateway")
 
 MAX_LOGGED_ALIAS = 100
 """Characters of an alias that the log keeps."""
+COMPATIBLE = frozenset({"openai", "anthropic"})
+"""Dialects of vendors, whose clients name models as they do and are told of their own mistakes as they are."""
 UNAVAILABLE_RETRY_AFTER_S = 60
 STORE_RETRY_AFTER_S = 5
 """What clients are told while the store does not answer."""
@@ -394,8 +396,7 @@ class Run:
             refusal = Refusal(ErrorCode.INPUT_TOO_LARGE, message)
         elif fault.fault is FaultKind.REJECTED:
             ending = "upstream_error"
-            message = "The provider rejected the request; a retry would fail again."
-            refusal = Refusal(ErrorCode.PROVIDER_ERROR, message, extra_headers=NO_RETRY)
+            refusal = self._rejected(fault)
         elif fault.fault is FaultKind.UNUSABLE:
             ending = "upstream_error"
             message = (
@@ -406,6 +407,14 @@ class Run:
             ending = "upstream_error"
             refusal = Refusal(ErrorCode.PROVIDER_ERROR, "Every attempt at a provider failed. Retry later.")
         return Failed(refusal, await self.refuse(refusal, ending))
+
+    def _rejected(self, fault: UpstreamFault) -> Refusal:
+        """Return the refusal of a call that the model's server does not take; the dialects tell it as the client's."""
+        if fault.refused_call and self.record.dialect in COMPATIBLE:
+            named = "" if fault.subject is None else f" ({fault.subject})"
+            return Refusal(ErrorCode.VALIDATION_ERROR, f"The model's server refused the request{named}.")
+        message = "The provider rejected the request; a retry would fail again."
+        return Refusal(ErrorCode.PROVIDER_ERROR, message, extra_headers=NO_RETRY)
 
     async def _fail_internally(self) -> None:
         """Bill what has been sent; the rest is free because the failure is the gateway's."""

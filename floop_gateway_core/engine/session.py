@@ -19,7 +19,7 @@ import anyio
 from floop_gateway_core.clock import new_request_id
 from floop_gateway_core.engine.answers import SharedAnswer, decode
 from floop_gateway_core.engine.gate import UNAUTHORIZED, AsProject, Gate
-from floop_gateway_core.engine.run import INTERNAL_ERROR, STOPPING, STORE_UNAVAILABLE, Run
+from floop_gateway_core.engine.run import COMPATIBLE, INTERNAL_ERROR, STOPPING, STORE_UNAVAILABLE, Run
 from floop_gateway_core.errors import ErrorCode, Refusal, StoreUnavailable
 from floop_gateway_core.observability.events import Notifier
 from floop_gateway_core.observability.events import Refused as NotifiedRefusal
@@ -58,7 +58,6 @@ log = logging.getLogger("floop_gateway")
 
 PRODUCER_GRACE_S = 1.0
 """Extra time for an answer with a key, so that the engine's own end comes first."""
-MAPPED = frozenset({"openai", "anthropic"})
 """The dialects whose clients insist on names of their vendor's models."""
 SUSPENDED = Refusal(ErrorCode.PROJECT_SUSPENDED, "The project is suspended. Its owner or the operator can resume it.")
 
@@ -136,7 +135,7 @@ class CallSession:
         run = self._known()
         if not call.names_model:
             return replace(call, alias=run.routing.routes.default(run.plan.models), names_model=True)
-        if self._dialect in MAPPED and (target := run.routing.mapped(call.alias)) is not None:
+        if self._dialect in COMPATIBLE and (target := run.routing.mapped(call.alias)) is not None:
             return replace(call, alias=target, asked=call.alias)
         return call
 

@@ -41,12 +41,16 @@ class UpstreamFault(Exception):
         retry_after_s: float | None = None,
         again: bool | None = None,
         request_suspected: bool = False,
+        refused_call: bool = False,
+        subject: str | None = None,
     ) -> None:
         super().__init__(f"{fault.value}: {reason}")
         self.fault = fault
         self.reason = reason
         self.retry_after_s = retry_after_s
         self.request_suspected = request_suspected  # the request itself may have caused it: 403, 404
+        self.refused_call = refused_call  # the model's server does not take the call itself: 400, 413, 422
+        self.subject = subject  # the name of what it does not take, as it says
         self.again = again  # whether the upstream asked for a retry; None if it did not say
 
 

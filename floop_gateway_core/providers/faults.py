@@ -17,12 +17,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import TypeGuard
 
 from floop_gateway_core.providers.base import FaultKind, UpstreamFault
 from floop_gateway_core.providers.reading import loads
 
 __all__ = ["error_of", "http_fault", "retry_after_s", "stream_error_fault"]
 
+_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}")
 _BODY_MAX = 64 * 1024
 """An error body longer than this is not read: its status alone counts."""
 
@@ -121,6 +123,8 @@ class _Error:
     google: bool = False
     daily: bool = False
     retry_delay_s: float | None = None
+    subject: str | None = None
+    """A member or a code that the error names, safe to show."""
 
 
 def http_fault(status: int, headers: Mapping[str, str], body: bytes, now: float) -> UpstreamFault:
@@ -181,6 +185,8 @@ def _fault(status: int, error: _Error, reason: str, wait_s: float | None, again:
         retry_after_s=wait_s,
         again=again,
         request_suspected=fault is FaultKind.UNUSABLE and status in (403, 404),
+        refused_call=fault is FaultKind.REJECTED and status in (400, 413, 422),
+        subject=error.subject,
     )
 
 
@@ -270,7 +276,12 @@ def _read_error(error: object, parsed: object) -> _Error:
         google=isinstance(error.get("status"), str),
         daily=any(_is_daily(detail) for detail in details),
         retry_delay_s=next((wait for detail in details if (wait := _retry_delay(detail)) is not None), None),
+        subject=next((one for one in (error.get("param"), *said) if _is_name(one)), None),
     )
+
+
+def _is_name(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
 def _message(error: Mapping[str, object]) -> str:

@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from floop_gateway_asgi import FloopGateway
-from floop_gateway_core import Gateway, Microcredits, Settings, Usage
+from floop_gateway_core import Gateway, Microcredits, ProviderError, Settings, Usage
 from floop_gateway_core.testing import Answer, Called, Reply, ScriptedUpstream, Status
 from tests.serving import MOUNT, served
 
@@ -429,8 +429,26 @@ async def test_an_upstream_that_fails_between_two_pieces_of_a_call_is_told_and_b
         assert ("upstream_error", True) == (record.ending, record.microcredits > 0)
 
 
-async def test_a_refusal_by_the_model_server_is_not_a_broken_gateway() -> None:
-    async with site("openai", Status(400)) as s:
-        with pytest.raises(openai.APIStatusError):
-            await run(lambda: s.openai().chat.completions.create(
-                model="smart", messages=[{"role": "user", "content": "x"}], tools=OPENAI_TOOLS))  # fmt: skip
+async def test_what_the_models_server_refuses_is_told_as_the_clients_mistake_without_its_words() -> None:
+    said = {
+        "error": {
+            "message": "secret-word",
+            "type": "invalid_request_error",
+            "param": "messages[1].content",
+            "code": "bad",
+        }
+    }
+    async with site("openai", *[Status(400, body=json.dumps(said).encode())] * 3) as s:
+        ask: Any = {"model": "smart", "messages": [{"role": "user", "content": "x"}]}
+        with pytest.raises(openai.BadRequestError) as refused:
+            await run(partial(s.openai().chat.completions.create, **ask))
+        assert "The model's server refused the request (messages[1].content)." in str(refused.value)
+        assert "secret-word" not in str(refused.value)
+        with pytest.raises(anthropic.BadRequestError):
+            await run(partial(s.anthropic().messages.create, max_tokens=5, **ask))
+        with pytest.raises(ProviderError):
+            await s.gateway.as_project("p").chat(ask["messages"], model="smart")
+        records = [record async for record in s.gateway.usage("p")]
+        assert [(400, "upstream_error", 0)] * 2 + [(502, "upstream_error", 0)] == [
+            (record.status, record.ending, record.microcredits) for record in records
+        ]
