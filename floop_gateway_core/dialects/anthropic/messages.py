@@ -17,7 +17,7 @@ from floop_gateway_core.types import (
 
 __all__ = ["MessageFields"]
 
-_ROLES: Mapping[object, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
+_ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
 _TEXTS = {"text": "text"}
 
 
@@ -32,7 +32,7 @@ class MessageFields(PartFields):
             prompt = "\n\n".join(part.text for part in self.texts("system", system, _TEXTS)) or None
         messages: list[Message] = []
         for index, one in enumerate(self.turns()):
-            path, role = f"messages[{index}]", _ROLES.get(one.get("role"))
+            path, role = f"messages[{index}]", _ROLES.get(str(one.get("role")))
             if role is None:
                 self.fault(f"{path}.role", "must be one of user, assistant, system")
                 return prompt, messages

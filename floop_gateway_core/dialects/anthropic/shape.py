@@ -9,7 +9,7 @@ from floop_gateway_core.types import ResponseFormat, Shape, ThinkingRequest, Too
 
 __all__ = ["ShapeFields"]
 
-_CHOICES: Mapping[object, Literal["auto", "none", "required", "tool"]] = {
+_CHOICES: Mapping[str, Literal["auto", "none", "required", "tool"]] = {
     "auto": "auto", "none": "none", "any": "required", "tool": "tool",
 }  # fmt: skip
 _EXTENSIONS = ("context_management", "service_tier")
@@ -74,7 +74,7 @@ class ShapeFields(MessageFields):
         value = self.value.get("tool_choice")
         if value is None:
             return ToolChoice(), True
-        kind = _CHOICES.get(value.get("type")) if isinstance(value, dict) else None
+        kind = _CHOICES.get(str(value.get("type"))) if isinstance(value, dict) else None
         if not isinstance(value, dict) or kind is None:
             self.fault("tool_choice", "must have the type auto, any, tool or none")
             return ToolChoice(), True

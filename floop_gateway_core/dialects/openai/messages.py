@@ -53,18 +53,19 @@ class MessageFields(PartFields):
         found: list[TextPart | ImagePart] = []
         for index, part in enumerate(content):
             place = f"{path}[{index}]"
-            if isinstance(part, dict) and part.get("type") == "image_url":
+            kind = part.get("type") if isinstance(part, dict) else None
+            if not isinstance(part, dict) or not isinstance(kind, str):
+                self.fault(place, "must be an object with a type")
+                return ()
+            if kind == "image_url":
                 image = self._image(f"{place}.image_url", part.get("image_url"))
                 if image is None:
                     return ()
                 found.append(image)
-            elif isinstance(part, dict) and part.get("type") in _TEXTS:
+            elif kind in _TEXTS:
                 found += self.texts(path, [part], _TEXTS)
-            elif isinstance(part, dict) and isinstance(part.get("type"), str):
-                self.fault(f"{place}.type", "must be text or image_url")
-                return ()
             else:
-                self.fault(place, "must be an object with a type")
+                self.fault(f"{place}.type", "must be text or image_url")
                 return ()
         return tuple(found)
 

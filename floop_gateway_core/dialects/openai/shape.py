@@ -69,7 +69,7 @@ class ShapeFields(MessageFields):
             return ToolChoice(value or "auto")
         function = value.get("function") if isinstance(value, dict) and value.get("type") == "function" else None
         name = function.get("name") if isinstance(function, dict) else None
-        if name not in {tool.name for tool in tools} or not isinstance(name, str):
+        if not isinstance(name, str) or name not in {tool.name for tool in tools}:
             self.fault("tool_choice", "must be none, auto, required, or name a function of tools")
             return ToolChoice()
         return ToolChoice("tool", name)
