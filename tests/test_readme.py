@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/toolkit.md", "docs/testing.md", "docs/observability.md")
+PAGES = ("README.md", "docs/toolkit.md", "docs/testing.md", "docs/observability.md", "docs/how-to/extend.md")
 BLOCKS = [
     pytest.param(page, block, id=f"{page}-{number}")
     for page in PAGES
