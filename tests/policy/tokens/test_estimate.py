@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import random
 import subprocess
 import sys
 import unicodedata
@@ -20,6 +21,7 @@ from floop_gateway_core.policy.tokens.estimate import (
     VOCABULARIES,
     TokenEstimate,
     UnknownVocabulary,
+    _windows,
     estimate_messages,
     estimate_tokens,
     fits,
@@ -317,3 +319,35 @@ def test_many_tiny_messages_are_estimated_as_one_text(looked_up: list[int]) -> N
     chat = estimate_messages([Message.of("user", "x")] * 10_000)
     assert chat.expected >= 4 * 10_000
     assert len(looked_up) <= 4
+
+
+SCRIPTS = {
+    "Greek": (0x03B1, 25), "Hebrew": (0x05D0, 27), "Arabic": (0x0627, 20), "Devanagari": (0x0905, 50),
+    "Bengali": (0x0995, 30), "Tamil": (0x0B95, 20), "Telugu": (0x0C05, 50), "Sinhala": (0x0D9A, 30),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_letters_of_one_script_at_random_are_held_at_what_letters_cost(script: str) -> None:
+    first, count = SCRIPTS[script]
+    chance = random.Random(script)
+    text = "".join(chr(first + chance.randrange(count)) for _ in range(12_000))
+    bytes_ = len(text.encode())
+    for vocabulary in ("o200k", "cl100k", "qwen3"):
+        estimate = estimate_tokens(text, vocabulary)
+        assert estimate.upper == bytes_, vocabulary  # no token is shorter than a byte
+        assert estimate.expected >= 0.39 * bytes_
+    assert not fits(text, 4000)
+
+
+def test_words_of_a_script_are_estimated_as_words() -> None:
+    text = "మానవులందరు స్వతంత్రులుగా పుట్టినారు. అందరికీ సమాన గౌరవము, హక్కులు కలవు. " * 40
+    estimate = estimate_tokens(text)
+    assert estimate.upper < 0.3 * len(text.encode())
+
+
+def test_where_a_long_text_is_sampled_depends_on_all_of_it() -> None:
+    text = "The cat sat on the mat and looked at the moon. " * 12_000
+    places = {tuple(_windows(text + end, EXACT_CHARACTERS)[:3]) for end in ("", "a", "b", "c")}
+    assert len(places) == 4
+    assert estimate_tokens(text) == estimate_tokens(text)
