@@ -33,6 +33,7 @@ from floop_gateway_core.dialects.native.dialect import NATIVE
 from floop_gateway_core.dialects.openai import OpenAIDialect
 from floop_gateway_core.engine.assess import preload_tables
 from floop_gateway_core.engine.gate import Gate
+from floop_gateway_core.engine.host_checks import AfterAnswer, BeforeCall, RecordListener
 from floop_gateway_core.engine.routing import Classifier, RoutingTable, Runtime
 from floop_gateway_core.engine.settle import deliver_spool, retry_pending_settlements
 from floop_gateway_core.http.exchange import Exchange
@@ -68,8 +69,15 @@ class GatewayOptions(TypedDict, total=False):
     dialects: Sequence[Dialect]
     on_key_rotated: KeyRotatedHook | None
     authenticate: Authenticate | None
+    before_call: BeforeCall | None
+    after_answer: AfterAnswer | None
     clock: Clock
     secrets: Secrets | None
+
+
+def _after(options: GatewayOptions) -> tuple[Listener, ...]:
+    after_answer = options.get("after_answer")
+    return () if after_answer is None else (RecordListener(after_answer),)
 
 
 def _compatible(settings: Settings) -> list[Dialect]:
@@ -95,6 +103,8 @@ class Gateway:
     `dialects` are served beside the gateway's own. `authenticate` makes the host's login a way in without a key: it gets
     the host's own request and returns the name of a project, or None, which leaves it to the key. `secrets` returns the API
     key of the name that a deployment's `api_key_env` gives; without it, `environ` is asked (default: the process's).
+
+    `before_call` may refuse each call or change it, once it has been read; `after_answer` sees each request's record.
 
     One gateway may serve several event loops; each gets its own upstream connections. Close it in each with `aclose`.
     """
@@ -128,7 +138,8 @@ class Gateway:
             breakers=breakers(settings),
             spool=spool_of(settings, self.stores.ledger),
             clock=clock,
-            listeners=(*options.get("listeners", ()), *(() if hook is None else (hook,))),
+            listeners=(*options.get("listeners", ()), *(() if hook is None else (hook,)), *_after(options)),
+            before_call=options.get("before_call"),
         )
         self.admin = Admin(
             settings,

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from floop_gateway_core.clock import Clock, system_clock
 from floop_gateway_core.engine.answers import Answers
+from floop_gateway_core.engine.host_checks import BeforeCall
 from floop_gateway_core.engine.refusal_log import RefusalLog
 from floop_gateway_core.observability.events import Listener
 from floop_gateway_core.policy.auto.classify import DEFAULT as DEFAULT_THRESHOLDS
@@ -204,6 +205,8 @@ class Runtime:
     monotonic: Clock = time.monotonic
     listeners: Sequence[Listener] = ()
     pending_settlements: deque[Settlement] = field(default_factory=deque)
+    before_call: BeforeCall | None = None
+    """The host's check of each call."""
     spool: SettlementSpool | None = None
     """Where settlements wait while the store is down."""
     spooled: int = 0

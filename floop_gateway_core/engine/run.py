@@ -58,6 +58,7 @@ from floop_gateway_core.types import (
     Failed,
     FinishReason,
     Microcredits,
+    Project,
     RequestId,
     Started,
     Texts,
@@ -143,6 +144,11 @@ class Run:
         if self.output_sent:
             return Sent.OUTPUT
         return Sent.HEAD if self.headers_sent else Sent.NOTHING
+
+    @property
+    def project(self) -> Project:
+        """The project that the request belongs to."""
+        return self._caller.project
 
     @property
     def plan(self) -> Plan:

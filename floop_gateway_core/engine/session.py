@@ -19,6 +19,7 @@ import anyio
 from floop_gateway_core.clock import new_request_id
 from floop_gateway_core.engine.answers import SharedAnswer, decode
 from floop_gateway_core.engine.gate import UNAUTHORIZED, AsProject, Gate
+from floop_gateway_core.engine.host_checks import checked
 from floop_gateway_core.engine.run import COMPATIBLE, INTERNAL_ERROR, STOPPING, STORE_UNAVAILABLE, Run
 from floop_gateway_core.errors import ErrorCode, Refusal, StoreUnavailable
 from floop_gateway_core.observability.events import Notifier
@@ -163,8 +164,19 @@ class CallSession:
         """Admit the call: afterwards there are holds, or a refusal, or another request's answer to `key`."""
         if key is not None:
             return await self._admit_with_key(call, key)
-        refusal = await self._known().admit(call)
+        refusal = await self._admitted(self._known(), call)
         return None if refusal is None else await self.refuse(refusal)
+
+    async def _admitted(self, run: Run, call: Call) -> Refusal | None:
+        """Ask the host, then the policy."""
+        check = self._gate.runtime.before_call
+        if check is not None:
+            found = await checked(check, call, run.project)
+            if isinstance(found, Refusal):
+                run.note_call(call)
+                return found
+            call = replace(found, stream=call.stream)  # what has been promised to the client
+        return await run.admit(call)
 
     async def _admit_with_key(self, call: Call, key: str) -> Refusal | None:
         run, answers = self._known(), self._gate.runtime.answers
@@ -207,7 +219,7 @@ class CallSession:
         run, refusal = self._known(), STOPPING
         try:
             with anyio.fail_after(run.routing.limits.total_s + PRODUCER_GRACE_S):
-                if (refused := await run.admit(call)) is not None:
+                if (refused := await self._admitted(run, call)) is not None:
                     await run.refuse(refused)
                     refusal = refused
                     return
