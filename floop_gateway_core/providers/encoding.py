@@ -110,8 +110,8 @@ def text_of(message: Message) -> str:
 
 
 def is_plain(messages: Sequence[Message]) -> bool:
-    """Return whether messages have nothing but text."""
-    return all(type(part) is TextPart for message in messages for part in message.content)
+    """Return whether messages have nothing but text, and nothing to be cached."""
+    return all(type(part) is TextPart and part.cache is None for message in messages for part in message.content)
 
 
 def turns(call: UpstreamCall) -> list[tuple[str, str]]:

@@ -15,9 +15,13 @@ Vendor = Literal["openai", "anthropic", "gemini"]
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """A piece of text. The parts of a message join without a separator."""
+    """A piece of text. The parts of a message join without a separator.
+
+    `cache` is Anthropic's `cache_control` behind it, as JSON text, for Anthropic's deployments alone.
+    """
 
     text: str
+    cache: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class ToolResultPart:
     call_id: str
     content: tuple[TextPart | ImagePart | OpaquePart, ...]
     is_error: bool = False
+    cache: str | None = None
+    """As of a `TextPart`."""
 
 
 Part: TypeAlias = TextPart | ImagePart | OpaquePart | ToolCallPart | ToolResultPart

@@ -96,8 +96,8 @@ def test_what_anthropics_clients_send_beside_a_call_is_named_and_not_refused() -
         context_management={}, cache_control={"type": "ephemeral"},
     )  # fmt: skip
     assert isinstance(call, Call)
-    assert call.ignored == ("cache_control",)
-    assert [name for _, name in call.shape.wishes] == ["context_management", "thinking", "effort"]
+    assert call.ignored == ()
+    assert [name for _, name in call.shape.wishes] == ["context_management", "cache_control", "thinking", "effort"]
     quiet = anthropic(USER, thinking={"type": "disabled"})
     assert isinstance(quiet, Call)
     assert (quiet.ignored, quiet.shape.wishes) == ((), ())

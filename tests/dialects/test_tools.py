@@ -341,7 +341,8 @@ async def test_claude_codes_first_request_reaches_anthropic_as_it_is() -> None:
         "model": "smart", "max_tokens": 32000, "stream": True,
         "system": [{"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}}],
         "messages": [
-            {"role": "user", "content": [{"type": "text", "text": "Fix it."}]},
+            {"role": "user", "content": [
+                {"type": "text", "text": "Fix it.", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]},
             {"role": "system", "content": "A reminder."},
         ],
         "tools": [{**ANTHROPIC_TOOLS[0], "eager_input_streaming": True}],
@@ -364,6 +365,8 @@ async def test_claude_codes_first_request_reaches_anthropic_as_it_is() -> None:
         assert text.count("event: content_block_start") == text.count("event: content_block_stop") == 4
         sent = s.sent()
         assert {"role": "system", "content": "A reminder."} == sent["messages"][1]
+        assert body["system"] == sent["system"]
+        assert body["messages"][0] == sent["messages"][0]
         assert body["context_management"] == sent["context_management"]
         assert ({"type": "adaptive"}, {"effort": "medium"}) == (sent["thinking"], sent["output_config"])
         assert sent["tools"][0]["eager_input_streaming"] is True

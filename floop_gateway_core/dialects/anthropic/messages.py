@@ -84,7 +84,7 @@ class MessageFields(PartFields):
         if not isinstance(text, str):
             self.fault(f"{path}.text", "must be a string")
             return None
-        return TextPart(text)
+        return TextPart(text, _cache(block))
 
     def _image(self, path: str, block: Mapping[str, object]) -> ImagePart | None:
         source = block.get("source")
@@ -137,4 +137,10 @@ class MessageFields(PartFields):
         else:
             inner = self.texts(f"{path}.content", content or "", _TEXTS)
         kept = tuple(part for part in inner if isinstance(part, TextPart | ImagePart | OpaquePart))
-        return ToolResultPart(id, kept, block.get("is_error") is True)
+        return ToolResultPart(id, kept, block.get("is_error") is True, _cache(block))
+
+
+def _cache(block: Mapping[str, object]) -> str | None:
+    """Return a mark for Anthropic's cache as JSON text."""
+    mark = block.get("cache_control")
+    return json.dumps(mark, ensure_ascii=False) if isinstance(mark, dict) else None

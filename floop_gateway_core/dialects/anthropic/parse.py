@@ -12,6 +12,7 @@ _READ = frozenset(
     {
         "messages", "model", "max_tokens", "system", "temperature", "top_p", "top_k", "stop_sequences", "stream",
         "metadata", "tools", "tool_choice", "thinking", "output_config", "context_management", "service_tier",
+        "cache_control",
         # read only to be refused, unless they are at their defaults
         "container", "mcp_servers", "thread",
     }

@@ -12,7 +12,7 @@ __all__ = ["ShapeFields"]
 _CHOICES: Mapping[str, Literal["auto", "none", "required", "tool"]] = {
     "auto": "auto", "none": "none", "any": "required", "tool": "tool",
 }  # fmt: skip
-_EXTENSIONS = ("context_management", "service_tier")
+_EXTENSIONS = ("context_management", "service_tier", "cache_control")
 _TOOL = frozenset({"name", "description", "input_schema", "type", "strict"})
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
@@ -34,6 +34,9 @@ class ShapeFields(MessageFields):
             for name in _EXTENSIONS
             if self.value.get(name) is not None
         )
+        system = self.value.get("system")
+        if isinstance(system, list) and any(isinstance(one, dict) and one.get("cache_control") for one in system):
+            extensions += (("system", json.dumps(system, ensure_ascii=False)),)
         self.wish("extensions", *_EXTENSIONS)
         self.wish("top_k", "top_k")
         if thinking is not None and thinking.kind != "disabled":

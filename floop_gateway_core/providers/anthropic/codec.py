@@ -84,7 +84,7 @@ class AnthropicCodec(JsonEventCodec):
 
 def _shaped(shape: Shape, body: dict[str, object]) -> dict[str, object]:
     """Return the members for tools, for the format of the answer, and those that only this vendor reads."""
-    members = {name: raw(json) for name, json in shape.extensions if name not in body}
+    members = {name: raw(json) for name, json in shape.extensions if name not in body or _is_system(name, json, body)}
     found: dict[str, object] = dict(members)
     if shape.tools:
         found["tools"] = [_tool(one) for one in shape.tools]
@@ -93,6 +93,13 @@ def _shaped(shape: Shape, body: dict[str, object]) -> dict[str, object]:
         config = body.get("output_config")
         found["output_config"] = {**(config if isinstance(config, dict) else {}), "format": wanted}
     return found
+
+
+def _is_system(name: str, json: str, body: dict[str, object]) -> bool:
+    """Return whether these are the blocks of the body's system prompt, with their marks for the cache."""
+    if name != "system":
+        return False
+    return "\n\n".join(block["text"] for block in msgspec.json.decode(json)) == body.get("system")
 
 
 def _tool(tool: Tool) -> dict[str, object]:

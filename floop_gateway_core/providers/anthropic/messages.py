@@ -43,7 +43,7 @@ def _without_filler(messages: Sequence[Message], *, is_first: bool) -> list[tupl
 
 
 def _turn(role: str, parts: Sequence[Part]) -> Object:
-    if all(isinstance(part, TextPart) for part in parts):
+    if all(isinstance(part, TextPart) and part.cache is None for part in parts):
         texts = [part.text for part in parts if isinstance(part, TextPart)]
         return {"role": role, "content": "\n\n".join(texts) if len(texts) > 1 else texts[0]}
     ordered = _thoughts_first(parts) if role == "assistant" else _results_first(parts)
@@ -65,7 +65,7 @@ def _thoughts_first(parts: Sequence[Part]) -> list[Part]:
 def _block(part: Part) -> object:
     match part:
         case TextPart(text):
-            return {"type": "text", "text": text}
+            return _cached({"type": "text", "text": text}, part.cache)
         case ImagePart():
             return {"type": "image", "source": _source(part)}
         case OpaquePart(vendor, json):
@@ -77,9 +77,13 @@ def _block(part: Part) -> object:
             found: Object = {"type": "tool_result", "tool_use_id": plain_id(part.call_id), "content": content}
             if part.is_error:
                 found["is_error"] = True
-            return found
+            return _cached(found, part.cache)
         case _:
             assert_never(part)
+
+
+def _cached(block: Object, cache: str | None) -> Object:
+    return block if cache is None else {**block, "cache_control": raw(cache)}
 
 
 def _source(part: ImagePart) -> Object:
