@@ -11,7 +11,6 @@ The run owns the request's usage record and settles it exactly once, in `_close`
 """
 
 import logging
-import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -26,10 +25,18 @@ from floop_gateway_core.engine.attempt import Attempt
 from floop_gateway_core.engine.attempt_runner import AttemptRunner
 from floop_gateway_core.engine.content import Content, content_of
 from floop_gateway_core.engine.endings import Sent, outcome
+from floop_gateway_core.engine.refusals import (
+    INTERNAL_ERROR,
+    STOPPING,
+    STORE_UNAVAILABLE,
+    cannot,
+    cooling_down,
+    refusal_of,
+)
 from floop_gateway_core.engine.routing import Caller, Deployment, Plan, Runtime
 from floop_gateway_core.engine.schedule import PlannedAttempt
 from floop_gateway_core.engine.settle import settle
-from floop_gateway_core.errors import NO_RETRY, ErrorCode, FieldError, Refusal
+from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.money import format_credits
 from floop_gateway_core.observability.events import (
     Admitted,
@@ -69,32 +76,14 @@ from floop_gateway_core.types.amounts import ZERO_CREDITS
 from floop_gateway_core.wire.messages import Headers
 from floop_gateway_core.wire.surrogates import SurrogateJoiner
 
-__all__ = ["INTERNAL_ERROR", "NO_BILL", "STOPPING", "STORE_UNAVAILABLE", "Run"]
+__all__ = ["NO_BILL", "Run"]
 
 log = logging.getLogger("floop_gateway")
 
 MAX_LOGGED_ALIAS = 100
 """Characters of an alias that the log keeps."""
-COMPATIBLE = frozenset({"openai", "anthropic"})
-"""Dialects of vendors, whose clients name models as they do and are told of their own mistakes as they are."""
-UNAVAILABLE_RETRY_AFTER_S = 60
-STORE_RETRY_AFTER_S = 5
-"""What clients are told while the store does not answer."""
-STORE_UNAVAILABLE = Refusal(
-    ErrorCode.SERVICE_UNAVAILABLE,
-    f"The gateway's store does not answer. Retry after {STORE_RETRY_AFTER_S} s.",
-    retry_after_s=STORE_RETRY_AFTER_S,
-)
-STOPPING = Refusal(
-    ErrorCode.SERVICE_UNAVAILABLE,
-    f"The server is stopping. Retry after {STORE_RETRY_AFTER_S} s.",
-    retry_after_s=STORE_RETRY_AFTER_S,
-)
 MAX_CHUNKS_WITHOUT_PAUSE = 16
 """After this many chunks without waiting, other tasks get their turn and a disconnect is noticed."""
-INTERNAL_ERROR = Refusal(
-    ErrorCode.INTERNAL_ERROR, "Internal error. Retry later; if it persists, report the X-Request-Id."
-)
 NO_USAGE = Usage(0, 0)
 NO_BILL = Bill(NO_USAGE, ZERO_CREDITS, None)
 
@@ -209,7 +198,7 @@ class Run:
         self._note(resolved_alias=resolved, auto_reasons=reasons)
         whole = [routing.deployments[name] for name in routing.routes.resolve(resolved)]
         self._route = [deployment for deployment in whole if deployment.lacks(call) is None]
-        return None if self._route else _cannot(whole[0].lacks(call) or "")
+        return None if self._route else cannot(whole[0].lacks(call) or "")
 
     def ignored(self, call: Call) -> tuple[str, ...]:
         """Return the members of a call that the deployment to be asked first has no use for."""
@@ -387,40 +376,14 @@ class Run:
 
     async def _fail_before_output(self, fault: UpstreamFault | None, attempts: AttemptRunner) -> Failed:
         """End with an error's status: nothing was sent, and nothing is charged."""
-        ending: Ending = "refused"
         if self._runtime.stopping:
             return Failed(STOPPING, await self.refuse(STOPPING, "internal_error"))
         if fault is None:
-            retry_after_s = max(UNAVAILABLE_RETRY_AFTER_S, math.ceil(attempts.cool_down_left_s))
-            message = f"Every deployment of this route is cooling down after failures. Retry after {retry_after_s} s."
-            refusal = Refusal(ErrorCode.SERVICE_UNAVAILABLE, message, retry_after_s=retry_after_s)
-        elif fault.fault is FaultKind.CONTEXT_LENGTH:
-            message = (
-                "The input and max_tokens together exceed the context length of the model that serves this route. "
-                "Send a shorter input or a smaller max_tokens."
-            )
-            refusal = Refusal(ErrorCode.INPUT_TOO_LARGE, message)
-        elif fault.fault is FaultKind.REJECTED:
-            ending = "upstream_error"
-            refusal = self._rejected(fault)
-        elif fault.fault is FaultKind.UNUSABLE:
-            ending = "upstream_error"
-            message = (
-                "No provider of this route accepts requests: its key, model or quota must be checked by the operator."
-            )
-            refusal = Refusal(ErrorCode.PROVIDER_ERROR, message)
-        else:
-            ending = "upstream_error"
-            refusal = Refusal(ErrorCode.PROVIDER_ERROR, "Every attempt at a provider failed. Retry later.")
+            refusal = cooling_down(attempts.cool_down_left_s)
+            return Failed(refusal, await self.refuse(refusal))
+        refusal = refusal_of(fault, self.record.dialect)
+        ending: Ending = "refused" if fault.fault is FaultKind.CONTEXT_LENGTH else "upstream_error"
         return Failed(refusal, await self.refuse(refusal, ending))
-
-    def _rejected(self, fault: UpstreamFault) -> Refusal:
-        """Return the refusal of a call that the model's server does not take; the dialects tell it as the client's."""
-        if fault.refused_call and self.record.dialect in COMPATIBLE:
-            named = "" if fault.subject is None else f" ({fault.subject})"
-            return Refusal(ErrorCode.VALIDATION_ERROR, f"The model's server refused the request{named}.")
-        message = "The provider rejected the request; a retry would fail again."
-        return Refusal(ErrorCode.PROVIDER_ERROR, message, extra_headers=NO_RETRY)
 
     async def _fail_internally(self) -> None:
         """Bill what has been sent; the rest is free because the failure is the gateway's."""
@@ -547,12 +510,6 @@ class Run:
         self._finish("refused", NO_USAGE, refusal=STORE_UNAVAILABLE)
         self.bill = NO_BILL
         return replace(settlement, record=self.record, charge=None, tokens=0, answer=None)
-
-
-def _cannot(field: str) -> Refusal:
-    """Return the refusal of a call that no deployment of its route can serve."""
-    error = FieldError(field, "is not supported by the models of this route")
-    return Refusal(ErrorCode.VALIDATION_ERROR, f"{error.path} {error.message}.", fields=(error,))
 
 
 def _logged(alias: str) -> str:

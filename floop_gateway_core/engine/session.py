@@ -20,7 +20,8 @@ from floop_gateway_core.clock import new_request_id
 from floop_gateway_core.engine.answers import SharedAnswer, decode
 from floop_gateway_core.engine.gate import UNAUTHORIZED, AsProject, Gate
 from floop_gateway_core.engine.host_checks import checked
-from floop_gateway_core.engine.run import COMPATIBLE, INTERNAL_ERROR, STOPPING, STORE_UNAVAILABLE, Run
+from floop_gateway_core.engine.refusals import COMPATIBLE, INTERNAL_ERROR, STOPPING, STORE_UNAVAILABLE
+from floop_gateway_core.engine.run import Run
 from floop_gateway_core.errors import ErrorCode, Refusal, StoreUnavailable
 from floop_gateway_core.observability.events import Notifier
 from floop_gateway_core.observability.events import Refused as NotifiedRefusal

@@ -1,0 +1,74 @@
+"""The refusals that the engine itself makes: of calls that a route cannot serve, and of those that have failed."""
+
+import math
+
+from floop_gateway_core.errors import NO_RETRY, ErrorCode, FieldError, Refusal
+from floop_gateway_core.policy.retry import FaultKind
+from floop_gateway_core.providers.base import UpstreamFault
+
+__all__ = [
+    "COMPATIBLE",
+    "INTERNAL_ERROR",
+    "STOPPING",
+    "STORE_UNAVAILABLE",
+    "cannot",
+    "cooling_down",
+    "refusal_of",
+]
+
+COMPATIBLE = frozenset({"openai", "anthropic"})
+"""Dialects of vendors, whose clients name models as they do and are told of their own mistakes as they are."""
+UNAVAILABLE_RETRY_AFTER_S = 60
+STORE_RETRY_AFTER_S = 5
+"""What clients are told while the store does not answer."""
+STORE_UNAVAILABLE = Refusal(
+    ErrorCode.SERVICE_UNAVAILABLE,
+    f"The gateway's store does not answer. Retry after {STORE_RETRY_AFTER_S} s.",
+    retry_after_s=STORE_RETRY_AFTER_S,
+)
+STOPPING = Refusal(
+    ErrorCode.SERVICE_UNAVAILABLE,
+    f"The server is stopping. Retry after {STORE_RETRY_AFTER_S} s.",
+    retry_after_s=STORE_RETRY_AFTER_S,
+)
+INTERNAL_ERROR = Refusal(
+    ErrorCode.INTERNAL_ERROR, "Internal error. Retry later; if it persists, report the X-Request-Id."
+)
+
+
+def cannot(field: str) -> Refusal:
+    """Return the refusal of a call that no deployment of its route can serve."""
+    error = FieldError(field, "is not supported by the models of this route")
+    return Refusal(ErrorCode.VALIDATION_ERROR, f"{error.path} {error.message}.", fields=(error,))
+
+
+def cooling_down(left_s: float) -> Refusal:
+    """Return the refusal of a call whose deployments are all passed over, the first for `left_s` seconds more."""
+    retry_after_s = max(UNAVAILABLE_RETRY_AFTER_S, math.ceil(left_s))
+    message = f"Every deployment of this route is cooling down after failures. Retry after {retry_after_s} s."
+    return Refusal(ErrorCode.SERVICE_UNAVAILABLE, message, retry_after_s=retry_after_s)
+
+
+def refusal_of(fault: UpstreamFault, dialect: str) -> Refusal:
+    """Return what a client is told of the fault that ended the last attempt, if it has had nothing of an answer."""
+    if fault.fault is FaultKind.CONTEXT_LENGTH:
+        message = (
+            "The input and max_tokens together exceed the context length of the model that serves this route. "
+            "Send a shorter input or a smaller max_tokens."
+        )
+        return Refusal(ErrorCode.INPUT_TOO_LARGE, message)
+    if fault.fault is FaultKind.REJECTED:
+        return _rejected(fault, dialect)
+    if fault.fault is FaultKind.UNUSABLE:
+        message = "No provider of this route accepts requests: its key, model or quota must be checked by the operator."
+        return Refusal(ErrorCode.PROVIDER_ERROR, message)
+    return Refusal(ErrorCode.PROVIDER_ERROR, "Every attempt at a provider failed. Retry later.")
+
+
+def _rejected(fault: UpstreamFault, dialect: str) -> Refusal:
+    """Return the refusal of a call that the model's server does not take; the dialects tell it as the client's."""
+    if fault.refused_call and dialect in COMPATIBLE:
+        named = "" if fault.subject is None else f" ({fault.subject})"
+        return Refusal(ErrorCode.VALIDATION_ERROR, f"The model's server refused the request{named}.")
+    message = "The provider rejected the request; a retry would fail again."
+    return Refusal(ErrorCode.PROVIDER_ERROR, message, extra_headers=NO_RETRY)
