@@ -414,7 +414,7 @@ async def test_an_upstream_that_fails_between_two_pieces_of_a_call_is_told_and_b
     from floop_gateway_core.testing import Break
 
     broken = Reply(
-        texts=("Look.",), calls=(Called("weather", ('{"ci', 'ty": 1}')),), usage=None, broken=Break("reset", "text", 3)
+        texts=("Look.",), calls=(Called("weather", ('{"ci', 'ty": 1}')),), usage=None, broken=Break("eof", "text", 3)
     )
     async with site("openai", broken) as s:
 
