@@ -63,12 +63,17 @@ class Site:
 
     def __init__(self, gateway: Gateway, upstream: ScriptedUpstream, key: str, url: str) -> None:
         self.gateway, self.upstream, self.key, self.url = gateway, upstream, key, url + MOUNT
+        self.clients: list[openai.OpenAI | anthropic.Anthropic] = []
 
     def openai(self, **options: Any) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0, **options)
+        client = openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0, **options)
+        self.clients.append(client)
+        return client
 
     def anthropic(self, **options: Any) -> anthropic.Anthropic:
-        return anthropic.Anthropic(base_url=self.url, api_key=self.key, max_retries=0, **options)
+        client = anthropic.Anthropic(base_url=self.url, api_key=self.key, max_retries=0, **options)
+        self.clients.append(client)
+        return client
 
     def sent(self, number: int = -1) -> Any:
         return json.loads(self.upstream.requests[number].body)
@@ -96,7 +101,10 @@ async def site(vendor: Any, *answers: Answer, **deployment: Any) -> AsyncIterato
 
         app = Starlette(lifespan=lifespan, routes=[Mount(MOUNT, FloopGateway(gateway))])
         with served(app) as url:
-            yield Site(gateway, upstream, new.key, url)
+            site = Site(gateway, upstream, new.key, url)
+            yield site
+            for client in site.clients:
+                client.close()
             await gateway.aclose()  # the connections of this event loop
 
 
