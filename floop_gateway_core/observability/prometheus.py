@@ -12,7 +12,9 @@ is dropped when the page is next read.
 
 import glob
 import os
+import struct
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TypeAlias, assert_never
@@ -42,6 +44,8 @@ __all__ = ["Prometheus"]
 
 PREFIX = "floop_gateway_"
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+READS, READ_AGAIN_S = 5, 0.02
+"""How often, and after how long, the files of several processes are read again."""
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 MAX_OPEN = 100_000
 """Requests with a hold that are remembered; a settlement may wait for its store for long."""
@@ -121,6 +125,10 @@ class Prometheus:
     def page(self, accept: str = "") -> Page:
         """Return the content type, chosen by an `Accept` header, and the metrics as text: ours alone."""
         encode, content_type = choose_encoder(accept)
+        for _ in range(READS):
+            with suppress(OSError, ValueError, struct.error):  # a worker is just creating or deleting its file
+                return content_type, encode(_Ours(self._source()))
+            time.sleep(READ_AGAIN_S)
         return content_type, encode(_Ours(self._source()))
 
     def _source(self) -> Collector:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
@@ -352,3 +353,18 @@ def test_every_alert_reads_what_is_exported(exported: dict[str, set[str]]) -> No
         assert {"severity"} == rule["labels"].keys()
         assert {"summary", "description"} == rule["annotations"].keys()
         check(rule["expr"], exported)
+
+
+def test_a_file_that_a_worker_is_just_creating_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = Prometheus(registry=CollectorRegistry())
+    reads: list[int] = []
+
+    def source() -> Any:
+        reads.append(len(reads))
+        if len(reads) < 3:
+            raise struct.error("unpack_from requires a buffer of at least 4 bytes")
+        return exporter._registry
+
+    monkeypatch.setattr(exporter, "_source", source)
+    assert b"floop_gateway_holds" in exporter.page()[1]
+    assert [0, 1, 2] == reads
