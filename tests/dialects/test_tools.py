@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from floop_gateway_asgi import FloopGateway
-from floop_gateway_core import Gateway, Microcredits, ProviderError, Settings, Usage
+from floop_gateway_core import Gateway, InvalidRequestError, Message, Microcredits, ProviderError, Settings, Usage
 from floop_gateway_core.testing import Answer, Called, Reply, ScriptedUpstream, Status
 from tests.serving import MOUNT, served
 
@@ -313,6 +313,8 @@ async def test_calls_within_the_process_have_tools(vendor: Any) -> None:
         ]
         second = await calls.chat([*messages, answer.message, *results], tools=OPENAI_TOOLS, model="smart")
         assert "Sunny." == second.content
+        with pytest.raises(InvalidRequestError, match=r"messages\[1\].tool_calls\[0\]"):
+            await calls.chat([Message.of("user", "x"), {"role": "assistant", "tool_calls": [7]}], tools=OPENAI_TOOLS)
         sent = json.dumps(s.sent(), ensure_ascii=False)
         assert all(text in sent for text in ("weather", "18 °C", "noon"))
 

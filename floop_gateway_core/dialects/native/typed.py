@@ -28,6 +28,8 @@ from floop_gateway_core.types import (
 
 __all__ = ["BEYOND_TEXT", "message_of", "parse_typed", "strict_schema"]
 
+PLACE = {"role": "user", "content": "."}
+SYSTEM_ROLES = ("system", "developer")
 BEYOND_TEXT = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort")
 """Options that only calls within the process have."""
 
@@ -40,29 +42,21 @@ def parse_typed(endpoint: Endpoint, fields: Mapping[str, object]) -> Call | Refu
     plain = {name: value for name, value in fields.items() if name not in BEYOND_TEXT}
     if messages is None or not (beyond or any(map(_is_rich, messages))):
         return parse_object(endpoint, plain)
-    wire = _Beyond({**_as_wire(beyond), "messages": [one for one in messages if isinstance(one, dict)]})
-    system, read = wire.messages() if wire.value["messages"] else ([], [])
+    # Typed messages keep their places, so that a fault names the right one.
+    written = [PLACE if isinstance(one, Message) else one for one in messages]
+    wire = ShapeFields({**_as_wire(beyond), "messages": written})
+    system, read = wire.messages()
     shape = wire.shape()
     if wire.faults:
         return wire.refusal()
     call = parse_object(endpoint, {**plain, "messages": [Message.of("user", ".")]})
     if isinstance(call, Refusal):
         return call
-    typed = iter(read)
-    system_texts = [call.system or "", *system]
-    turns: list[Message] = []
-    for one in messages:
-        if isinstance(one, Message):
-            turns.append(one)
-        elif one.get("role") not in ("system", "developer"):
-            turns.append(next(typed))
-    prompt = "\n\n".join(text for text in system_texts if text) or None
+    said = [one for one in messages if isinstance(one, Message) or one.get("role") not in SYSTEM_ROLES]
+    turns = [one if isinstance(one, Message) else turn for one, turn in zip(said, read, strict=True)]
+    prompt = "\n\n".join(text for text in (call.system, *system) if text) or None
     needs = dict(_needs(turns)) | dict(shape.needs)
     return replace(call, messages=tuple(turns), system=prompt, shape=replace(shape, needs=tuple(needs.items())))
-
-
-class _Beyond(ShapeFields):
-    pass
 
 
 def _is_rich(message: object) -> bool:
