@@ -241,9 +241,7 @@ class Gateway:
     def stream(self, key: str, messages: Sequence[MessageLike], **options: Unpack[CallOptions]) -> AnswerStream:
         """Return an answer to read as it comes.
 
-        async with gateway.stream(key, messages) as answer:
-            async for text in answer: ...
-        answer.bill
+        Enter it with `async with`, read its texts with `async for`, and find `answer.bill` afterwards.
         """
         return self._calls.stream(key, "chat", {"messages": messages, **options})
 

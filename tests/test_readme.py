@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/toolkit.md", "docs/testing.md", "docs/observability.md", "docs/how-to/extend.md")
+PAGES = (
+    "README.md",
+    *("docs/index.md", "docs/toolkit.md", "docs/testing.md", "docs/observability.md"),
+    *sorted(
+        str(path.relative_to(ROOT))
+        for kind in ("how-to", "explanation")
+        for path in (ROOT / "docs" / kind).glob("*.md")
+    ),
+)
 BLOCKS = [
     pytest.param(page, block, id=f"{page}-{number}")
     for page in PAGES
