@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from floop_gateway_core import Gateway, Settings
+from floop_gateway_core.cli import main
 from tests.test_cli import Shell, shell
 
 __all__ = ["shell"]
@@ -141,3 +142,13 @@ def test_a_store_is_created_and_brought_up_to_date(shell: Shell) -> None:
     first = json.loads(shell("migrate", "--json").stdout)
     assert (first["before"], first["state"], first["projects"]) == ("will be created", "ready", 0)
     assert json.loads(shell("migrate", "--json").stdout)["before"] == "ready"
+
+
+def test_amounts_are_numbers_at_any_depth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "gateway.toml").write_text(f'store = "sqlite:///{tmp_path}/a.db"\n')
+    common = ["--config", str(tmp_path / "gateway.toml"), "--json"]
+    assert 0 == main(["account", "grant", "olga", "2.5", *common])
+    capsys.readouterr()
+    assert 0 == main(["account", "statement", "olga", *common])
+    (entry,) = json.loads(capsys.readouterr().out)["entries"]
+    assert (2.5, 2.5) == (entry["credits"], entry["posted_after"])

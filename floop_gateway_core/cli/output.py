@@ -24,11 +24,18 @@ def credits(amount: Microcredits) -> Exact:
 
 def print_json(document: Mapping[str, object]) -> None:
     """Print one object on one line."""
-    members = (
-        f"{json.dumps(name)}: {value if isinstance(value, Exact) else json.dumps(value, ensure_ascii=False)}"
-        for name, value in document.items()
-    )
-    print("{" + ", ".join(members) + "}")
+    print(_json(document))
+
+
+def _json(value: object) -> str:
+    """Return JSON in which exact numbers are numbers, at any depth."""
+    if isinstance(value, Exact):
+        return str(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(name)}: {_json(member)}" for name, member in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_json, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def print_fields(document: Mapping[str, object]) -> None:
