@@ -147,7 +147,7 @@ def test_a_store_is_created_and_brought_up_to_date(shell: Shell) -> None:
 def test_amounts_are_numbers_at_any_depth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "gateway.toml").write_text(f'store = "sqlite:///{tmp_path}/a.db"\n')
     common = ["--config", str(tmp_path / "gateway.toml"), "--json"]
-    assert 0 == main(["account", "grant", "olga", "2.5", *common])
+    assert 0 == main(["project", "create", "shop", "--owner", "olga", "--credits", "2.5", *common])
     capsys.readouterr()
     assert 0 == main(["account", "statement", "olga", *common])
     (entry,) = json.loads(capsys.readouterr().out)["entries"]

@@ -70,7 +70,7 @@ class Meter:
             self._add_text("".join(texts))
         else:
             self._add_items(delta.items)
-        if delta.items:
+        if delta.items and not all(map(_is_closing, delta.items)):
             self._covers = False
         if delta.usage is not None:
             self._report, self._covers = delta.usage, delta.usage_is_complete
@@ -122,6 +122,11 @@ class Meter:
         output = report.output_tokens if self._covers and report.output_tokens else max(report.output_tokens, produced)
         given = report.input_tokens or self._expected_input
         return Usage(given, output, report.cached_tokens, max(report.reasoning_tokens, min(hidden, output)))
+
+
+def _is_closing(item: DeltaItem) -> bool:
+    """Return whether an item only says that a call has ended; the vendor has not written it, and does not count it."""
+    return isinstance(item, ToolEnd) or (isinstance(item, ToolPiece) and not item.id and item.arguments == "{}")
 
 
 def _bytes(text: str) -> int:

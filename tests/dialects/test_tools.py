@@ -165,6 +165,7 @@ async def test_openais_sdk_runs_a_loop_of_tools_with_an_image(vendor: Any, strea
             (record.ending, record.input_tokens, record.output_tokens) for record in records
         ]
         assert ["tool_use", "end_turn"] == [record.finish_reason for record in records]
+        assert not any(record.estimated for record in records)
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
@@ -395,7 +396,11 @@ async def test_thoughts_that_do_not_come_back_turn_thinking_off_for_the_turn() -
             {"role": "tool", "tool_call_id": "é/1", "content": "y"},
         ]  # fmt: skip
         await run(lambda: s.openai().chat.completions.create(model="smart", messages=messages, tools=OPENAI_TOOLS))
-        sent = s.sent()
+        await run(lambda: s.openai().chat.completions.create(model="smart", messages=messages))
+        sent = s.sent()  # a turn without tools: the vendor wants those named that were called
+        assert [{"name": "weather", "input_schema": {"type": "object", "properties": {}}}] == sent["tools"]
+        assert {"type": "none"} == sent["tool_choice"]
+        sent = s.sent(0)
         assert "thinking" not in sent
         call, result = sent["messages"][1]["content"][0], sent["messages"][2]["content"][0]
         assert {"_raw": "[1]"} == call["input"]

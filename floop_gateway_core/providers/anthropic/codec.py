@@ -16,7 +16,7 @@ from floop_gateway_core.providers.encoding import (
     system_text,
 )
 from floop_gateway_core.providers.options import Options
-from floop_gateway_core.providers.tool_calls import raw, schema_of
+from floop_gateway_core.providers.tool_calls import calls_by_id, raw, schema_of
 from floop_gateway_core.types import ResponseFormat, Shape, Tool, ToolChoice
 
 __all__ = ["AnthropicCodec"]
@@ -68,6 +68,8 @@ class AnthropicCodec(JsonEventCodec):
         thinking = {} if lacks_thoughts(call.messages) else _thinking(self.options, shape, most)
         body |= thinking
         body |= _shaped(shape, body)
+        if not shape.tools:
+            body |= _tools_of(call)
         if call.temperature is not None and self.options.send_temperature and not thinking:
             body["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
         sampling = call.sampling
@@ -93,6 +95,13 @@ def _shaped(shape: Shape, body: dict[str, object]) -> dict[str, object]:
         config = body.get("output_config")
         found["output_config"] = {**(config if isinstance(config, dict) else {}), "format": wanted}
     return found
+
+
+def _tools_of(call: UpstreamCall) -> dict[str, object]:
+    """Return the tools of a conversation that has calls and asks for no more: the vendor wants them named."""
+    names = dict.fromkeys(part.name for part in calls_by_id(call.messages).values())
+    tools = [_tool(Tool(name)) for name in names]
+    return {"tools": tools, "tool_choice": {"type": "none"}} if tools else {}
 
 
 def _is_system(name: str, json: str, body: dict[str, object]) -> bool:
