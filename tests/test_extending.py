@@ -133,12 +133,12 @@ def parrot(options: Options, _: Place) -> Provider:
     return EchoProvider()
 
 
-PARROT = ProviderSpec("parrot", parrot, vocabulary="claude", needs_model=False)
+PARROT = ProviderSpec("test-parrot", parrot, vocabulary="claude", needs_model=False)
 register_provider(PARROT)
 
 
 def parrots(**options: object) -> Settings:
-    deployment = {"provider": "parrot", "microcredits_per_token": 1, "options": options}
+    deployment = {"provider": "test-parrot", "microcredits_per_token": 1, "options": options}
     routes = {alias: ["polly"] for alias in ("fast", "smart", "reason")}
     value = {"store": "memory://", "deployments": {"polly": deployment}, "routes": routes}
     return Settings.read(value, source="gateway.toml")

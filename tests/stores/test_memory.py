@@ -131,7 +131,7 @@ if __name__ == "__main__":
         started = [context.Process(target=worker, args=(queue,)) for _ in range(workers)]
         for one in started: one.start()
         print(sorted(queue.get(timeout=60) for _ in started), flush=True)
-        for one in started: one.terminate(); one.join()
+        for one in started: one.kill(); one.join()
 """
 
 
