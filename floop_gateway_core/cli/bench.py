@@ -1,4 +1,4 @@
-"""`floop-gateway bench`: measure a configuration on this machine, beside the floors."""
+"""`floop-gateway bench`: measure a configuration on this machine, beside the floors (extras `[serve]` and `[aiohttp]`)."""
 
 import argparse
 import sys
@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from floop_gateway_core.bench import report
-from floop_gateway_core.bench.run import CELLS, measure
 from floop_gateway_core.config import Settings
+from floop_gateway_core.errors import AdminError
 
 __all__ = ["run"]
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, and print the table; write the raw results and a picture if asked to."""
+    try:
+        from floop_gateway_core.bench.run import CELLS, measure
+    except ImportError as error:  # the floors are aiohttp's
+        raise AdminError(f"{error.name} is not installed; pip install 'floop-gateway[serve,aiohttp]'") from error
     cells = [cell for cell in CELLS if args.cell is None or args.cell in cell.name]
     if args.connections:
         cells = [cell for cell in cells if cell.connections == args.connections]

@@ -72,7 +72,7 @@ def test_the_command_says_which_cells_there_are(capsys: pytest.CaptureFixture[st
 def test_the_command_prints_the_table_and_writes_the_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("floop_gateway_core.cli.bench.CELLS", FEW)
+    monkeypatch.setattr("floop_gateway_core.bench.run.CELLS", FEW)
     config = tmp_path / "gateway.toml"
     config.write_text('store = "memory://"\n[deployments.mine]\nprovider = "echo"\n[routes]\n')
     config.write_text(config.read_text() + "".join(f'{alias} = ["mine"]\n' for alias in ("fast", "smart", "reason")))

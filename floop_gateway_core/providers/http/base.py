@@ -20,7 +20,7 @@ class Response(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Return the headers, which are looked up in any case of a name."""
+        """Return the headers by their names in lower case."""
 
     @property
     def ended(self) -> bool:
