@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, TypedDict, Unpack, assert_never
 
 import anyio
 
-from floop_gateway_core.concurrency.background import BackgroundTask
+from floop_gateway_core.concurrency.background import BackgroundTask, Block
 from floop_gateway_core.dialects.blocks import blocks_of, text_of
 from floop_gateway_core.dialects.native.typed import message_of, parse_typed
 from floop_gateway_core.engine.gate import AsProject, Gate
@@ -173,7 +173,7 @@ class AnswerStream:
         if refusal is not None:
             raise self._error(refusal)
 
-    async def _settle_in_time(self, _: anyio.CancelScope) -> None:
+    async def _settle_in_time(self, _: Block) -> None:
         """Settle a call whose consumer does not read any more: the engine can only end a call that is being read."""
         await anyio.sleep(self._limits.total_s + PAUSED_CONSUMER_GRACE_S)
         self._expired = True

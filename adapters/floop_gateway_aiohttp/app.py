@@ -11,6 +11,7 @@ from aiohttp import ClientConnectionError, hdrs, web
 from multidict import CIMultiDict
 
 from floop_gateway_core import ClientDisconnected, Gateway, GatewayRequest, Mountable, Reply
+from floop_gateway_core.concurrency.background import Block
 from floop_gateway_core.hosting.prefix import PREFIX, checked_prefix
 from floop_gateway_core.management import AdminApplication, Authorize
 from floop_gateway_core.observability import request_id
@@ -137,10 +138,10 @@ async def _stream(response: web.StreamResponse, reply: Reply, request: web.Reque
     await response.write_eof()
 
 
-async def cancel_on_disconnect(request: web.Request, scope: anyio.CancelScope) -> None:
+async def cancel_on_disconnect(request: web.Request, block: Block) -> None:
     while (transport := request.transport) is not None and not transport.is_closing():  # noqa: ASYNC110 - no event is there
         await anyio.sleep(POLL_INTERVAL_S)
-    scope.cancel()
+    block.cancel()
 
 
 class _Body:

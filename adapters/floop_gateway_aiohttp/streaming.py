@@ -6,12 +6,11 @@ async def route(request): return await event_stream(request, ticks(), heartbeat_
 from collections.abc import Awaitable, Mapping
 from functools import partial
 
-import anyio
 from aiohttp import ClientConnectionError, web
 
 from floop_gateway_aiohttp.app import cancel_on_disconnect
 from floop_gateway_core import ClientDisconnected
-from floop_gateway_core.concurrency.background import BackgroundTask
+from floop_gateway_core.concurrency.background import BackgroundTask, Block
 from floop_gateway_core.hosting.event_stream import Source, framed, merged_headers, source_of
 from floop_gateway_core.hosting.stopping import stop_event_streams, wait_for_stop
 
@@ -49,7 +48,7 @@ async def end_event_streams(app: web.Application) -> None:
     stop_event_streams()
 
 
-async def _cancel_at_stop(stream: anyio.CancelScope) -> None:
+async def _cancel_at_stop(stream: Block) -> None:
     await wait_for_stop()
     stream.cancel()
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import anyio
 
 from floop_gateway_core import ClientDisconnected, Gateway, GatewayRequest, Mountable, Reply
-from floop_gateway_core.concurrency.background import Watch
+from floop_gateway_core.concurrency.background import Block, Watch
 from floop_gateway_core.hosting.prefix import PREFIX, below, checked_prefix
 from floop_gateway_core.management import AdminApplication, Authorize
 from floop_gateway_core.wire.messages import CLIENT_GONE_STATUS, MalformedBody
@@ -132,12 +132,12 @@ class _Body:
                 return bytes(chunk)
         return b""
 
-    async def cancel_on_disconnect(self, scope: anyio.CancelScope) -> None:
+    async def cancel_on_disconnect(self, block: Block) -> None:
         await self._ended.wait()
         if not self.disconnected:
             await disconnected(self._receive)
             self.disconnected = True
-        scope.cancel()
+        block.cancel()
 
 
 async def disconnected(receive: Receive) -> None:

@@ -14,7 +14,7 @@ from starlette.background import BackgroundTask as BackgroundTasks
 from starlette.responses import Response
 
 from floop_gateway_asgi.app import Receive, Scope, Send, disconnected
-from floop_gateway_core.concurrency.background import BackgroundTask
+from floop_gateway_core.concurrency.background import BackgroundTask, Block
 from floop_gateway_core.hosting.event_stream import Source, framed, merged_headers, source_of
 from floop_gateway_core.hosting.stopping import wait_for_stop
 
@@ -67,13 +67,13 @@ class _Watch:
         self._receive = receive
         self.server_stops = False
 
-    async def cancel(self, stream: anyio.CancelScope) -> None:
+    async def cancel(self, stream: Block) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._cancel_at_stop, stream)
             await disconnected(self._receive)
             stream.cancel()
 
-    async def _cancel_at_stop(self, stream: anyio.CancelScope) -> None:
+    async def _cancel_at_stop(self, stream: Block) -> None:
         await wait_for_stop()
         self.server_stops = True
         stream.cancel()

@@ -9,13 +9,23 @@ exception is raised unchanged, so that a host sees what it would see without the
 import asyncio
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import anyio
 
-__all__ = ["BackgroundTask", "Watch", "spawn"]
+from floop_gateway_core.concurrency.wait import BlockLimit, block_limit
 
-Run: TypeAlias = Callable[[anyio.CancelScope], Coroutine[Any, Any, None]]
+__all__ = ["BackgroundTask", "Block", "Watch", "spawn"]
+
+
+class Block(Protocol):
+    """What runs beside a block may end it."""
+
+    def cancel(self) -> None:
+        """End the block."""
+
+
+Run: TypeAlias = Callable[[Block], Coroutine[Any, Any, None]]
 WATCH_AFTER_S = 0.05
 """How long a block runs without its watch. Most answers take longer, most refusals do not."""
 
@@ -69,7 +79,7 @@ class Watch:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._scope = anyio.CancelScope()
+        self._block: BlockLimit | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._on_trio: BackgroundTask | None = None
@@ -81,11 +91,12 @@ class Watch:
             self._on_trio = BackgroundTask(self._run)
             await self._on_trio.__aenter__()
             return
-        self._timer = loop.call_later(WATCH_AFTER_S, self._start, loop)
-        self._scope.__enter__()
+        block = self._block = block_limit()
+        self._timer = loop.call_later(WATCH_AFTER_S, self._start, loop, block)
+        block.__enter__()
 
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._task = loop.create_task(self._run(self._scope))
+    def _start(self, loop: asyncio.AbstractEventLoop, block: BlockLimit) -> None:
+        self._task = loop.create_task(self._run(block))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -94,7 +105,7 @@ class Watch:
             return await self._on_trio.__aexit__(kind, error, traceback)
         if self._timer is not None:
             self._timer.cancel()
-        ended = self._scope.__exit__(kind, error, traceback)
+        ended = self._block is not None and self._block.__exit__(kind, error, traceback)
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 import anyio
 
-from floop_gateway_core.concurrency.background import BackgroundTask
+from floop_gateway_core.concurrency.background import BackgroundTask, Block
 
 __all__ = ["WithHeartbeats"]
 
@@ -34,7 +34,7 @@ class WithHeartbeats(Generic[T]):
         await self._reader.__aenter__()
         return self
 
-    async def _read(self, _: anyio.CancelScope) -> None:
+    async def _read(self, _: Block) -> None:
         async with aclosing(self._source), self._send:
             try:
                 async for item in self._source:
@@ -62,3 +62,7 @@ class WithHeartbeats(Generic[T]):
     ) -> bool | None:
         self._receive.close()
         return await self._reader.__aexit__(kind, error, traceback)
+
+    async def aclose(self) -> None:
+        """Leave without an exception."""
+        await self.__aexit__(None, None, None)

@@ -1,4 +1,4 @@
-"""Time limits for many waits in a row, cheaper than a cancel scope for each.
+"""Time limits that are cheaper than cancel scopes: for one block, and for many waits in a row.
 
 On asyncio a `WaitLimit` keeps one timer, which it moves on lazily: while waits end in time, none of them touches the
 timer. On trio, where scopes are cheap, it opens one for each wait.
@@ -13,7 +13,22 @@ from typing import Protocol
 
 import anyio
 
-__all__ = ["WaitLimit", "clock_of_event_loop", "wait_limit"]
+__all__ = ["BlockLimit", "WaitLimit", "block_limit", "clock_of_event_loop", "wait_limit"]
+
+
+class BlockLimit(Protocol):
+    """Cancels the block that it is entered for at `deadline`, on the event loop's clock; the block then ends silently."""
+
+    deadline: float
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool: ...
+
+    def cancel(self) -> None:
+        """End the block now."""
 
 
 class WaitLimit(Protocol):
@@ -35,6 +50,15 @@ def clock_of_event_loop() -> Callable[[], float]:
         return asyncio.get_running_loop().time
     except RuntimeError:
         return anyio.current_time
+
+
+def block_limit(limit_s: float = math.inf) -> BlockLimit:
+    """Return a limit of so many seconds from now for one block, which must be left in the task that enters it."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return anyio.CancelScope(deadline=anyio.current_time() + limit_s)
+    return _TimerBlock(loop, loop.time() + limit_s)
 
 
 def wait_limit() -> WaitLimit:
@@ -101,6 +125,36 @@ class _TimerLimit:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class _TimerBlock(_TimerLimit):
+    """The limit of one block. It costs a tenth of a scope, and like `asyncio.timeout` it cancels once."""
+
+    __slots__ = ()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+        super().__init__(loop)
+        self._deadline = deadline
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self.deadline = self._deadline
+
+    @property
+    def deadline(self) -> float:
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, deadline: float) -> None:
+        self._deadline = deadline
+        if self._task is not None and deadline < math.inf:
+            self.until(deadline)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self.close()
+        return super().__exit__(kind, error, traceback)
 
 
 class _ScopeLimit:

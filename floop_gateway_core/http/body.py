@@ -5,6 +5,7 @@ The body is read only after key and rate are settled, so the body of an unknown 
 
 import anyio
 
+from floop_gateway_core.concurrency.wait import block_limit
 from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.wire.messages import BodyReader, ClientDisconnected, GatewayRequest, MalformedBody
 
@@ -28,7 +29,7 @@ async def read_body(request: GatewayRequest, *, cap_bytes: int, limit_s: float) 
         return request.body if len(request.body) <= cap_bytes else _too_long(cap_bytes)
     body = bytearray()
     try:
-        with anyio.move_on_after(limit_s):
+        with block_limit(limit_s):
             while chunk := await request.body.read():
                 body += chunk
                 if len(body) > cap_bytes:

@@ -12,7 +12,6 @@ that task, when the host leaves it, however it leaves.
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TypeAlias, assert_never
@@ -21,6 +20,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from floop_gateway_core.concurrency.heartbeat import WithHeartbeats
+from floop_gateway_core.concurrency.wait import block_limit
 from floop_gateway_core.dialects.base import About, Dialect, Operation, Renderer, Router
 from floop_gateway_core.engine.assess import run_cpu_bound
 from floop_gateway_core.engine.gate import Gate
@@ -64,23 +64,46 @@ class Exchange:
         self._router = router
         self._dialect: Dialect = router.dialect_of(request.path)
         self._session = CallSession(gate, self._dialect.name)
-        self._stack = AsyncExitStack()
+        self._events: AsyncGenerator[Event, None] | WithHeartbeats[Event] | None = None
+        self._frames: AsyncGenerator[bytes, None] | None = None
+        # The engine ends the call at `total_s`; this is for a client that reads too slowly.
+        self._limit = block_limit(self._routing.limits.total_s + SLOW_CLIENT_GRACE_S)
+        self._is_left = False
 
     async def __aenter__(self) -> Reply:
-        # The engine ends the call at `total_s`; this is for a client that reads too slowly.
-        limit_s = self._routing.limits.total_s + SLOW_CLIENT_GRACE_S
-        scope = self._scope = self._stack.enter_context(anyio.CancelScope(deadline=anyio.current_time() + limit_s))
+        self._limit.__enter__()
         try:
             return await self._reply()
         except BaseException as error:
-            if await self.__aexit__(type(error), error, error.__traceback__) and scope.cancelled_caught:
+            if await self.__aexit__(type(error), error, error.__traceback__):
                 return self._error(Refusal(ErrorCode.INTERNAL_ERROR, "The request took too long. Retry later."))
             raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        return await self._stack.__aexit__(kind, error, traceback)
+        if self._is_left:
+            return False
+        self._is_left = True
+        try:
+            await self._close()
+        except BaseException as raised:
+            if not self._limit.__exit__(type(raised), raised, raised.__traceback__):
+                raise
+            return True
+        return self._limit.__exit__(kind, error, traceback)
+
+    async def _close(self) -> None:
+        """Close what is open, from the outermost to the innermost, and settle what is unsettled."""
+        try:
+            if self._frames is not None:
+                await self._frames.aclose()
+        finally:
+            try:
+                if self._events is not None:
+                    await self._events.aclose()
+            finally:
+                await self._session.close()
 
     async def _reply(self) -> Reply:
         """Answer, and turn unexpected failures into an answer too."""
@@ -112,8 +135,6 @@ class Exchange:
                 ErrorCode.METHOD_NOT_ALLOWED, f"This path takes {allow} only.", extra_headers=(("Allow", allow),)
             )
             return self._error(refusal)
-        # From here on there may be a record, which is settled when the exchange is left.
-        self._stack.push_async_callback(session.close)
         caller = await self._login.caller(request) or self._dialect.key(request)
         key = self._idempotency_key(operation)
         trace = self._trace_headers()
@@ -186,19 +207,20 @@ class Exchange:
         if not may_have_body(self._request):
             return Reply(refusal.status, self._headers(*headers), body)
         # The rest of the body has its own time limit, independent of the request's.
-        self._scope.deadline = max(self._scope.deadline, anyio.current_time() + DRAIN_TIMEOUT_S + SLOW_CLIENT_GRACE_S)
+        self._limit.deadline = max(self._limit.deadline, anyio.current_time() + DRAIN_TIMEOUT_S + SLOW_CLIENT_GRACE_S)
         return Reply(refusal.status, self._headers(*headers), _reply_then_drain(body, self._request))
 
     # -- the answer ------------------------------------------------------------------------------------------------
 
     async def _first_event(self, call: Call) -> Reply:
         """Read up to the first event: it decides the status line."""
-        generator = self._session.events()
-        events: AsyncIterator[Event] = generator
+        events: AsyncGenerator[Event, None] | WithHeartbeats[Event]
+        generator: AsyncGenerator[Event, None] = self._session.events()
         if call.stream and (every_s := self._routing.limits.heartbeat_s):
-            events = await self._stack.enter_async_context(WithHeartbeats[Event](generator, every_s, Heartbeat()))
+            events = await WithHeartbeats(generator, every_s, Heartbeat()).__aenter__()
         else:
-            await self._stack.enter_async_context(aclosing(generator))
+            events = generator
+        self._events = events
         first = await anext(events)
         if isinstance(first, Failed):
             return self._error(first.refusal)
@@ -208,8 +230,7 @@ class Exchange:
         if call.stream:
             if self._session.run is not None:
                 self._session.run.headers_sent = True
-            body = self._frames(renderer, first, events)
-            await self._stack.enter_async_context(aclosing(body))
+            body = self._frames = self._framed(renderer, first, events)
             return Reply(200, self._headers(*renderer.headers(started), *replayed), body)
         content = await self._whole(renderer, first, events)
         if isinstance(content, Failed):
@@ -235,7 +256,7 @@ class Exchange:
                     assert_never(event)
             event = await anext(events)
 
-    async def _frames(
+    async def _framed(
         self, renderer: Renderer, first: Event, events: AsyncIterator[Event]
     ) -> AsyncGenerator[bytes, None]:
         event, frames = first, 0
