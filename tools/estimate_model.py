@@ -1,7 +1,7 @@
 # mypy: disable-error-code="import-not-found,no-any-return"
 """What the estimator's table is made of: classes of characters, the four cells of each character, and their costs.
 
-`fit_estimate.py` uses it. The library's `floop_gateway_core/policy/_tokens.py` computes the same cells without numpy.
+`fit_estimate.py` uses it. The library's `floop_gateway_core/policy/tokens/tables.py` computes the same cells without numpy.
 """
 
 import unicodedata

@@ -4,7 +4,7 @@
     python -m tools.fit_estimate FOLDER [FOLDER ...] [--out TABLE.zip]
 
 A folder holds what `make_token_truth.py` writes; `characters.jsonl`, `hostile.jsonl` and `runs.jsonl` must be among it.
-The same rows give the same table. Needs numpy; the library itself does not.
+The same rows give the same table. Needs numpy; the library itself does not. Run `fit_strange.py` after it.
 
 Theory: a text's tokens are the sum, over its characters, of the tokens that start there. The fit spreads each
 character's mean over four tables that the estimator looks up: the pair of characters' classes, the triple of folded
@@ -42,7 +42,7 @@ from tools.estimate_model import (
 )  # fmt: skip
 
 FOLDS = 3
-TARGET = Path(__file__).parent.parent / "floop_gateway_core" / "policy" / "tables" / "estimate.zip"
+TARGET = Path(__file__).parent.parent / "floop_gateway_core" / "policy" / "tokens" / "tables" / "estimate.zip"
 # Of each table, in the order in which they are written: its name, codewords, and the least weight of a cell that is kept.
 SHAPES = {0: ("pairs", 1000, 1.0), 1: ("triples", 500, 1.5), 3: ("hashes", 400, 1.0), 2: ("places", 600, 0.3)}
 DEEP_CELLS = np.arange(DEEP.start << 8, DEEP.stop << 8)
@@ -50,6 +50,9 @@ ROOT, FIXED = 0.8, 1.0  # upper = sum * margin + ROOT * sqrt(sum) + FIXED
 SPENDS = 1.30  # the mean of upper / truth that the margin is chosen for
 RUN_FROM = 128  # a run is measured behind so many characters
 OWN = ("characters", "hostile", "runs")
+ABOUT = (
+    "Costs in thousandths of a token, by tools/fit_estimate.py and fit_strange.py; policy/tokens/tables.py reads them."
+)
 _corpus: Corpus | None = None
 
 
@@ -166,6 +169,13 @@ def with_runs(tables: list[Floats], classes: Classes, one: Floats, two: Floats) 
     return [tables[0], tables[1], places, tables[3]]
 
 
+def rounded(costs: Floats) -> Floats:
+    """Round costs to thousandths of a token and to seven significant bits, which pack better than all ten or eleven."""
+    figures = np.round(costs * UNIT).astype(np.int64)
+    unit = 1 << np.maximum(0, np.floor(np.log2(np.maximum(figures, 1))).astype(np.int64) - 6)
+    return (figures + unit // 2) // unit * unit / UNIT
+
+
 def quantise(
     table: Floats, weights: Floats, flat: Floats, shape: tuple[str, int, float]
 ) -> tuple[Floats, Ints, Floats]:
@@ -184,7 +194,7 @@ def quantise(
         root = np.sqrt(weights[mine, None])  # so that a class's rare cells have a say
         np.add.at(num, mine & 255, table[mine] * root)
         np.add.at(den, mine & 255, root)
-        scale = np.round(np.maximum(0.01, num / den) * UNIT) / UNIT
+        scale = rounded(np.maximum(0.01, num / den))
     ratio = table[mine] / scale[mine & 255]
     heavy = (weights[mine] + 0.5) ** 0.8 * np.maximum(0.05, scale[mine & 255].mean(1))
     # The root keeps small costs apart: those of long runs are small, and there are many of them in a row.
@@ -195,7 +205,7 @@ def quantise(
         if part.any():
             by = (weights[mine][part, None] + 0.5) * scale[mine & 255][part]
             book[i + 1] = (ratio[part] * by).sum(0) / by.sum(0)
-    book = np.round(book * UNIT) / UNIT
+    book = rounded(book)
     codes = np.zeros(len(table), np.int32)
     codes[mine] = chosen + 1
     read_back = flat.copy()
@@ -250,15 +260,16 @@ class Fit:
             tables = [np.stack([found[k] for found in fitted], axis=1) for k in range(4)]
             heard = _heard([self.cells[i] for i in chosen])
             tables, default = with_defaults(tables, heard, self.hostile_cells, self.hostile_starts)
+            default = rounded(default)
             tables = tuned(tables, range(4))
-            files = {"default": _cells_bytes(default * UNIT)}
+            files = {"default": figures_bytes(default * UNIT)}
             left = list(SHAPES)
             while left:  # what one table loses to its codebook, those that are still free make up for
                 k = left.pop(0)
                 name = SHAPES[k][0]
                 flat = np.tile(default, (256, 1)) if k == 0 else np.zeros_like(tables[k])
                 book, codes, read_back = quantise(tables[k], heavy[k], flat, SHAPES[k])
-                files |= {f"{name}.book": _cells_bytes(book * UNIT), f"{name}.cells": _cells_bytes(codes)}
+                files |= {f"{name}.book": figures_bytes(book * UNIT), f"{name}.cells": figures_bytes(codes)}
                 if k == 2:
                     read_back[DEEP_CELLS] = tables[k][DEEP_CELLS]
                 tables[k] = read_back
@@ -267,22 +278,29 @@ class Fit:
         one, two = self.runs
         tables = with_runs(tables, self.classes, one, two)
         tables[2][DEEP_CELLS] = np.round(tables[2][DEEP_CELLS] * UNIT) / UNIT
-        files |= {"runs": _cells_bytes(tables[2][DEEP_CELLS] * UNIT), "line_ends": _cells_bytes(two * UNIT)}
+        files |= {"runs": figures_bytes(tables[2][DEEP_CELLS] * UNIT), "line_ends": figures_bytes(two * UNIT)}
         return files, tables
 
 
-def _cells_bytes(values: Any) -> bytes:
-    return np.round(np.asarray(values)).astype("<u2").tobytes()
+def figures_bytes(values: Any) -> bytes:
+    """Return 16-bit figures as the library reads them: the low bytes of all, then the high ones."""
+    both = np.round(np.asarray(values)).astype("<u2").tobytes()
+    return both[::2] + both[1::2]
 
 
 def write(path: Path, about: dict[str, Any], classes: Classes, files: dict[str, bytes]) -> None:
-    """Write a ZIP archive; the order, the dates and the compression are fixed, so the same table gives the same bytes."""
+    """Write the table's files; `fit_strange.py` adds what it lacks."""
     views = b"".join(bytes(view.tolist()) for view in (classes.fold, classes.kind, classes.far, classes.near))
     files = {
         "about.json": json.dumps(about, indent=1).encode(),
         "characters": classes.map[:0x30000].tobytes(),
         "views": views,
     } | files
+    write_archive(path, files)
+
+
+def write_archive(path: Path, files: dict[str, bytes]) -> None:
+    """Write a ZIP archive; the order, the dates and the compression are fixed, so the same table gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, content in files.items():
@@ -315,7 +333,7 @@ def main() -> int:
     report(ordinary, np.round(expected), upper, fit.truth)
     files, _ = fit.learn(list(range(len(ordinary))))
     about = {
-        "about": "Costs of characters in thousandths of a token, by tools/fit_estimate.py; policy/_tokens.py reads them.",
+        "about": ABOUT,
         "vocabularies": VOCABULARIES, "margin": dict(zip(VOCABULARIES, margin, strict=True)), "root": ROOT, "fixed": FIXED,
         "unknown": [code for code, group in fit.classes.group.items() if group == "NONE"],
     }  # fmt: skip

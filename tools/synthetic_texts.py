@@ -357,3 +357,52 @@ def run_texts() -> Iterator[tuple[str, str, str, str]]:
         yield f"{ord(character):x}", "runs", "one", character * (RUN if character > "~" else 4 * RUN)
     for pair in ("\r\n", "\n\r"):
         yield pair.encode().hex(), "runs", "two", pair * (RUN // 2)
+
+
+def letters_of_scripts() -> dict[str, list[str]]:
+    """Return the letters and marks of each script that many people write, by the first word of their names."""
+    found: dict[str, list[str]] = {}
+    for code in range(0xC0, 0x10000):
+        character = chr(code)
+        name = unicodedata.name(character, "?").split()[0]
+        if name in SCRIPTS and unicodedata.category(character)[0] in "LM":
+            found.setdefault(name, []).append(character)
+    return found
+
+
+SCRIPTS = (
+    "LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "HEBREW", "ARABIC", "DEVANAGARI", "BENGALI", "GURMUKHI", "GUJARATI", "ORIYA",
+    "TAMIL", "TELUGU", "KANNADA", "MALAYALAM", "SINHALA", "THAI", "LAO", "TIBETAN", "MYANMAR", "GEORGIAN", "HANGUL",
+    "ETHIOPIC", "KHMER", "HIRAGANA", "KATAKANA", "COMBINING", "FULLWIDTH", "HALFWIDTH",
+)  # fmt: skip
+
+
+def at_random(c: random.Random, letters: list[str], size: int, spaced: bool) -> str:
+    """Return letters at random, and with `spaced` a space behind every two to six of them."""
+    text = ""
+    while len(text) < size:
+        text += "".join(c.choices(letters, k=c.randrange(2, 7))) + " " * spaced
+    return text[:size]
+
+
+def letter_texts(each: int = 3) -> Iterator[tuple[str, str, str, str]]:
+    """Yield letters of each script at random: of all of it, of its fullest block, of eight letters; spaced and not."""
+    for script, letters in letters_of_scripts().items():
+        blocks: dict[int, list[str]] = {}
+        for letter in letters:
+            blocks.setdefault(0 if script == "HANGUL" else ord(letter) >> 8, []).append(letter)
+        for number in range(each):
+            c = random.Random(f"letters/{script}/{number}")
+            full = max(blocks.values(), key=len)
+            for sub, pool in (("all", letters), ("block", full), ("few", c.sample(full, 8))):
+                for spaced in (False, True):
+                    key = f"{script}/{sub}/{'spaced' if spaced else 'joined'}/{number}"
+                    yield key, "letters", script, at_random(c, pool, 700, spaced)
+
+
+def blank_texts() -> Iterator[tuple[str, str, str, str]]:
+    """Yield runs of each blank: spaces of every width, what joins or separates and is not seen, and fillers."""
+    known = [chr(code) for code in range(0x80, 0x10000) if unicodedata.category(chr(code)) in ("Zs", "Zl", "Zp", "Cf")]
+    known += [*map(chr, range(0xFE00, 0xFE10)), *"\u034f\u115f\u1160\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"]
+    for blank in sorted(known):
+        yield f"{ord(blank):x}", "blanks", "one", blank * RUN

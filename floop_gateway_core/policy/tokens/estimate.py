@@ -8,20 +8,22 @@ NFKC first: there it is that form's length, by a sample beyond `EXACT_CHARACTERS
 Theory. Texts up to `EXACT_CHARACTERS` are summed whole (`_tokens`); `upper` is the sum with a margin, so appending
 never lowers it. Of a longer text the beginning is summed whole and the rest by windows spread evenly over it. Windows
 can miss a dense place, so a thin sample of characters of the whole rest is classed too: if it looks more or less expensive
-than the windows do, the windows' sum is scaled. `upper` is at least that of the beginning.
+than the windows do, the windows' sum is scaled. Where both look follows from a hash of the text. `upper` is at least that
+of the beginning.
 """
 
+import hashlib
 import math
-import re
+import random
 import unicodedata
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import assert_never
 
 from floop_gateway_core.policy.tokens.images import image_tokens
-from floop_gateway_core.policy.tokens.tables import Costs, Sums, add_up, classes_of, load_costs, rough_cost
+from floop_gateway_core.policy.tokens.strange import set_apart
+from floop_gateway_core.policy.tokens.tables import UNIT, Costs, Sums, add_up, classes_of, load_costs, rough_cost
 from floop_gateway_core.types import (
     ImagePart,
     Message,
@@ -48,14 +50,14 @@ VOCABULARIES: tuple[str, ...] = ("o200k", "cl100k", "claude", "llama3", "gemma3"
 EXACT_CHARACTERS = 20_000
 _WINDOWS, _WINDOW = 192, 125
 _COMB, _BLOCKS = 20_000, 64
-# The golden ratio spreads samples over their strides: no period of a text can hide from them.
-_GOLDEN = 0.618034
 # Windows and comb are samples: what they may miss, as a share of their estimate.
 _SAMPLING_MARGIN = 1.08
 # No vocabulary has a token of more characters than this that a text could be made of.
 _LONGEST_TOKEN = 1024
 # Two characters that alternate for long are not language: each may be a token, so the hold is much larger than expected.
 _COST_OF_ALTERNATION = 0.85
+# Of letters at random, a text of a few has up to a third more tokens than one of all that are in their classes.
+_STRANGE_MARGIN = 0.3
 # What joins at the edges of a sample's windows is counted apart there.
 _NORMAL_FORM_SLACK = 0.998
 # Normal forms are made in pieces of so many characters, cut before the next one that joins nothing, if it is near.
@@ -74,9 +76,6 @@ _CHAT: dict[str, tuple[int, int]] = {
     "deepseek_v3": (2, 2),
 }
 _CHAT_SLACK = (3, 8)
-# Letters of scripts that are written with spaces: Greek to Syriac, the Indic scripts, Georgian, Ethiopic, Hangul.
-_LONG_RUN = re.compile("[\u0370-\u074f\u0900-\u0dff\u10a0-\u10ff\u1200-\u139f\uac00-\ud7a3]{49,}")
-_LETTER_TOKENS_A_BYTE = 0.4  # measured on random Telugu: 12 000 letters of three bytes have 14 633 tokens of o200k
 _MESSAGES = 200  # more of them are estimated as one text
 
 
@@ -104,14 +103,12 @@ def estimate_tokens(text: str, vocabulary: str = "o200k") -> TokenEstimate:
     costs = _costs(vocabulary)
     if not text:
         return TokenEstimate(0, 0)
-    head = add_up(classes_of(text[:EXACT_CHARACTERS]), costs)
+    head = _sums(text[:EXACT_CHARACTERS], costs)
     expected, held = head.total, _held(head)
     rest = len(text) - EXACT_CHARACTERS
     if rest > 0:
         likely, safe = _rest(text, costs)
         expected, held = expected + likely, held + safe
-    if not text.isascii():
-        expected, held = _with_long_runs(text, expected, held)
     margin, root, fixed = costs.margin
     upper = math.ceil(held * margin + root * math.sqrt(held) + fixed)
     # No form has fewer bytes than half of the text's characters, NFKC's neither: nothing to bound below that.
@@ -202,60 +199,60 @@ def _costs(vocabulary: str) -> Costs:
     return load_costs(vocabulary)
 
 
+def _sums(text: str, costs: Costs) -> Sums:
+    """Add up what a text costs: what no language writes apart, and the rest by the tables."""
+    codes = classes_of(text)
+    if text.isascii():
+        return add_up(codes, costs)
+    apart = set_apart(text, codes, costs)
+    sums = add_up(apart.left, costs)
+    return replace(sums, total=sums.total + (apart.letters + apart.blanks) / UNIT, strange=apart.letters / UNIT)
+
+
 def _rest(text: str, costs: Costs) -> tuple[float, float]:
     """Return (expected, held) for what follows the beginning."""
     rest = len(text) - EXACT_CHARACTERS
     if rest <= _WINDOWS * _WINDOW:
-        sums = add_up(classes_of(text[EXACT_CHARACTERS:]), costs)
+        sums = _sums(text[EXACT_CHARACTERS:], costs)
         return sums.total, _held(sums)
-    sampled = classes_of("".join(_windows(text, EXACT_CHARACTERS)))
-    sums = add_up(sampled, costs)
-    density = rough_cost(classes_of(_comb(text, EXACT_CHARACTERS))) / rough_cost(sampled)
-    factor = rest / len(sampled)
+    chance = _chance(text)
+    sample = "".join(_windows(text, EXACT_CHARACTERS, chance))
+    sums = _sums(sample, costs)
+    comb = _comb(text, EXACT_CHARACTERS, chance)
+    density = rough_cost(classes_of(comb)) / rough_cost(classes_of(sample))
+    factor = rest / len(sample)
     # A sample may by chance cost more than the whole, which must not lower the hold.
     return sums.total * factor * density, _held(sums) * factor * max(1.0, density) * _SAMPLING_MARGIN
 
 
-def _with_long_runs(text: str, expected: float, held: float) -> tuple[float, float]:
-    """Return (expected, held) with runs of letters that are longer than any word of their script at what letters cost.
+def _chance(text: str) -> random.Random:
+    """Return the chance that decides where a text is sampled, the same in every process.
 
-    The fitted costs are those of words; letters at random cost up to a token a byte, and mostly some four tenths.
+    It follows from the whole text by a cryptographic hash: a text cannot be written around places that each of its
+    characters moves. A checksum would not do, for four characters anywhere set it at will.
     """
-    runs = _LONG_RUN.findall(text)
-    if not runs:
-        return expected, held
-    bytes_ = sum(len(run.encode("utf-8", "surrogatepass")) for run in runs)
-    counted = expected * sum(map(len, runs)) / len(text)
-    return expected + max(0.0, bytes_ * _LETTER_TOKENS_A_BYTE - counted), held + bytes_
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return random.Random(int.from_bytes(digest, "big"))
 
 
-def _phase(text: str) -> float:
-    """Return where samples of a text begin: it follows from the whole text, so no text can be written around them."""
-    return zlib.crc32(text.encode("utf-8", "surrogatepass")) / 2**32
-
-
-def _windows(text: str, start: int) -> list[str]:
-    """Return windows of a text from `start` to its end, one at a different place in each stride."""
-    stride, phase = (len(text) - start) / _WINDOWS, _phase(text)
-    places = (start + int(i * stride + ((i * _GOLDEN + phase) % 1.0) * (stride - _WINDOW)) for i in range(_WINDOWS))
+def _windows(text: str, start: int, chance: random.Random) -> list[str]:
+    """Return windows of a text from `start` to its end, one by chance in each stride."""
+    stride = (len(text) - start) / _WINDOWS
+    places = (start + int(i * stride + chance.random() * (stride - _WINDOW)) for i in range(_WINDOWS))
     return [text[at : at + _WINDOW] for at in places]
 
 
-def _comb(text: str, start: int) -> str:
-    """Return a thin sample of characters of a text from `start`; each block begins at a different column."""
+def _comb(text: str, start: int, chance: random.Random) -> str:
+    """Return a thin sample of characters of a text from `start`; each block begins at a column by chance."""
     rest = len(text) - start
     step = rest // _COMB | 1
     edges = [start + i * rest // _BLOCKS for i in range(_BLOCKS + 1)]
-    phase = _phase(text)
-    return "".join(
-        text[low + int((i * _GOLDEN + phase) % 1.0 * step) : high : step]
-        for i, (low, high) in enumerate(pairwise(edges))
-    )
+    return "".join(text[low + int(chance.random() * step) : high : step] for low, high in pairwise(edges))
 
 
 def _held(sums: Sums) -> float:
     """Return the sum that `upper` is based on. Like every cost it only looks back, so appending never lowers it."""
-    return sums.total + sums.alternating * _COST_OF_ALTERNATION
+    return sums.total + sums.alternating * _COST_OF_ALTERNATION + sums.strange * _STRANGE_MARGIN
 
 
 def _bounded(upper: int, text: str, vocabulary: str) -> int:
@@ -267,7 +264,7 @@ def _bounded(upper: int, text: str, vocabulary: str) -> int:
         return min(upper, plain)
     head, sampled_bound = text[:EXACT_CHARACTERS], 0
     if len(text) > EXACT_CHARACTERS:  # a sample decides how much shorter the whole's form is
-        sample = _windows(text, 0)
+        sample = _windows(text, 0, _chance(text))
         sampled = sum(len(part.encode("utf-8", "surrogatepass")) for part in sample)
         normal = _normal_bytes(sample, upper * sampled // plain * 2)
         sampled_bound = int(plain * (1.0 if normal == sampled else normal / sampled * _NORMAL_FORM_SLACK))

@@ -33,7 +33,10 @@ DEEP, LINE_ENDS = range(0x3C, 0x40), range(0x0C, 0x10)
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """What the cells see of a character: `of_…` map characters to classes, the others but `unknown` classes to bytes."""
+    """What the cells see of a character: `of_…` map characters to classes, the others but `unknown` classes to bytes.
+
+    No character is of class 0. `page` is 0 for what is no letter of a script whose pairs are known.
+    """
 
     of_character: bytes
     of_ascii: bytes
@@ -44,32 +47,39 @@ class Classes:
     kind: bytes
     far: bytes
     near: bytes
+    page: bytes
     unknown: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """One vocabulary's costs, in thousandths of a token, by cell; and `upper`'s (factor, root, fixed)."""
+    """One vocabulary's costs, in thousandths of a token, by cell; and `upper`'s (factor, root, fixed).
+
+    `alone` is what a letter of each class costs among letters at random, `blanks` what a further one of a run costs.
+    """
 
     pairs: list[int]
     triples: list[int]
     places: list[int]
     hashes: list[int]
+    alone: list[int]
+    blanks: dict[str, int]
     margin: tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
     """A text's cost in tokens; `alternating` counts the characters after at least sixteen at which two characters took
-    turns (`._._._`).
+    turns (`._._._`). `strange` is what letters at random cost of the total.
     """
 
     total: float
     alternating: int
+    strange: float = 0.0
 
 
 class _Table:
-    """The archive that `tools/fit_estimate.py` writes: JSON, a byte for each class, two for each cost."""
+    """The archive that `fit_estimate.py` and `fit_strange.py` in tools write: JSON, a byte a class, two for each cost."""
 
     def __init__(self) -> None:
         source = files(__package__).joinpath("tables/estimate.zip").read_bytes()
@@ -81,10 +91,12 @@ class _Table:
         return self._files[name]
 
     def figures(self, name: str) -> "array[int]":
-        found = array("H", self._files[name])
-        if sys.byteorder == "big":
-            found.byteswap()
-        return found
+        """Return a file's 16-bit figures; it holds their low bytes and then their high ones, which packs better."""
+        planes = self._files[name]
+        half = len(planes) // 2
+        found = bytearray(len(planes))
+        found[_LOW::2], found[_HIGH::2] = planes[:half], planes[half:]
+        return array("H", bytes(found))
 
     def costs(self, name: str, column: int) -> list[int]:
         """Return a file's figures for one vocabulary; each row has one figure per vocabulary, in their order."""
@@ -102,7 +114,7 @@ def load_classes() -> Classes:
     table = _table()
     unknown = table.about["unknown"]
     known = table.bytes_of("characters")
-    fold, kind, far, near = (table.bytes_of("views")[at : at + 256] for at in range(0, 1024, 256))
+    fold, kind, far, near, page = (table.bytes_of("views")[at : at + 256] for at in range(0, 1280, 256))
     return Classes(
         of_character=known + bytes([unknown[1]]) * (_UNICODE - len(known)),
         of_ascii=known[:128] + bytes(128),
@@ -113,6 +125,7 @@ def load_classes() -> Classes:
         kind=kind,
         far=far,
         near=near,
+        page=page,
         unknown=tuple(unknown),
     )
 
@@ -129,7 +142,28 @@ def load_costs(vocabulary: str) -> Costs:
     for row in LINE_ENDS:
         places[row << 8 : (row + 1) << 8] = map(max, places[row << 8 : (row + 1) << 8], line_ends)
     about = table.about
-    return Costs(pairs, triples, places, hashes, (about["margin"][vocabulary], about["root"], about["fixed"]))
+    blanks = dict(zip(load_blanks(), table.costs("blanks.costs", column), strict=True))
+    alone = table.costs("alone", column)
+    return Costs(
+        pairs, triples, places, hashes, alone, blanks, (about["margin"][vocabulary], about["root"], about["fixed"])
+    )
+
+
+@cache
+def load_blanks() -> str:
+    """Read the blanks of which runs are counted apart."""
+    return "".join(map(chr, _table().figures("blanks")))
+
+
+@cache
+def load_strange() -> bytes:
+    """Read which letters no language writes after which: a byte, 0 or 1, for each page, letter before and letter.
+
+    A letter is the low byte of its code point, and the one before 0 if it is of another page. Page 0 holds no pair.
+    """
+    eight = [bytes(byte >> bit & 1 for bit in range(8)) for byte in range(256)]
+    known = b"".join(map(eight.__getitem__, _table().bytes_of("known")))
+    return bytes(1 << 16) + known.translate(_ZERO_TO_ONE)
 
 
 def _cells_of(name: str, column: int, default: list[int]) -> list[int]:
@@ -152,7 +186,8 @@ def classes_of(text: str) -> bytes:
     return text.translate(classes.of_character).encode("latin-1")
 
 
-def _number(data: bytes) -> int:
+def number(data: bytes) -> int:
+    """Return a number whose bytes are `data`, the first one lowest, so that a shift left moves to later characters."""
     return int.from_bytes(data, "little")
 
 
@@ -166,8 +201,8 @@ def _cells(low: bytes, high: bytes) -> memoryview:
 def _places(codes: bytes, kinds: bytes) -> bytes:
     """Return for each character how far it is into a run of one kind (4 bits) and of one class (2 bits above)."""
     size = len(codes)
-    kind_changes = _number(kinds) ^ _number(b"\xff" + kinds[:-1])
-    run = _number(kind_changes.to_bytes(size, "little").translate(_ZERO_TO_ONE))
+    kind_changes = number(kinds) ^ number(b"\xff" + kinds[:-1])
+    run = number(kind_changes.to_bytes(size, "little").translate(_ZERO_TO_ONE))
     depth = run
     for _ in range(11):  # after k rounds `run` marks who has k + 1 of its kind just before it
         run &= run << 8
@@ -178,8 +213,8 @@ def _places(codes: bytes, kinds: bytes) -> bytes:
         for bits in (32, 128, 256):  # 16, 32, 64 before it
             run &= run << bits
             depth += run
-    class_changes = _number(codes) ^ _number(b"\0" + codes[:-1])
-    same = _number(class_changes.to_bytes(size, "little").translate(_ZERO_TO_ONE))
+    class_changes = number(codes) ^ number(b"\0" + codes[:-1])
+    same = number(class_changes.to_bytes(size, "little").translate(_ZERO_TO_ONE))
     level = same
     same &= same << 8
     same &= same << 8
@@ -200,29 +235,29 @@ def add_up(codes: bytes, costs: Costs) -> Sums:
     before = b"\n" + codes[:-1]
     before_that = b"\n" + before[:-1]
     kinds = codes.translate(classes.kind)
-    low = _number(codes.translate(classes.fold)) | _number(before.translate(classes.fold_low))
-    high = _number(before.translate(classes.fold_high)) | _number(before_that.translate(classes.fold_far))
+    low = number(codes.translate(classes.fold)) | number(before.translate(classes.fold_low))
+    high = number(before.translate(classes.fold_high)) | number(before_that.translate(classes.fold_far))
     triples = _cells(low.to_bytes(size, "little"), high.to_bytes(size, "little"))
     total = sum(map(costs.triples.__getitem__, triples))
     total += sum(map(costs.pairs.__getitem__, _cells(codes, before)))
     total += sum(map(costs.places.__getitem__, _cells(codes, _places(codes, kinds))))
     if max(kinds) >= _FOREIGN:
-        hashed = _number(before_that.translate(classes.far)) ^ _number(before.translate(classes.near))
+        hashed = number(before_that.translate(classes.far)) ^ number(before.translate(classes.near))
         total += sum(map(costs.hashes.__getitem__, _cells(codes, hashed.to_bytes(size, "little"))))
     return Sums(total / UNIT, _alternating(codes, before, before_that))
 
 
 def _alternating(codes: bytes, before: bytes, before_that: bytes) -> int:
-    turns = _equal(codes, before_that)
-    turns ^= turns & _equal(codes, before)
+    turns = equal(codes, before_that)
+    turns ^= turns & equal(codes, before)
     for bits in (8, 16, 32, 64):
         turns &= turns << bits  # a shift only ever loses bits to the `and`: none beyond the text stays
     return turns.bit_count()
 
 
-def _equal(codes: bytes, others: bytes) -> int:
+def equal(codes: bytes, others: bytes) -> int:
     """Return a number with a 1 in the byte of each character that has the same class in both."""
-    return _number((_number(codes) ^ _number(others)).to_bytes(len(codes), "little").translate(_ZERO_TO_ONE))
+    return number((number(codes) ^ number(others)).to_bytes(len(codes), "little").translate(_ZERO_TO_ONE))
 
 
 # What a character of each look costs roughly, in any vocabulary; only ratios of sums of these are used.

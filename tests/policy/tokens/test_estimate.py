@@ -1,4 +1,4 @@
-"""The estimator's promises: bounds, order, steadiness. How near it comes is the benchmark's to measure."""
+"""The estimator's promises: bounds, order, steadiness, and what nobody writes. How near it comes is the benchmark's."""
 
 import io
 import json
@@ -21,16 +21,19 @@ from floop_gateway_core.policy.tokens.estimate import (
     VOCABULARIES,
     TokenEstimate,
     UnknownVocabulary,
+    _chance,
     _windows,
     estimate_messages,
     estimate_tokens,
     fits,
 )
+from floop_gateway_core.policy.tokens.strange import Apart, set_apart
 from floop_gateway_core.types import Message
 
 any_text = st.text(st.characters(), max_size=300)  # lone surrogates and NUL among them
 likely_text = st.text(st.sampled_from("aeth AZ09\n\t.,{}-é中文字ひらカナ한국Яшعربहिन😀\u0301\ud800\x00"), max_size=400)
-texts = st.one_of(any_text, likely_text)
+odd_text = st.text(st.sampled_from("ఖఘఙఛఝఞ ຂຄງຈβψξა\u3000\ufeff\u2003e\u0316"), max_size=300)
+texts = st.one_of(any_text, likely_text, odd_text)
 vocabularies = st.sampled_from(VOCABULARIES)
 
 HOSTILE = {
@@ -134,7 +137,7 @@ def test_doubling_hostile_text_doubles_the_cells_looked_up(name: str, looked_up:
     once = sum(looked_up)
     looked_up.clear()
     estimate_tokens(text * 2)
-    assert sum(looked_up) == 2 * once
+    assert sum(looked_up) <= 2 * once
     looked_up.clear()
     estimate_tokens(text * 200)
     assert sum(looked_up) <= 4 * 2 * EXACT_CHARACTERS + 4 * 4000
@@ -234,6 +237,9 @@ def test_every_cost_is_at_least_zero_and_every_class_is_known() -> None:
         for table, size in sizes:
             assert len(table) == size
             assert min(table) >= 0
+        assert len(costs.alone) == 256
+        assert min(costs.alone) >= 0
+        assert min(costs.blanks.values()) >= 0
         assert costs.margin[0] >= 1
     assert len(_tokens.load_classes().of_character) == 0x110000
 
@@ -321,33 +327,225 @@ def test_many_tiny_messages_are_estimated_as_one_text(looked_up: list[int]) -> N
     assert len(looked_up) <= 4
 
 
-SCRIPTS = {
-    "Greek": (0x03B1, 25), "Hebrew": (0x05D0, 27), "Arabic": (0x0627, 20), "Devanagari": (0x0905, 50),
-    "Bengali": (0x0995, 30), "Tamil": (0x0B95, 20), "Telugu": (0x0C05, 50), "Sinhala": (0x0D9A, 30),
+# Of 2 000 letters at random (first and last code point), joined and with each fourth a space: true counts of all
+# vocabularies, in their order, taken once from the real tokenizers.
+LETTERS = {
+    ("Greek", 0x3B1, 0x3C9): (
+        (1616, 2225, 2644, 1567, 1586, 1597, 1992, 1672),
+        (1362, 1838, 2113, 1350, 1332, 1341, 1736, 1387),
+    ),
+    ("Cyrillic", 0x430, 0x44F): (
+        (1433, 1759, 1790, 1548, 1466, 1454, 1596, 1582),
+        (1235, 1517, 1532, 1332, 1288, 1311, 1419, 1361),
+    ),
+    ("Armenian", 0x561, 0x586): (
+        (1808, 4000, 4000, 3889, 1921, 1920, 2000, 2285),
+        (1444, 3500, 3500, 3430, 1655, 1685, 2000, 1847),
+    ),
+    ("Hebrew", 0x5D0, 0x5EA): (
+        (1445, 2903, 2555, 2903, 1563, 1474, 1402, 1878),
+        (1277, 2360, 2130, 2360, 1363, 1308, 1275, 1431),
+    ),
+    ("Arabic", 0x627, 0x64A): (
+        (1774, 2298, 2598, 1851, 1777, 1508, 1576, 1848),
+        (1458, 1889, 2265, 1497, 1518, 1320, 1430, 1518),
+    ),
+    ("Devanagari", 0x905, 0x939): (
+        (2231, 3684, 3719, 2500, 2117, 2152, 2326, 2746),
+        (1691, 2802, 2845, 1824, 1655, 1708, 2107, 2056),
+    ),
+    ("Bengali", 0x995, 0x9A8): (
+        (1970, 3883, 4000, 3883, 1878, 1989, 2507, 2209),
+        (1548, 2939, 3500, 2939, 1512, 1644, 2248, 1689),
+    ),
+    ("Gurmukhi", 0xA15, 0xA28): (
+        (2403, 4000, 5909, 4000, 2388, 2212, 3902, 3588),
+        (1865, 3001, 4933, 3001, 2017, 1947, 2965, 2653),
+    ),
+    ("Gujarati", 0xA95, 0xAA8): (
+        (2173, 4000, 6000, 4000, 1972, 2172, 3487, 3616),
+        (1687, 3001, 5000, 3001, 1586, 1874, 2757, 2699),
+    ),
+    ("Oriya", 0xB15, 0xB28): (
+        (2622, 6000, 6000, 6000, 2000, 2000, 3820, 3813),
+        (2289, 4501, 5000, 4501, 1840, 2000, 3418, 2904),
+    ),
+    ("Tamil", 0xBAE, 0xBB9): (
+        (2155, 4000, 4000, 4000, 1877, 1987, 2351, 2679),
+        (1751, 3001, 3500, 3001, 1559, 1838, 2167, 2241),
+    ),
+    ("Telugu", 0xC05, 0xC39): (
+        (2745, 4000, 4000, 4000, 2385, 2330, 3501, 3300),
+        (1977, 3001, 3500, 3001, 1918, 1999, 2738, 2492),
+    ),
+    ("Kannada", 0xC95, 0xCA8): (
+        (2401, 4000, 4000, 4000, 1970, 2190, 2894, 3108),
+        (1878, 3001, 3500, 3001, 1658, 1983, 2447, 2414),
+    ),
+    ("Malayalam", 0xD15, 0xD39): (
+        (2225, 4000, 4000, 4000, 2181, 2232, 2850, 3191),
+        (1737, 3500, 3500, 3488, 1794, 1971, 2909, 2484),
+    ),
+    ("Sinhala", 0xD9A, 0xDB1): (
+        (2923, 4000, 3912, 4000, 2514, 2496, 3081, 3510),
+        (2288, 3477, 3432, 3477, 2199, 2277, 3046, 2687),
+    ),
+    ("Thai", 0xE01, 0xE2E): (
+        (2135, 2940, 3956, 2060, 2098, 2021, 1916, 2140),
+        (1722, 2713, 2982, 1709, 1775, 1733, 1906, 1893),
+    ),
+    ("Lao", 0xE99, 0xEA3): (
+        (3814, 4000, 6000, 4000, 2336, 2354, 2525, 3814),
+        (3395, 3500, 5000, 3500, 2212, 2264, 2762, 3353),
+    ),
+    ("Tibetan", 0xF40, 0xF47): (
+        (4000, 4000, 6822, 4000, 2548, 2548, 2822, 3498),
+        (3429, 3500, 5603, 3500, 2402, 2345, 3102, 3118),
+    ),
+    ("Myanmar", 0x1000, 0x1020): (
+        (2535, 4000, 3241, 4000, 2100, 2102, 2250, 3248),
+        (1975, 3500, 2620, 3500, 1752, 2035, 2188, 2631),
+    ),
+    ("Georgian", 0x10D0, 0x10F0): (
+        (1721, 4000, 3684, 4000, 1791, 1951, 2145, 2693),
+        (1355, 3475, 2835, 3475, 1419, 1813, 2102, 2227),
+    ),
+    ("Hangul", 0xAC00, 0xD7A3): (
+        (4487, 5191, 5106, 4500, 5372, 5420, 3558, 4747),
+        (3403, 3948, 3941, 3398, 4525, 4574, 3107, 3587),
+    ),
+    ("Ethiopic", 0x1208, 0x1246): (
+        (4000, 5970, 5937, 5940, 2283, 2426, 2861, 4000),
+        (3500, 4476, 4952, 4451, 2015, 2328, 2920, 3480),
+    ),
+    ("Khmer", 0x1780, 0x17A2): (
+        (2454, 3956, 6000, 3956, 2217, 2236, 2272, 3408),
+        (1950, 3475, 5000, 3475, 2005, 2178, 2205, 2696),
+    ),
+    ("hiragana", 0x3041, 0x3093): (
+        (2205, 2824, 2918, 2191, 1875, 1821, 1917, 2252),
+        (2078, 2561, 2695, 2043, 1666, 1571, 1952, 2210),
+    ),
+    ("katakana", 0x30A1, 0x30F6): (
+        (2194, 2846, 3109, 2140, 1876, 1846, 1950, 2228),
+        (1811, 2429, 2654, 1787, 1588, 1555, 1975, 2181),
+    ),
+    ("marks", 0x300, 0x36F): (
+        (3802, 3965, 4024, 3850, 2224, 2000, 3937, 3809),
+        (3353, 3476, 3137, 3387, 2161, 1992, 3455, 3109),
+    ),
+}  # fmt: skip
+# The same of 4 500 blanks of one kind and " word".
+BLANKS = {
+    "\u00a0": (564, 564, 8, 143, 9001, 1126, 564, 283),
+    "\u1680": (13501, 13501, 13501, 13501, 13501, 4501, 9001, 13501),
+    "\u2003": (4501, 9001, 8, 4501, 13501, 1126, 9001, 4501),
+    "\u2009": (4501, 9001, 8, 4501, 13501, 4501, 9001, 4501),
+    "\u200b": (1126, 2251, 4501, 2251, 1126, 1126, 2251, 4501),
+    "\u202f": (4501, 9001, 8, 4501, 13501, 4501, 9001, 9001),
+    "\u2060": (4501, 9001, 9001, 9001, 4501, 4501, 9001, 9001),
+    "\u3000": (283, 2251, 8, 143, 13501, 283, 2251, 2251),
+    "\ufeff": (2251, 4501, 4501, 4501, 1126, 2251, 4501, 4501),
+    "\ufe0f": (4501, 4501, 4501, 4501, 4501, 4501, 4501, 4501),
+    "\u2800": (2251, 2251, 1126, 2251, 1126, 564, 2251, 2251),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_letters_of_one_script_at_random_are_held_at_what_letters_cost(script: str) -> None:
-    first, count = SCRIPTS[script]
-    chance = random.Random(script)
-    text = "".join(chr(first + chance.randrange(count)) for _ in range(12_000))
-    bytes_ = len(text.encode())
-    for vocabulary in ("o200k", "cl100k", "qwen3"):
+def letters_at_random(first: int, last: int, count: int, *, spaced: bool = False) -> str:
+    chance = random.Random(first)
+    return "".join(
+        " " if spaced and i % 4 == 3 else chr(first + int(chance.random() * (last - first + 1))) for i in range(count)
+    )
+
+
+@pytest.mark.parametrize("script", LETTERS, ids=lambda script: script[0])
+def test_letters_of_one_script_at_random_are_held_at_what_letters_cost(script: tuple[str, int, int]) -> None:
+    for spaced, counts in zip((False, True), LETTERS[script], strict=True):
+        text = letters_at_random(*script[1:], 2000, spaced=spaced)
+        for vocabulary, truth in zip(VOCABULARIES, counts, strict=True):
+            estimate = estimate_tokens(text, vocabulary)
+            assert truth <= estimate.upper, (spaced, vocabulary)
+            assert 0.75 * truth <= estimate.expected, (spaced, vocabulary)
+
+
+def test_twelve_thousand_letters_of_telugu_do_not_fit_where_their_tokens_do_not() -> None:
+    text, truth = letters_at_random(0xC05, 0xC39, 12_000), 16_312
+    assert estimate_tokens(text).expected == pytest.approx(truth, rel=0.15)
+    assert estimate_tokens(text).upper >= truth
+    assert not fits(text, 13_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "మానవులందరు స్వతంత్రులుగా పుట్టినారు. అందరికీ సమాన గౌరవము, హక్కులు కలవు.",
+        "Сегодня хорошая погода, и мы пойдём гулять в парк с собакой.",
+        "Σήμερα ο καιρός είναι καλός και θα πάμε βόλτα στο πάρκο με τον σκύλο.",
+        "היום מזג האוויר טוב ונלך לטייל בפארק עם הכלב.",
+        "الطقس جميل اليوم وسنذهب للتنزه في الحديقة مع الكلب.",
+        "आज मौसम अच्छा है और हम कुत्ते के साथ बगीचे में घूमने जाएँगे।",
+        "วันนี้อากาศดี เราจะไปเดินเล่นที่สวนสาธารณะกับสุนัข",
+        "今日は天気がいいので、犬と公園へ散歩に行きます。カメラも持っていきましょう。",
+        "오늘은 날씨가 좋아서 강아지와 함께 공원에 산책하러 갑니다.",
+        "Hôm nay trời đẹp nên chúng tôi sẽ đi dạo trong công viên với con chó.",
+    ],
+)
+def test_language_is_not_strange(text: str) -> None:
+    apart = set_apart(text * 20, _tokens.classes_of(text * 20), _tokens.load_costs("o200k"))
+    assert apart == Apart(_tokens.classes_of(text * 20), 0, 0)
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+def test_a_run_of_one_blank_is_expected_at_what_it_costs(blank: str) -> None:
+    text = blank * 4500 + " word"
+    for vocabulary, truth in zip(VOCABULARIES, BLANKS[blank], strict=True):
         estimate = estimate_tokens(text, vocabulary)
-        assert estimate.upper == bytes_, vocabulary  # no token is shorter than a byte
-        assert estimate.expected >= 0.39 * bytes_
-    assert not fits(text, 4000)
+        assert estimate.expected == pytest.approx(truth, rel=0.05, abs=15), vocabulary
+        assert estimate.upper >= truth, vocabulary
 
 
-def test_words_of_a_script_are_estimated_as_words() -> None:
-    text = "మానవులందరు స్వతంత్రులుగా పుట్టినారు. అందరికీ సమాన గౌరవము, హక్కులు కలవు. " * 40
-    estimate = estimate_tokens(text)
-    assert estimate.upper < 0.3 * len(text.encode())
+def test_single_blanks_are_left_to_the_tables() -> None:
+    text = "10\u00a0km\u202f! \u3000\u3000今日は\ufeff" * 20
+    assert set_apart(text, _tokens.classes_of(text), _tokens.load_costs("o200k")).blanks == 0
+
+
+@given(odd_text, odd_text)
+def test_what_is_set_apart_stays_apart_whatever_follows(text: str, more: str) -> None:
+    costs = _tokens.load_costs("o200k")
+    whole = set_apart(text + more, _tokens.classes_of(text + more), costs)
+    start = set_apart(text, _tokens.classes_of(text), costs)
+    assert whole.left.startswith(start.left)
+    assert whole.letters >= start.letters
+    assert whole.blanks >= start.blanks
+
+
+def test_no_character_has_the_class_that_marks_what_is_apart() -> None:
+    classes = _tokens.load_classes()
+    assert 0 not in classes.of_character
+    assert 0 not in classes.of_ascii[:128]
 
 
 def test_where_a_long_text_is_sampled_depends_on_all_of_it() -> None:
     text = "The cat sat on the mat and looked at the moon. " * 12_000
-    places = {tuple(_windows(text + end, EXACT_CHARACTERS)[:3]) for end in ("", "a", "b", "c")}
+    places = {tuple(_windows(text + end, EXACT_CHARACTERS, _chance(text + end))[:3]) for end in ("", "a", "b", "c")}
     assert len(places) == 4
     assert estimate_tokens(text) == estimate_tokens(text)
+
+
+@pytest.mark.parametrize("vocabulary", VOCABULARIES)
+def test_a_text_cannot_be_written_around_the_places_of_another(vocabulary: str) -> None:
+    """The cheap parts lie where the cheap text is sampled, and a new ending for each try does not help."""
+    size, cheap = 500_000, "the cat sat on the mat. "
+    plain = (cheap * (size // len(cheap) + 1))[:size]
+    dense = "".join(chr(0xE000 + i * 7919 % 6000) for i in range(size))
+    stride, chance = (size - EXACT_CHARACTERS) / 192, _chance(plain)
+    text = [plain[:EXACT_CHARACTERS]]
+    at = EXACT_CHARACTERS
+    for i in range(192):
+        window = EXACT_CHARACTERS + int(i * stride + chance.random() * (stride - 125))
+        text += [dense[at:window], plain[window : window + 125]]
+        at = window + 125
+    around = "".join(text)
+    dense_characters = sum(character >= "\ue000" for character in around)
+    for ending in range(5):
+        assert estimate_tokens(f"{around}{ending}", vocabulary).expected >= 1.5 * dense_characters
