@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from floop_gateway_core.policy.tokens.estimate import VOCABULARIES, TokenEstimate, estimate_tokens
+from tools.synthetic_texts import at_random, blank_texts, letters_of_scripts
 
 LONG = 500_000
 Count = Callable[[str], object]
@@ -55,6 +56,16 @@ def hostile_texts(size: int) -> dict[str, str]:
         "emoji": many((0x1F300, 0x1F650)),
         "hidden dense": half + dense + half,
     }
+
+
+def strange_texts(size: int) -> dict[str, str]:
+    """Make letters of each script at random, joined and spaced, and a run of each blank; always the same."""
+    texts = {}
+    for script, letters in letters_of_scripts().items():
+        for spaced in (False, True):
+            chance = random.Random(f"benchmark/{script}")
+            texts[f"{script.lower()}{', spaced' if spaced else ''}"] = at_random(chance, letters, size, spaced)
+    return texts | {f"{sub} U+{ord(text[0]):04X}": text[:1] * size + " word" for _, _, sub, text in blank_texts()}
 
 
 def load_tiktoken(vocabulary: str) -> Callable[[str], int] | None:
@@ -118,7 +129,7 @@ def seconds(work: Count, texts: Sequence[str], rounds: int = 3) -> float:
 def hostile(vocabulary: str, count: Callable[[str], int] | None) -> None:
     errors, safe = [], []
     print(f"\nhostile texts of 5 000 characters, {vocabulary}".ljust(40), "truth expected  upper")
-    for name, text in hostile_texts(5000).items():
+    for name, text in (hostile_texts(5000) | strange_texts(5000)).items():
         found = estimate_tokens(text, vocabulary)
         truth = count(text) if count else 0
         print(name.ljust(39), f"{truth or '-':>6} {found.expected:8} {found.upper:6}")
