@@ -169,11 +169,11 @@ def with_runs(tables: list[Floats], classes: Classes, one: Floats, two: Floats) 
     return [tables[0], tables[1], places, tables[3]]
 
 
-def rounded(costs: Floats) -> Floats:
-    """Round costs to thousandths of a token and to seven significant bits, which pack better than all ten or eleven."""
+def rounded(costs: Floats, bits: int = 6) -> Floats:
+    """Round costs to thousandths of a token and to so many significant bits, which pack better than all ten or eleven."""
     figures = np.round(costs * UNIT).astype(np.int64)
-    unit = 1 << np.maximum(0, np.floor(np.log2(np.maximum(figures, 1))).astype(np.int64) - 6)
-    return (figures + unit // 2) // unit * unit / UNIT
+    unit = 1 << np.maximum(0, np.floor(np.log2(np.maximum(figures, 1))).astype(np.int64) - (bits - 1))
+    return np.round(figures / unit) * unit / UNIT  # half to even: half up would make all costs dearer
 
 
 def quantise(
@@ -194,7 +194,7 @@ def quantise(
         root = np.sqrt(weights[mine, None])  # so that a class's rare cells have a say
         np.add.at(num, mine & 255, table[mine] * root)
         np.add.at(den, mine & 255, root)
-        scale = rounded(np.maximum(0.01, num / den))
+        scale = rounded(np.maximum(0.01, num / den), 7)
     ratio = table[mine] / scale[mine & 255]
     heavy = (weights[mine] + 0.5) ** 0.8 * np.maximum(0.05, scale[mine & 255].mean(1))
     # The root keeps small costs apart: those of long runs are small, and there are many of them in a row.
@@ -205,7 +205,7 @@ def quantise(
         if part.any():
             by = (weights[mine][part, None] + 0.5) * scale[mine & 255][part]
             book[i + 1] = (ratio[part] * by).sum(0) / by.sum(0)
-    book = rounded(book)
+    book = rounded(book, 7 if name == "pairs" else 6)
     codes = np.zeros(len(table), np.int32)
     codes[mine] = chosen + 1
     read_back = flat.copy()

@@ -33,14 +33,20 @@ from tools.synthetic_texts import RUN
 SCRIPTS = (
     "LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "HEBREW", "ARABIC", "DEVANAGARI", "BENGALI", "GURMUKHI", "GUJARATI", "ORIYA",
     "TAMIL", "TELUGU", "KANNADA", "MALAYALAM", "SINHALA", "THAI", "LAO", "TIBETAN", "MYANMAR", "GEORGIAN", "HANGUL",
-    "ETHIOPIC", "KHMER", "KANA", "MARK", "CJKP",
+    "ETHIOPIC", "KHMER", "KANA", "MARK", "CJKP", "OTHER",
 )  # fmt: skip
 # A pair is known that makes up so much of all pairs of its script, for the sake of the languages that fill files, or so
 # much of the pairs in one file, for the sake of those that have a file or two. Rounder figures let letters at random
 # through (Cyrillic's many languages use nearly every pair of its few letters) or set words apart (syllables have many
 # more pairs, each is rarer, and no language is short of files).
 SHARE = 1e-4, 5e-4
-SHARES = {"CYRILLIC": (7e-4, 3e-3), "ETHIOPIC": (3e-5, 5e-4), "HANGUL": (2e-5, 1.0), "KANA": (2e-5, 1.0)}
+SHARES = {
+    "CYRILLIC": (7e-4, 3e-3),
+    "ETHIOPIC": (3e-5, 5e-4),
+    "HANGUL": (2e-5, 1.0),
+    "KANA": (2e-5, 1.0),
+    "OTHER": (1.0, 1.5e-3),
+}
 FILE_TIMES, FILE_LETTERS = 3, 3000
 NEAR, NEEDED = 16, 4  # as in the library: four strange pairs among sixteen characters
 PAGE = 1 << 16

@@ -385,6 +385,17 @@ def at_random(c: random.Random, letters: list[str], size: int, spaced: bool) -> 
     return text[:size]
 
 
+def rare_letters() -> dict[str, list[str]]:
+    """Return the letters of the scripts that few people write, by the first word of their names."""
+    found: dict[str, list[str]] = {}
+    for code in range(0xC0, 0x20000):
+        character = chr(code)
+        name = unicodedata.name(character, "?").split()[0]
+        if unicodedata.category(character)[0] == "L" and name not in (*SCRIPTS, "CJK"):
+            found.setdefault(name, []).append(character)
+    return {name: letters for name, letters in found.items() if len(letters) >= 8}
+
+
 def letter_texts(each: int = 3) -> Iterator[tuple[str, str, str, str]]:
     """Yield letters of each script at random: of all of it, of its fullest block, of eight letters; spaced and not."""
     for script, letters in letters_of_scripts().items():
@@ -398,6 +409,11 @@ def letter_texts(each: int = 3) -> Iterator[tuple[str, str, str, str]]:
                 for spaced in (False, True):
                     key = f"{script}/{sub}/{'spaced' if spaced else 'joined'}/{number}"
                     yield key, "letters", script, at_random(c, pool, 700, spaced)
+    for script, letters in rare_letters().items():
+        for spaced in (False, True):
+            c = random.Random(f"letters/{script}")
+            key = f"{script}/all/{'spaced' if spaced else 'joined'}"
+            yield key, "letters", script, at_random(c, letters, 700, spaced)
 
 
 def blank_texts() -> Iterator[tuple[str, str, str, str]]:
