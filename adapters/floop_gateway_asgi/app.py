@@ -111,11 +111,12 @@ class _Body:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._ended = anyio.Event()
+        self._ended = False
+        self._at_end: anyio.Event | None = None  # for the watch, which most bodies are faster than
         self.disconnected = False
 
     async def read(self) -> bytes:
-        while not self._ended.is_set():
+        while not self._ended:
             try:
                 message = await self._receive()
             except Exception as error:
@@ -124,16 +125,23 @@ class _Body:
                 message = {"type": "http.disconnect"}
             if message["type"] == "http.disconnect":
                 self.disconnected = True
-                self._ended.set()
+                self._end()
                 raise ClientDisconnected
             if not message.get("more_body", False):
-                self._ended.set()
+                self._end()
             if chunk := message.get("body", b""):
                 return bytes(chunk)
         return b""
 
+    def _end(self) -> None:
+        self._ended = True
+        if self._at_end is not None:
+            self._at_end.set()
+
     async def cancel_on_disconnect(self, block: Block) -> None:
-        await self._ended.wait()
+        if not self._ended:
+            self._at_end = anyio.Event()
+            await self._at_end.wait()
         if not self.disconnected:
             await disconnected(self._receive)
             self.disconnected = True

@@ -6,7 +6,7 @@ from floop_gateway_core.engine.routing import Caller, Runtime
 from floop_gateway_core.engine.run import Run
 from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.policy.rate_window import RateDecision
-from floop_gateway_core.types import Endpoint, RequestId, UsageRecord
+from floop_gateway_core.types import Endpoint, RequestId
 from floop_gateway_core.wire import keys
 
 __all__ = ["UNAUTHORIZED", "AsProject", "CallerAdmitted", "Gate"]
@@ -58,6 +58,8 @@ class Gate:
             return None
         project = admitted.project
         self.runtime.note_project(project.id)
-        record = UsageRecord(request_id, project.id, project.name, prefix, endpoint, now, dialect=dialect)
-        run = Run(self.runtime, Caller(project, self.runtime.routing.plan_of(project)), record)
+        run = Run(
+            self.runtime, Caller(project, self.runtime.routing.plan_of(project)), request_id=request_id,
+            key_prefix=prefix, endpoint=endpoint, started_at=now, dialect=dialect,
+        )  # fmt: skip
         return CallerAdmitted(run, admitted.decision, project.suspension is not None)

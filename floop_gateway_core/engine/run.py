@@ -6,77 +6,67 @@
               does not see; afterwards it ends the answer.
     settle    at the terminal event, before the usage is reported; else when the events are closed.
 
-The run owns the request's usage record and settles it exactly once, in `_close`; `endings` says what the record then holds.
-`headers_sent` is set by the code that sends the status line, with or without a text.
+`closing` keeps the request's usage record, and settles it exactly once.
 """
 
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from floop_gateway_core.concurrency.wait import clock_of_event_loop
 from floop_gateway_core.engine.answers import AnswerLog
-from floop_gateway_core.engine.assess import choose_alias, estimate_input, run_cpu_bound
+from floop_gateway_core.engine.assess import choose_alias, estimate_input
 from floop_gateway_core.engine.attempt import Attempt
 from floop_gateway_core.engine.attempt_runner import AttemptRunner
+from floop_gateway_core.engine.closing import Closing
 from floop_gateway_core.engine.content import Content, content_of
-from floop_gateway_core.engine.endings import Sent, outcome
 from floop_gateway_core.engine.refusals import (
     INTERNAL_ERROR,
     STOPPING,
-    STORE_UNAVAILABLE,
     cannot,
     cooling_down,
     refusal_of,
 )
 from floop_gateway_core.engine.routing import Caller, Deployment, Plan, Runtime
 from floop_gateway_core.engine.schedule import PlannedAttempt
-from floop_gateway_core.engine.settle import settle
 from floop_gateway_core.errors import ErrorCode, Refusal
-from floop_gateway_core.money import format_credits
 from floop_gateway_core.observability.events import (
     Admitted,
-    BudgetNearlyUsed,
     FirstText,
     Notifier,
-    PendingSettlements,
     Refused,
     RequestStarted,
 )
-from floop_gateway_core.observability.events import Settled as SettledEvent
 from floop_gateway_core.policy.admission import Held, HoldEstimate, hold_refusal, size_refusal
-from floop_gateway_core.policy.budget import is_nearly_used, utc_day
+from floop_gateway_core.policy.budget import utc_day
 from floop_gateway_core.policy.idempotency import Claim
 from floop_gateway_core.policy.retry import FaultKind
 from floop_gateway_core.policy.routes import AUTO
 from floop_gateway_core.policy.tokens.estimate import TokenEstimate
 from floop_gateway_core.providers.base import UpstreamFault
-from floop_gateway_core.stores.base import HoldRequest, Settlement, StoreUnavailable
+from floop_gateway_core.stores.base import HoldRequest
 from floop_gateway_core.types import (
     AnswerEvent,
     Bill,
     Call,
     Completed,
     Ending,
+    Endpoint,
     Failed,
     FinishReason,
-    Microcredits,
     Project,
     RequestId,
     Started,
     Texts,
-    Usage,
     UsageRecord,
 )
-from floop_gateway_core.types.amounts import ZERO_CREDITS
 from floop_gateway_core.wire.messages import Headers
 from floop_gateway_core.wire.surrogates import SurrogateJoiner
 
-__all__ = ["NO_BILL", "Run"]
+__all__ = ["Run"]
 
 log = logging.getLogger("floop_gateway")
 
@@ -84,55 +74,45 @@ MAX_LOGGED_ALIAS = 100
 """Characters of an alias that the log keeps."""
 MAX_CHUNKS_WITHOUT_PAUSE = 16
 """After this many chunks without waiting, other tasks get their turn and a disconnect is noticed."""
-NO_USAGE = Usage(0, 0)
-NO_BILL = Bill(NO_USAGE, ZERO_CREDITS, None)
 
 
 class Run:
-    """Call `admit`; if it returns no refusal, read `events` and close them."""
+    """Call `admit`; if it returns no refusal, read `events` and close them. `closing` has the record and the bill."""
 
-    def __init__(self, runtime: Runtime, caller: Caller, record: UsageRecord) -> None:
-        self._id = record.request_id
-        self._record = record
-        self._changes: dict[str, object] = {}
-        self.headers_sent = False
-        self.output_sent = False
-        self.bill = NO_BILL
+    def __init__(
+        self,
+        runtime: Runtime,
+        caller: Caller,
+        *,
+        request_id: RequestId,
+        key_prefix: str | None,
+        endpoint: Endpoint,
+        started_at: float,
+        dialect: str,
+    ) -> None:
         self.routing = runtime.routing
+        self.request_id = request_id
+        self.endpoint = endpoint
+        self.dialect = dialect
         self._runtime = runtime
         self._caller = caller
         self._clock = clock_of_event_loop()
-        self._started = self._clock()
-        self._deadline = self._started + self.routing.limits.total_s
+        self._deadline = self._clock() + self.routing.limits.total_s
         self._notifier = Notifier(runtime.listeners)
-        self._day = utc_day(record.started_at)  # until admission, whose day it is
-        self._settled = False
+        self.closing = Closing(
+            runtime, caller, self._notifier, self._clock, settle_s=self.routing.limits.settle_s, request_id=request_id,
+            key_prefix=key_prefix, endpoint=endpoint, started_at=started_at, dialect=dialect,
+        )  # fmt: skip
         self._call: Call | None = None
         self._route: list[Deployment] = []
         self._sizes: dict[str, TokenEstimate] = {}
         self._granted_tokens = 0
         self._attempts: AttemptRunner | None = None
-        self._claim: Claim | None = None
-        self._answer_log: AnswerLog | None = None
 
     @property
     def record(self) -> UsageRecord:
         """The usage record as it stands."""
-        if self._changes:
-            self._record = replace(self._record, **self._changes)  # type: ignore[arg-type]
-            self._changes = {}
-        return self._record
-
-    def _note(self, **changes: object) -> None:
-        """Change fields of the record, which is copied when it is next read: a copy costs more than most steps here."""
-        self._changes.update(changes)
-
-    @property
-    def sent(self) -> Sent:
-        """What the client has been sent so far."""
-        if self.output_sent:
-            return Sent.OUTPUT
-        return Sent.HEAD if self.headers_sent else Sent.NOTHING
+        return self.closing.record
 
     @property
     def project(self) -> Project:
@@ -144,32 +124,26 @@ class Run:
         """The limits of the caller."""
         return self._caller.plan
 
-    @property
-    def settled(self) -> bool:
-        """Whether the request has ended, its settlement included or left pending."""
-        return self._settled
-
     # -- admission -------------------------------------------------------------------------------------------------
 
     async def begin(self, trace: Headers = ()) -> None:
         """Notify the listeners that the request has started."""
-        record = self.record
         self._notifier.notify(
-            RequestStarted, record.request_id, record.project, record.dialect, record.endpoint, tuple(trace)
+            RequestStarted, self.request_id, self.project.name, self.dialect, self.endpoint, tuple(trace)
         )
         await self._notifier.flush()
 
     def note_call(self, call: Call, *, replay_of: RequestId | None = None) -> None:
         """Note what was asked for, and whose answer is replayed for it."""
-        self._note(alias=_logged(call.alias), streamed=call.stream, replay_of=replay_of, tags=call.tags)
+        self.closing.note(alias=_logged(call.alias), streamed=call.stream, replay_of=replay_of, tags=call.tags)
 
     def claim(self, claim: Claim, answer_log: AnswerLog) -> None:
         """Let this request claim an idempotency key, and keep its answer."""
-        self._claim, self._answer_log = claim, answer_log
+        self.closing.claim, self.closing.answer_log = claim, answer_log
 
     async def admit(self, call: Call) -> Refusal | None:
         """Decide everything that comes before an upstream is asked. A refusal must still be passed to `refuse`."""
-        self._call = call
+        self._call = self.closing.call = call
         self.note_call(call)
         if (refusal := await self._choose_route(call)) is not None:
             return refusal
@@ -183,7 +157,9 @@ class Run:
             return hold_refusal(held, self._runtime.clock())
         self._granted_tokens = held.output_tokens
         route = tuple(deployment.id for deployment in self._route)
-        self._notifier.notify(Admitted, self._id, self._record.project, route, held.held_tokens, held.held_microcredits)
+        self._notifier.notify(
+            Admitted, self.request_id, self.project.name, route, held.held_tokens, held.held_microcredits
+        )
         await self._notifier.flush()
         return None
 
@@ -195,7 +171,7 @@ class Run:
         if call.alias == AUTO:
             judged = await choose_alias(routing, call)
             resolved, reasons = routing.routes.nearest(judged.alias, models), judged.reasons
-        self._note(resolved_alias=resolved, auto_reasons=reasons)
+        self.closing.note(resolved_alias=resolved, auto_reasons=reasons)
         whole = [routing.deployments[name] for name in routing.routes.resolve(resolved)]
         self._route = [deployment for deployment in whole if deployment.lacks(call) is None]
         return None if self._route else cannot(whole[0].lacks(call) or "")
@@ -218,38 +194,38 @@ class Run:
         worst = [(self._sizes[one.vocabulary].upper, one.thinking_allowance_tokens) for one in self._route]
         costs = tuple(one.prices.cost_line(*case) for one, case in zip(self._route, worst, strict=True))
         now = self._runtime.clock()
-        self._day = utc_day(now)
+        self.closing.day = utc_day(now)
         return HoldRequest(
             record=self.record,
             owner=self._caller.project.owner,
-            day=self._day,
+            day=self.closing.day,
             budget_tokens=plan.daily_tokens,
             estimate=HoldEstimate(max(map(sum, worst)), wanted, costs),
             now=self._runtime.time_for_expiry(),
             expires_at=now + self.routing.limits.hold_s,
-            claim=self._claim,
+            claim=self.closing.claim,
         )
 
     async def refuse(self, refusal: Refusal, ending: Ending = "refused") -> Bill:
         """End a request that gets no answer, and void its holds."""
-        self._notifier.notify(Refused, self._id, refusal.code)
-        return await self._close(ending, refusal=refusal)
+        self._notifier.notify(Refused, self.request_id, refusal.code)
+        return await self.closing.close(ending, refusal=refusal)
 
     async def replay(self, finish: FinishReason | None, refusal: Refusal | None) -> None:
         """End a request that gets another one's answer: up to its end, or to where it failed."""
-        await self._close("replayed", finish=finish, refusal=refusal)
+        await self.closing.close("replayed", finish=finish, refusal=refusal)
 
     async def close(self) -> None:
         """End the request if it has not ended: the client has gone, or the host has cancelled it.
 
         What the current attempt produced is billed, if it was sent.
         """
-        if self._settled:
+        if self.closing.settled:
             return
         attempt = self._attempts.current if self._attempts is not None and self._attempts.may_cost else None
         if attempt is not None:
             attempt.meter.cut_short(self._runtime.expected_reasoning(attempt.deployment))
-        await self._close("client_gone", attempt=attempt)
+        await self.closing.close("client_gone", attempt=attempt)
 
     # -- events ----------------------------------------------------------------------------------------------------
 
@@ -257,18 +233,18 @@ class Run:
         """Yield the answer's events. Close the generator in the task that reads it; that settles what is unsettled."""
         if self._call is None:
             raise RuntimeError("the call was not admitted")
-        attempts = self._attempts = AttemptRunner(
+        attempts = self._attempts = self.closing.attempts = AttemptRunner(
             self._runtime,
             self.routing,
             self._notifier,
-            self._id,
+            self.request_id,
             self._call,
             self._route,
             self._sizes,
             granted_tokens=self._granted_tokens,
             deadline=self._deadline,
             clock=self._clock,
-            suspect=self._record.project_id if self._runtime.has_several_projects else None,
+            suspect=self.project.id if self._runtime.has_several_projects else None,
         )
         fault: UpstreamFault | None = None
         self._runtime.runs.add(self)
@@ -286,7 +262,7 @@ class Run:
                 except UpstreamFault as error:
                     fault = error
                 attempts.failed(fault)
-                if self.output_sent:
+                if self.closing.output_sent:
                     yield await self._fail_mid_stream(attempts.current)
                     return
                 attempts.forget()
@@ -326,7 +302,7 @@ class Run:
                     break
                 if content and stream:
                     events = self._events_of(attempt, content, started)
-                    started = self.output_sent = True
+                    started = self.closing.output_sent = True
                     for event in events:
                         yield event
                 else:
@@ -338,7 +314,7 @@ class Run:
             # The terminal event has been read: the capture comes first, even before the text in the same chunk.
             attempts.succeeded()
             events = self._events_of(attempt, held + content, started)
-            bill = await self._close("complete", attempt=attempt, finish=finish)
+            bill = await self.closing.close("complete", attempt=attempt, finish=finish)
             self._runtime.note_reasoning(attempt.deployment, bill.usage)
             for event in events:
                 yield event
@@ -352,27 +328,24 @@ class Run:
         if not started:
             events.append(Started(attempt.deployment.id, attempt.meter.input_tokens))
         events += content
-        if self._answer_log is not None:
-            self._answer_log.add(events)
+        if (kept := self.closing.answer_log) is not None:
+            kept.add(events)
         return events
 
     async def _note_text(self, attempts: AttemptRunner) -> None:
         if attempts.first_text_ms is None:
-            attempts.first_text_ms = after_ms = self._elapsed_ms()
-            self._notifier.notify(FirstText, self._id, attempts.current.deployment.id, after_ms)
+            attempts.first_text_ms = after_ms = self.closing.elapsed_ms
+            self._notifier.notify(FirstText, self.request_id, attempts.current.deployment.id, after_ms)
             await self._notifier.flush()
-
-    def _elapsed_ms(self) -> int:
-        return round((self._clock() - self._started) * 1000)
 
     # -- the ends --------------------------------------------------------------------------------------------------
 
     async def _fail_mid_stream(self, attempt: Attempt) -> Failed:
         """Bill what was produced: the upstream failed after the first text had left."""
         if self._runtime.stopping:
-            return Failed(STOPPING, await self._close("internal_error", attempt=attempt, refusal=STOPPING))
+            return Failed(STOPPING, await self.closing.close("internal_error", attempt=attempt, refusal=STOPPING))
         refusal = Refusal(ErrorCode.PROVIDER_ERROR, "The provider failed in the middle of the answer.")
-        return Failed(refusal, await self._close("upstream_error", attempt=attempt, refusal=refusal))
+        return Failed(refusal, await self.closing.close("upstream_error", attempt=attempt, refusal=refusal))
 
     async def _fail_before_output(self, fault: UpstreamFault | None, attempts: AttemptRunner) -> Failed:
         """End with an error's status: nothing was sent, and nothing is charged."""
@@ -381,135 +354,16 @@ class Run:
         if fault is None:
             refusal = cooling_down(attempts.cool_down_left_s)
             return Failed(refusal, await self.refuse(refusal))
-        refusal = refusal_of(fault, self.record.dialect)
+        refusal = refusal_of(fault, self.dialect)
         ending: Ending = "refused" if fault.fault is FaultKind.CONTEXT_LENGTH else "upstream_error"
         return Failed(refusal, await self.refuse(refusal, ending))
 
     async def _fail_internally(self) -> None:
         """Bill what has been sent; the rest is free because the failure is the gateway's."""
-        if self._settled:
+        if self.closing.settled:
             return
-        attempt = self._attempts.current if self.output_sent and self._attempts is not None else None
-        await self._close("internal_error", attempt=attempt, refusal=INTERNAL_ERROR)
-
-    async def _close(
-        self,
-        ending: Ending,
-        *,
-        attempt: Attempt | None = None,
-        refusal: Refusal | None = None,
-        finish: FinishReason | None = None,
-    ) -> Bill:
-        """Finish the record and settle it: charge what `attempt` produced, or void if there is none."""
-        usage, charge, estimated = NO_USAGE, None, False
-        if attempt is not None:
-            usage = await run_cpu_bound(attempt.meter.characters, attempt.meter.usage, shield=True)
-            charge, estimated = attempt.deployment.prices.charge(usage), not attempt.meter.usage_is_complete
-        self._finish(ending, usage, charge=charge, estimated=estimated, refusal=refusal, finish=finish)
-        answer = None if self._answer_log is None else self._answer_log.encode(usage, finish, refusal)
-        if self._runtime.listeners and attempt is not None and self._call is not None and self._notifier.wants_content:
-            self._notifier.content(self._id, self._call, attempt.meter.text)
-        return await self._settle(charge, usage, answer)
-
-    def _finish(
-        self,
-        ending: Ending,
-        usage: Usage,
-        *,
-        charge: Microcredits | None = None,
-        estimated: bool = False,
-        refusal: Refusal | None = None,
-        finish: FinishReason | None = None,
-    ) -> None:
-        """Finish the record: the only place that decides what the log says."""
-        end = outcome(ending, self.sent, refusal=refusal, finish=finish)
-        attempts = self._attempts
-        self._note(
-            deployment=None if attempts is None else attempts.deployment,
-            attempts=0 if attempts is None else attempts.made,
-            first_text_ms=None if attempts is None else attempts.first_text_ms,
-            status=end.status,
-            code=end.code,
-            finish_reason=end.finish_reason,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cached_tokens=usage.cached_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            microcredits=charge or ZERO_CREDITS,
-            estimated=estimated,
-            total_ms=self._elapsed_ms(),
-            settled_at=self._runtime.clock(),
-            attempt_list=() if attempts is None else tuple(attempts.records),
-            ending=ending,
-        )
-
-    async def _settle(self, charge: Microcredits | None, usage: Usage, answer: bytes | None) -> Bill:
-        owner, now = self._caller.project.owner, self._runtime.clock()
-        settlement = Settlement(self.record, owner, self._day, now, charge, usage.total_tokens, self._claim, answer)
-        self._settled = True
-        self.bill = Bill(usage, charge or ZERO_CREDITS, None)
-        try:
-            settled = await settle(self._runtime, settlement, self.routing.limits.settle_s)
-        except StoreUnavailable:
-            self._runtime.pending_settlements.append(self._pending(settlement))
-            self._notifier.notify(PendingSettlements, len(self._runtime.pending_settlements), self._id)
-            if self.record.ending == "refused" and settlement.record.code is None:
-                self._notifier.notify(Refused, self._id, STORE_UNAVAILABLE.code)  # the answer was there, but unpaid
-            await self._notifier.flush()
-            raise
-        if settled is None:  # in the spool; what is left of the account is not known
-            self._log()
-            return self.bill
-        if settled.hold.charged != settlement.record.microcredits:
-            self._note(microcredits=settled.hold.charged)
-        self.bill = Bill(usage, settled.hold.charged, settled.account.posted)
-        self._log()
-        self._note_budget(settled.day_tokens, usage.total_tokens)
-        self._notifier.notify(SettledEvent, self.record)
-        await self._notifier.flush()
-        return self.bill
-
-    def _note_budget(self, used: int | None, tokens: int) -> None:
-        """Notify the listeners if these tokens have taken the project past 80 % of its day; `used` is the day's so far."""
-        budget = self._caller.plan.daily_tokens
-        if self._runtime.listeners and used is not None and is_nearly_used(budget, used, used - tokens):
-            self._notifier.notify(BudgetNearlyUsed, self._id, self._record.project, self._day, used, budget)
-
-    def _log(self) -> None:
-        """Log the request in one line."""
-        if not log.isEnabledFor(logging.INFO):
-            return
-        record = self.record
-        log.info(
-            "request %s: project=%s alias=%s deployment=%s status=%s code=%s tokens=%d+%d credits=%s ms=%s",
-            record.request_id,
-            record.project,
-            record.alias,
-            record.deployment,
-            record.status,
-            record.code,
-            record.input_tokens,
-            record.output_tokens,
-            format_credits(record.microcredits),
-            record.total_ms,
-            extra={"usage": record},
-        )
-
-    def _pending(self, settlement: Settlement) -> Settlement:
-        """Return the settlement to make later. A client that has had no output gets 503 now and pays nothing."""
-        if self.record.ending == "client_gone":
-            return settlement
-        if self.output_sent:
-            if self.record.ending == "complete":  # the stream is about to end in an error frame instead
-                end = outcome("internal_error", self.sent, refusal=STORE_UNAVAILABLE)
-                self._note(ending="internal_error", code=end.code, finish_reason=end.finish_reason)
-                if self._answer_log is not None:
-                    answer = self._answer_log.encode(self.bill.usage, None, STORE_UNAVAILABLE)
-                    return replace(settlement, record=self.record, answer=answer)
-            return replace(settlement, record=self.record)
-        self._finish("refused", NO_USAGE, refusal=STORE_UNAVAILABLE)
-        self.bill = NO_BILL
-        return replace(settlement, record=self.record, charge=None, tokens=0, answer=None)
+        attempt = self._attempts.current if self.closing.output_sent and self._attempts is not None else None
+        await self.closing.close("internal_error", attempt=attempt, refusal=INTERNAL_ERROR)
 
 
 def _logged(alias: str) -> str:

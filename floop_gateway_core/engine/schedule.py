@@ -10,8 +10,7 @@ failed, and one that failed first is passed over only if its failure says so.
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from floop_gateway_core.engine.routing import Deployment
@@ -67,21 +66,19 @@ class AttemptSchedule:
 
     def answered(self, stop: PlannedAttempt, now: float) -> None:
         """Note that an attempt's first event has come."""
-        with self._watched(stop, now) as breaker:
-            breaker.answered(stop.permit)
+        self._change(stop, now, lambda breaker: breaker.answered(stop.permit))
 
     def succeeded(self, stop: PlannedAttempt, now: float) -> None:
         """Count the success and stop looking for further attempts."""
-        with self._given_back(stop, now) as breaker:
-            breaker.success(stop.permit)
+        self._give_back(stop, now, lambda breaker: breaker.success(stop.permit))
 
     def failed(self, stop: PlannedAttempt, fault: UpstreamFault, now: float, time_left_s: float) -> None:
         """Count the failure; if nothing else is under way, find the next stop."""
-        with self._given_back(stop, now) as breaker:
-            if fault.fault.counts:
-                breaker.failure(stop.permit, now, suspect=self._suspect if fault.request_suspected else None)
-            else:
-                breaker.cancel(stop.permit)
+        if fault.fault.counts:
+            suspect = self._suspect if fault.request_suspected else None
+            self._give_back(stop, now, lambda breaker: breaker.failure(stop.permit, now, suspect=suspect))
+        else:
+            self._give_back(stop, now, lambda breaker: breaker.cancel(stop.permit))
         if not self._under_way:
             self.stop = self._after(stop.deployment, fault, now, time_left_s)
         elif stop.deployment is self._ahead[0]:
@@ -91,8 +88,7 @@ class AttemptSchedule:
 
     def dropped(self, stop: PlannedAttempt, now: float) -> None:
         """Another attempt came first, or the client has left: it counts neither as a success nor as a failure."""
-        with self._given_back(stop, now) as breaker:
-            breaker.cancel(stop.permit)
+        self._give_back(stop, now, lambda breaker: breaker.cancel(stop.permit))
         if self._under_way and stop.deployment is self._ahead[0]:
             self._go_to(self._under_way[0].deployment)
 
@@ -152,16 +148,15 @@ class AttemptSchedule:
         self._under_way.append(stop)
         return stop
 
-    @contextmanager
-    def _given_back(self, stop: PlannedAttempt, now: float) -> Iterator[CircuitBreaker]:
+    def _give_back(self, stop: PlannedAttempt, now: float, change: Callable[[CircuitBreaker], None]) -> None:
+        """Return a permit by `change`."""
         self._under_way.remove(stop)
-        with self._watched(stop, now) as breaker:
-            yield breaker
+        self._change(stop, now, change)
 
-    @contextmanager
-    def _watched(self, stop: PlannedAttempt, now: float) -> Iterator[CircuitBreaker]:
+    def _change(self, stop: PlannedAttempt, now: float, change: Callable[[CircuitBreaker], None]) -> None:
+        """Let `change` act on the breaker, and report a transition."""
         breaker = self._breakers[stop.deployment.id]
         before = breaker.generation
-        yield breaker
+        change(breaker)
         if breaker.generation != before:
             self._on_turn(stop.deployment.id, breaker.state(now))

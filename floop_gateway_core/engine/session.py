@@ -125,11 +125,12 @@ class CallSession:
         """Count the request among its project's, or refuse it: one project must not fill the whole process."""
         most = run.plan.concurrency
         open_requests = self._gate.runtime.open_requests
-        if open_requests[run.record.project_id] >= most:
+        project = run.project.id
+        if open_requests[project] >= most:
             message = f"The project has {most} requests open at once, which is its limit. Retry when one has ended."
             return Refusal(ErrorCode.RATE_LIMITED, message, retry_after_s=1)
-        open_requests[run.record.project_id] += 1
-        self._entered = run.record.project_id
+        open_requests[project] += 1
+        self._entered = project
         return None
 
     def named(self, call: Call) -> Call:
@@ -183,7 +184,7 @@ class CallSession:
         run, answers = self._known(), self._gate.runtime.answers
         if not is_valid_key(key):
             return await self.refuse(BAD_KEY)
-        project, claim = run.record.project_id, Claim(key, digest_of(call, run.record.dialect))
+        project, claim = run.project.id, Claim(key, digest_of(call, run.dialect))
         shared = answers.get(project, key)
         if shared is None:
             kept = await self._gate.runtime.stores.ledger.kept_answer(project, key, self.now)
@@ -235,7 +236,7 @@ class CallSession:
                 try:
                     await run.close()
                 finally:
-                    answer.end(refusal, run.bill)
+                    answer.end(refusal, run.closing.bill)
                     self._leave()
 
     def ignored(self, call: Call) -> tuple[str, ...]:
@@ -270,9 +271,9 @@ class CallSession:
                     case Failed(refusal, bill):
                         self._shared_bill = bill
                         if self.is_replay:
-                            await (run.replay(None, refusal) if run.output_sent else run.refuse(refusal))
+                            await (run.replay(None, refusal) if run.closing.output_sent else run.refuse(refusal))
                     case Texts() | Pieces():
-                        run.output_sent = True
+                        run.closing.output_sent = True
                     case Started():
                         pass
                     case _:
@@ -295,7 +296,7 @@ class CallSession:
         run = self.run
         if run is None:
             await self._turn_away(refusal)
-        elif not run.settled:
+        elif not run.closing.settled:
             try:
                 await run.refuse(refusal, "refused" if ending == "refused" else "internal_error")
             except Exception:
@@ -328,7 +329,7 @@ class CallSession:
         """The bill so far; final after the end."""
         if self._shared_bill is not None:
             return self._shared_bill
-        return None if self.run is None else self.run.bill
+        return None if self.run is None else self.run.closing.bill
 
     def _known(self) -> Run:
         if self.run is None:

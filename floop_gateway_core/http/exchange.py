@@ -23,8 +23,8 @@ from floop_gateway_core.concurrency.heartbeat import WithHeartbeats
 from floop_gateway_core.concurrency.wait import block_limit
 from floop_gateway_core.dialects.base import About, Dialect, Operation, Renderer, Router
 from floop_gateway_core.engine.assess import run_cpu_bound
+from floop_gateway_core.engine.closing import NO_BILL
 from floop_gateway_core.engine.gate import Gate
-from floop_gateway_core.engine.run import NO_BILL
 from floop_gateway_core.engine.session import CallSession
 from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.http.body import DRAIN_TIMEOUT_S, drain, may_have_body, read_body
@@ -199,7 +199,9 @@ class Exchange:
             return self._error(await session.refuse(call))
         if refused := await session.admit(call, key):
             return self._error(refused)
-        return await self._first_event(replace(call, ignored=(*call.ignored, *session.ignored(call))))
+        if more := session.ignored(call):
+            call = replace(call, ignored=(*call.ignored, *more))
+        return await self._first_event(call)
 
     def _error(self, refusal: Refusal) -> Reply:
         """Return the dialect's envelope, and drain what the client still sends after it."""
@@ -229,7 +231,7 @@ class Exchange:
         replayed = (REPLAYED,) if self._session.is_replay else ()
         if call.stream:
             if self._session.run is not None:
-                self._session.run.headers_sent = True
+                self._session.run.closing.headers_sent = True
             body = self._frames = self._framed(renderer, first, events)
             return Reply(200, self._headers(*renderer.headers(started), *replayed), body)
         content = await self._whole(renderer, first, events)

@@ -22,7 +22,7 @@ class Microcredits(int):
 
     def __new__(cls, amount: int) -> "Microcredits":
         """Return the amount; raise TypeError for anything but an int."""
-        if isinstance(amount, bool) or not isinstance(amount, int):
+        if type(amount) is not int and (isinstance(amount, bool) or not isinstance(amount, int)):
             raise TypeError(f"an amount of micro-credits must be an int, got {type(amount).__name__}")
         return super().__new__(cls, amount)
 

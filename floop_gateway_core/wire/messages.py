@@ -54,10 +54,15 @@ class GatewayRequest:
     body: bytes | BodyReader = field(default=b"", repr=False)
     query: str = field(default="", repr=False)
     host: object | None = field(default=None, repr=False)
+    _by_name: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def header(self, name: str) -> list[str]:
         """Return all values of a header; `name` is in lower case."""
-        return [value for key, value in self.headers if key.lower() == name]
+        by_name = self._by_name
+        if not by_name:
+            for key, value in self.headers:
+                by_name.setdefault(key.lower(), []).append(value)
+        return by_name.get(name) or []
 
 
 @dataclass(frozen=True, slots=True)

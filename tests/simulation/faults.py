@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from floop_gateway_core.engine.answers import Answers as RunningAnswers
 from floop_gateway_core.engine.attempt_runner import AttemptRunner
+from floop_gateway_core.engine.closing import Closing
 from floop_gateway_core.engine.routing import Runtime
 from floop_gateway_core.engine.run import Run
 from floop_gateway_core.policy import ledger
@@ -143,12 +144,12 @@ def a_capture_after_the_hold_has_expired_is_dropped() -> Iterator[None]:
 
 @_fault()
 def a_complete_answer_is_void() -> Iterator[None]:
-    settle = Run._settle
+    settle = Closing._settle
 
-    async def void(self: Run, charge: Microcredits | None, *values: Any) -> Any:
+    async def void(self: Closing, charge: Microcredits | None, *values: Any) -> Any:
         return await settle(self, None if self.record.ending == "complete" else charge, *values)
 
-    with patch.object(Run, "_settle", void):
+    with patch.object(Closing, "_settle", void):
         yield
 
 
@@ -162,24 +163,24 @@ def a_disconnect_forgets_the_hold() -> Iterator[None]:
 
 @_fault()
 def who_leaves_pays_nothing() -> Iterator[None]:
-    close = Run._close
+    close = Closing.close
 
-    async def free(self: Run, ending: Any, **named: Any) -> Any:
+    async def free(self: Closing, ending: Any, **named: Any) -> Any:
         return await close(self, ending, **named | ({"attempt": None} if ending == "client_gone" else {}))
 
-    with patch.object(Run, "_close", free):
+    with patch.object(Closing, "close", free):
         yield
 
 
 @_fault()
 def a_refused_answer_is_charged_for_its_attempts() -> Iterator[None]:
-    settle = Run._settle
+    settle = Closing._settle
 
-    async def charged(self: Run, charge: Microcredits | None, *values: Any) -> Any:
+    async def charged(self: Closing, charge: Microcredits | None, *values: Any) -> Any:
         is_refused = self.record.ending == "upstream_error" and charge is None
         return await settle(self, Microcredits(7) if is_refused else charge, *values)
 
-    with patch.object(Run, "_settle", charged):
+    with patch.object(Closing, "_settle", charged):
         yield
 
 
@@ -211,14 +212,14 @@ def who_leaves_pays_for_an_attempt_that_failed() -> Iterator[None]:
 
 @_fault(within=1_500)
 def a_reload_changes_the_price_of_running_requests() -> Iterator[None]:
-    close = Run._close
+    close = Closing.close
 
-    async def repriced(self: Run, ending: Any, *, attempt: Any = None, **named: Any) -> Any:
+    async def repriced(self: Closing, ending: Any, *, attempt: Any = None, **named: Any) -> Any:
         if attempt is not None:
             attempt.deployment = self._runtime.routing.deployments[attempt.deployment.id]
         return await close(self, ending, attempt=attempt, **named)
 
-    with patch.object(Run, "_close", repriced):
+    with patch.object(Closing, "close", repriced):
         yield
 
 

@@ -98,6 +98,7 @@ class _Chunk(msgspec.Struct):
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
+_decode = _CHUNK.decode
 
 
 class Reader:
@@ -113,9 +114,13 @@ class Reader:
 
     def event(self, data: bytes, delta: Delta) -> None:
         """Read one event."""
-        chunk = read(_CHUNK, data)
-        if chunk is None:
-            return self._mark(data.strip(), delta)
+        try:
+            chunk = _decode(data)
+        except Exception:  # its own decoder is asked again, which knows what may be wrong
+            again = read(_CHUNK, data)
+            if again is None:
+                return self._mark(data.strip(), delta)
+            chunk = again
         if chunk.error:
             raise stream_error_fault(chunk.error)
         choice = chunk.choices[0] if chunk.choices else None
