@@ -4,8 +4,9 @@ The limits count events of the upstream, not bytes and not comments: a connectio
 Nothing stays open between two calls, so the reader may be cancelled, or yield, at any point in between.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from anyio.lowlevel import checkpoint
 
@@ -65,13 +66,13 @@ class Attempt:
             raise self._timed_out()
         return await self._event(self._stream)
 
-    async def next(self) -> Delta:
+    def next(self) -> Coroutine[Any, Any, Delta]:
         """Return the next delta, which has at least one event of the upstream."""
         if self._stream is None:
             raise RuntimeError("the attempt was not started")
         # The time-out starts when we start to wait: a client that reads slowly is not the upstream's fault.
         self._limit(self.deployment.between_events_s)
-        return await self._event(self._stream)
+        return self._event(self._stream)
 
     async def _event(self, stream: Stream) -> Delta:
         while True:

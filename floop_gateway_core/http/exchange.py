@@ -286,15 +286,11 @@ class Exchange:
             if frames % FRAMES_WITHOUT_PAUSE == 0:
                 # An upstream whose data is buffered never suspends; without this a disconnect would not be seen.
                 await checkpoint()
-            event = await self._next(events)
-
-    async def _next(self, events: AsyncIterator[Event]) -> Event:
-        """Return the next event. A failure after the head was sent can only be reported in a frame."""
-        try:
-            return await anext(events)
-        except Exception as error:
-            refusal = await self._session.fail(error)
-            return Failed(refusal, self._session.bill or NO_BILL)
+            try:
+                event = await anext(events)
+            except Exception as error:  # after the head was sent, a failure can only be reported in a frame
+                refusal = await self._session.fail(error)
+                event = Failed(refusal, self._session.bill or NO_BILL)
 
 
 def _length(body: bytes) -> Header:

@@ -190,7 +190,8 @@ class _Answer:
         if self._response is None:
             raise RuntimeError("the answer is not open")
         try:
-            chunk = await self._chunk(self._response)
+            response = self._response
+            chunk = await (response.read() if self._inflate is None else self._chunk(response))
             delta = self._decoder.feed(chunk) if chunk else self._decoder.end()
         except UpstreamFault:
             raise
