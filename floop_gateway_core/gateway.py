@@ -52,6 +52,9 @@ __all__ = ["Gateway", "GatewayOptions"]
 
 log = logging.getLogger("floop_gateway")
 
+CLOSING_GRACE_S = 1.0
+"""How long answers behind clients that have left may go on when the gateway is closed."""
+
 SHOWN_PROJECTS = 10
 """How many projects a message lists."""
 
@@ -295,7 +298,7 @@ class Gateway:
     async def aclose(self) -> None:
         """Close this event loop's upstream connections, and the stores."""
         try:
-            await self.runtime.answers.aclose()
+            await self.runtime.tasks.aclose(CLOSING_GRACE_S)
             await retry_pending_settlements(self.runtime)
             await self.runtime.flush_refusals(every=True)
         finally:

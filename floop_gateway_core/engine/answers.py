@@ -10,7 +10,7 @@ from typing import assert_never
 import anyio
 import msgspec
 
-from floop_gateway_core.concurrency.background import spawn
+from floop_gateway_core.concurrency.detached import DetachedTasks
 from floop_gateway_core.concurrency.loops import current_event_loop
 from floop_gateway_core.errors import ErrorCode, Refusal
 from floop_gateway_core.policy.idempotency import MAX_ANSWER_BYTES, TOO_LONG, KeptAnswer
@@ -33,9 +33,6 @@ from floop_gateway_core.types import (
 )
 
 __all__ = ["AnswerLog", "Answers", "SharedAnswer", "decode"]
-
-CLOSING_GRACE_S = 1.0
-"""How long running answers may go on when the gateway is closed."""
 
 
 class _KeptPiece(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -149,7 +146,6 @@ class SharedAnswer:
         self.request_id = request_id
         self.digest = digest
         self.log = AnswerLog()
-        self.scope = anyio.CancelScope()
         self.ended = anyio.Event()
         self._events = list(events)
         self._admitted = ended
@@ -200,7 +196,8 @@ class SharedAnswer:
 class Answers:
     """The running answers of one gateway by event loop, project and key: a reader waits in its own event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: DetachedTasks) -> None:
+        self._tasks = tasks
         self._running: dict[tuple[object, ProjectId, str], SharedAnswer] = {}
 
     def get(self, project: ProjectId, key: str) -> SharedAnswer | None:
@@ -216,21 +213,8 @@ class Answers:
 
         async def task() -> None:
             try:
-                with shared.scope:
-                    await produce(shared)
+                await produce(shared)
             finally:
                 self._running.pop(place, None)
 
-        spawn(task)
-
-    async def aclose(self) -> None:
-        """End the answers that run in this event loop: they have a moment, then they are cut short."""
-        here = current_event_loop()
-        mine = [shared for (where, _, _), shared in self._running.items() if where is here]
-        with anyio.move_on_after(CLOSING_GRACE_S):
-            for shared in mine:
-                await shared.ended.wait()
-        for shared in mine:
-            shared.scope.cancel()
-        for shared in mine:
-            await shared.ended.wait()
+        self._tasks.start(task)

@@ -74,6 +74,23 @@ class Attempt:
         self._limit(self.deployment.between_events_s)
         return self._event(self._stream)
 
+    async def read_on(self, limit_s: float) -> bool:
+        """Read up to the end, for the report that comes with it; return whether there was one within `limit_s`.
+
+        The meter notes the report, and what was produced that nobody gets.
+        """
+        self._deadline = self._clock() + limit_s
+        if self._stream is None:
+            return False
+        try:
+            while True:
+                delta = await self.next()
+                self.meter.add_unsent(delta)
+                if delta.finish:
+                    return self.meter.has_late_report
+        except UpstreamFault:
+            return False
+
     async def _event(self, stream: Stream) -> Delta:
         while True:
             delta = None

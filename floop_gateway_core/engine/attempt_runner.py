@@ -91,6 +91,14 @@ class AttemptRunner:
         return self._current is not None and self._current.meter.sent
 
     @property
+    def hides_thinking(self) -> bool:
+        """Whether the current attempt may have cost thinking that neither the stream nor a report has shown."""
+        attempt = self._current
+        return (
+            attempt is not None and attempt.deployment.thinking_allowance_tokens > 0 and attempt.meter.may_hide_thinking
+        )
+
+    @property
     def next_attempt(self) -> PlannedAttempt | None:
         """The attempt to start next; None if there is none left."""
         return self._schedule.stop

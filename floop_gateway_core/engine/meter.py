@@ -32,6 +32,8 @@ class Meter:
         self._covers = False
         self._thought = False
         self._hidden_tokens = 0
+        self._unsent: list[str] = []
+        self._late_report: Usage | None = None
 
     def send(self) -> None:
         """Note that the request is being sent and may cost something from now on."""
@@ -103,13 +105,44 @@ class Meter:
         """Whether the upstream has clearly exceeded its grant."""
         return self._text_room < 0 or self._thinking_room < 0
 
+    @property
+    def may_hide_thinking(self) -> bool:
+        """Whether there may have been thinking that the stream has not shown and the provider has not reported."""
+        return self.sent and not self._thought and not self.usage_is_complete
+
+    def add_unsent(self, delta: Delta) -> None:
+        """Note what has come after the client left: it is not billed, but the report may tell hidden thinking."""
+        self._unsent += [item for item in delta.items if isinstance(item, str)]
+        self._unsent += [item.name + item.arguments for item in delta.items if isinstance(item, ToolPiece)]
+        if any(isinstance(item, Thought) for item in delta.items):
+            self._thought = True
+        if delta.usage is not None:
+            self._late_report = delta.usage
+
+    @property
+    def has_late_report(self) -> bool:
+        """Whether a report has come after the client left."""
+        return self._late_report is not None
+
     def cut_short(self, hidden_tokens: int) -> None:
-        """Note that the client has left, and how many tokens of thinking that is not shown to expect."""
-        if not self._thought and not self.usage_is_complete:
+        """Note that the client has left, and how many tokens of thinking that is not shown to expect without a report."""
+        if self.may_hide_thinking:
             self._hidden_tokens = hidden_tokens
+
+    def _take_late_report(self, late: Usage) -> None:
+        """Take the input and the hidden thinking from a report, and no text: nobody got what it counts beyond ours."""
+        self._hidden_tokens = late.reasoning_tokens
+        if not late.reasoning_tokens and not self._thought:
+            text = estimate_tokens("".join(self._produced + self._unsent), self._vocabulary)
+            self._hidden_tokens = max(0, late.output_tokens - text.upper)
+        output = 0 if self._report is None else self._report.output_tokens
+        self._report, self._covers = Usage(late.input_tokens, output, late.cached_tokens), False
 
     def usage(self) -> Usage:
         """Return the usage to bill if the attempt ends now."""
+        if self._late_report is not None:
+            self._take_late_report(self._late_report)
+            self._late_report = None
         report = self._report
         if report is not None and self.usage_is_complete:
             return report

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from floop_gateway_core.clock import Clock, system_clock
+from floop_gateway_core.concurrency.detached import DetachedTasks
 from floop_gateway_core.engine.answers import Answers
 from floop_gateway_core.engine.host_checks import BeforeCall
 from floop_gateway_core.engine.refusal_log import RefusalLog
@@ -230,7 +231,9 @@ class Runtime:
     reasoning: dict[str, deque[int]] = field(default_factory=dict)
     """The reasoning tokens of each deployment's last complete answers."""
     refusals: RefusalLog = field(default_factory=RefusalLog)
-    answers: Answers = field(default_factory=Answers)
+    tasks: DetachedTasks = field(default_factory=DetachedTasks)
+    """What goes on behind clients that have left: answers with a key, reports of thinking."""
+    answers: Answers = field(init=False)
     pruned_at: float = field(init=False)
     roll_up_at: float = field(init=False)
     stopping: bool = False
@@ -239,6 +242,7 @@ class Runtime:
     def __post_init__(self) -> None:
         self._guard = StepGuard(self.routing.limits.hold_s)
         self._lock = threading.Lock()
+        self.answers = Answers(self.tasks)
         self.pruned_at = self.monotonic()
         self.roll_up_at = self.pruned_at + ROLL_UP_EVERY_S
         self.time_for_expiry()

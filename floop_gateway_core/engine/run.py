@@ -12,6 +12,7 @@
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -72,12 +73,17 @@ log = logging.getLogger("floop_gateway")
 
 MAX_LOGGED_ALIAS = 100
 """Characters of an alias that the log keeps."""
+READ_ON_S = 5.0
+"""How long an answer is read on behind a client that has left, for its report of hidden thinking."""
 MAX_CHUNKS_WITHOUT_PAUSE = 16
 """After this many chunks without waiting, other tasks get their turn and a disconnect is noticed."""
 
 
 class Run:
-    """Call `admit`; if it returns no refusal, read `events` and close them. `closing` has the record and the bill."""
+    """Call `admit`; if it returns no refusal, read `events` and close them. `closing` has the record and the bill.
+
+    With `reads_on`, an answer that hides its thinking is read on for its report if the client leaves, and settled later.
+    """
 
     def __init__(
         self,
@@ -91,6 +97,7 @@ class Run:
         dialect: str,
     ) -> None:
         self.routing = runtime.routing
+        self.reads_on = False
         self.request_id = request_id
         self.endpoint = endpoint
         self.dialect = dialect
@@ -107,6 +114,7 @@ class Run:
         self._route: list[Deployment] = []
         self._sizes: dict[str, TokenEstimate] = {}
         self._granted_tokens = 0
+        self._is_read_on = False
         self._attempts: AttemptRunner | None = None
 
     @property
@@ -220,12 +228,22 @@ class Run:
 
         What the current attempt produced is billed, if it was sent.
         """
-        if self.closing.settled:
+        if self.closing.settled or self._is_read_on:
             return
         attempt = self._attempts.current if self._attempts is not None and self._attempts.may_cost else None
         if attempt is not None:
             attempt.meter.cut_short(self._runtime.expected_reasoning(attempt.deployment))
         await self.closing.close("client_gone", attempt=attempt)
+
+    async def _read_on(self, attempts: AttemptRunner) -> None:
+        """Read an answer whose client has left on for its report, then settle; in a task of its own."""
+        try:
+            await attempts.current.read_on(READ_ON_S)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await attempts.close_current()
+                self._is_read_on = False
+                await self._end(attempts)
 
     # -- events ----------------------------------------------------------------------------------------------------
 
@@ -271,9 +289,13 @@ class Run:
             await self._fail_internally()
             raise
         finally:
-            self._runtime.runs.discard(self)
-            attempts.close()
-            await self.close()
+            if not self._is_read_on:
+                await self._end(attempts)
+
+    async def _end(self, attempts: AttemptRunner) -> None:
+        self._runtime.runs.discard(self)
+        attempts.close()
+        await self.close()
 
     def stop(self) -> None:
         """End the answer because the server stops: what has been sent is billed, the rest is free."""
@@ -319,8 +341,16 @@ class Run:
             for event in events:
                 yield event
             yield Completed(bill, finish)
+        except Exception:
+            raise
+        except BaseException:  # the client has left, or this is cancelled
+            if self.reads_on and attempts.hides_thinking and not self.closing.settled:
+                self._is_read_on = True
+                self._runtime.tasks.start(partial(self._read_on, attempts))
+            raise
         finally:
-            await attempts.close_current()
+            if not self._is_read_on:
+                await attempts.close_current()
 
     def _events_of(self, attempt: Attempt, content: list[Content], started: bool) -> list[AnswerEvent]:
         """Return content behind the answer's start, unless that has gone out; both are kept for a key."""

@@ -65,7 +65,10 @@ SUSPENDED = Refusal(ErrorCode.PROJECT_SUSPENDED, "The project is suspended. Its 
 
 
 class CallSession:
-    """One request. `run` and `decision` are None until `open` knows the caller."""
+    """One request. `run` and `decision` are None until `open` knows the caller.
+
+    `reads_on` says that nobody waits for the bill of an answer that is left, so it may be read on for its report.
+    """
 
     def __init__(self, gate: Gate, dialect: str) -> None:
         self._gate = gate
@@ -74,6 +77,7 @@ class CallSession:
         self.request_id = new_request_id(self.now)
         request_id.set(self.request_id)
         self.run: Run | None = None
+        self.reads_on = False
         self.decision: RateDecision | None = None
         self._entered: ProjectId | None = None
         self._shared: SharedAnswer | None = None
@@ -166,7 +170,9 @@ class CallSession:
         """Admit the call: afterwards there are holds, or a refusal, or another request's answer to `key`."""
         if key is not None:
             return await self._admit_with_key(call, key)
-        refusal = await self._admitted(self._known(), call)
+        run = self._known()
+        run.reads_on = self.reads_on
+        refusal = await self._admitted(run, call)
         return None if refusal is None else await self.refuse(refusal)
 
     async def _admitted(self, run: Run, call: Call) -> Refusal | None:

@@ -149,6 +149,7 @@ class Exchange:
             case "count":
                 return await self._count(operation)
             case "call":
+                session.reads_on = True
                 return await self._call(operation, key)
             case _:
                 assert_never(operation.kind)

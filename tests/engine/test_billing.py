@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from floop_gateway_core import MemoryStore, Usage, estimate_messages
+from floop_gateway_core.engine import run
 from floop_gateway_core.observability.events import AttemptEnded, AttemptStarted, FirstText
 from floop_gateway_core.stores.base import Settled, Settlement, StoreUnavailable
 from floop_gateway_core.testing import Break, Hold, Reply, Status
@@ -678,13 +679,23 @@ THINKS = {"thinking": "low", "thinking_allowance_tokens": 1_000}
 
 async def left_early(b: Bench) -> UsageRecord:
     """Leave a stream after its first text, and return its record."""
+    before = len(await b.records())
     async with b.open(stream=True) as reply:
         assert not isinstance(reply.body, bytes)
         await anext(reply.body)
-    return (await b.records())[-1]
+    return await settled(b, before + 1)
 
 
-async def test_leaving_early_does_not_make_hidden_reasoning_free() -> None:
+async def settled(b: Bench, number: int = 1) -> UsageRecord:
+    """Return the last of so many records once all have been settled."""
+    with anyio.fail_after(10):
+        while len(found := await b.records()) < number:
+            await anyio.sleep(0.01)
+    return found[-1]
+
+
+async def test_leaving_early_does_not_make_hidden_reasoning_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "READ_ON_S", 0.05)
     slow = Reply(["one ", "two"], hold=Hold(anyio.Event(), at="text", texts=1))
     honest = Reply(["one ", "two"], usage=Usage(12, 704, reasoning_tokens=700))
     async with bench(slow, honest, slow, every=THINKS) as b:
@@ -695,6 +706,44 @@ async def test_leaving_early_does_not_make_hidden_reasoning_free() -> None:
         assert (700, True) == (then.reasoning_tokens, then.estimated)  # what complete answers have taken
         assert "client_gone" == then.ending
         assert then.microcredits > 700 * RATE_OUT
+
+
+@pytest.mark.parametrize(
+    ("usage", "reasoning"),
+    [
+        (Usage(12, 304, reasoning_tokens=300), 300),
+        (Usage(12, 304), 290),  # a vendor that counts thinking as output, without saying how much of it
+        (Usage(12, 9), 0),
+        (None, 500),
+    ],
+)
+async def test_an_answer_is_read_on_for_its_report_of_hidden_reasoning(usage: Usage | None, reasoning: int) -> None:
+    rest = anyio.Event()
+    slow = Reply(["one ", *["more text that nobody gets "] * 3], usage=usage, hold=Hold(rest, at="text", texts=1))
+    async with bench(slow, every=THINKS) as b:
+        async with b.open(stream=True) as reply:
+            assert not isinstance(reply.body, bytes)
+            await anext(reply.body)
+        assert not await b.records(), "it is settled once the report has come"
+        rest.set()
+        record = await settled(b)
+        assert reasoning - 20 <= record.reasoning_tokens <= reasoning
+        assert ("client_gone", True) == (record.ending, record.estimated)
+        assert 12 == record.input_tokens or usage is None
+        assert 1 <= record.output_tokens - record.reasoning_tokens <= 3, "text that nobody got is not billed"
+        assert 0 == (await b.account()).held
+
+
+async def test_closing_the_gateway_ends_what_is_read_on() -> None:
+    slow = Reply(["one ", "two"], hold=Hold(anyio.Event(), at="text", texts=1))
+    async with bench(slow, every=THINKS) as b:
+        async with b.open(stream=True) as reply:
+            assert not isinstance(reply.body, bytes)
+            await anext(reply.body)
+        began = anyio.current_time()
+        await b.gateway.runtime.tasks.aclose(0.01)
+        assert anyio.current_time() - began < 3
+        assert (500, "client_gone") == ((await b.records())[-1].reasoning_tokens, (await b.records())[-1].ending)
 
 
 async def test_thinking_that_was_shown_is_counted_as_it_came() -> None:
