@@ -42,7 +42,7 @@ class FloopGateway:
                 raise ValueError(f"unsupported ASGI scope type {other!r}")
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = _Body(receive)
+        body = _Body(receive, ambiguous=_ends_malformed_bodies_as_gone(scope, receive))
         request = GatewayRequest(
             scope["method"],
             relative_path(scope),
@@ -106,11 +106,13 @@ class _Body:
     """Passes the body's chunks on as they are asked for; after the last one, waits for the client to leave.
 
     A host's middleware may have replaced `receive`: by one that repeats the body forever instead of waiting, or by one
-    that raises after the client has left.
+    that raises after the client has left. With `ambiguous`, a disconnect inside the body may be broken framing too.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, *, ambiguous: bool = False) -> None:
         self._receive = receive
+        self._ambiguous = ambiguous
+        self._malformed = False
         self._ended = False
         self._at_end: anyio.Event | None = None  # for the watch, which most bodies are faster than
         self.disconnected = False
@@ -124,6 +126,9 @@ class _Body:
                     raise MalformedBody from error
                 message = {"type": "http.disconnect"}
             if message["type"] == "http.disconnect":
+                if self._ambiguous:
+                    self._malformed = True
+                    raise MalformedBody
                 self.disconnected = True
                 self._end()
                 raise ClientDisconnected
@@ -142,10 +147,21 @@ class _Body:
         if not self._ended:
             self._at_end = anyio.Event()
             await self._at_end.wait()
+        if self._malformed:
+            return
         if not self.disconnected:
             await disconnected(self._receive)
             self.disconnected = True
         block.cancel()
+
+
+def _ends_malformed_bodies_as_gone(scope: Scope, receive: Receive) -> bool:
+    """Return whether the server reports a malformed chunk as a disconnect, as granian does; a client may then wait.
+
+    One that has left does not read the answer, so it gets the same.
+    """
+    is_granian = type(getattr(receive, "__self__", None)).__module__.startswith("granian")
+    return is_granian and any(name == b"transfer-encoding" for name, _ in scope["headers"])
 
 
 async def disconnected(receive: Receive) -> None:

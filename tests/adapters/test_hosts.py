@@ -191,6 +191,19 @@ def test_a_body_that_never_comes_is_refused_in_time(world: World, server: tuple[
     assert ["INVALID_BODY"] == [record.code for record in world.records(project)]
 
 
+def test_a_chunk_whose_size_is_no_number_is_refused_at_once(world: World, server: tuple[str, str]) -> None:
+    name, address = server
+    if name == "waitress":
+        pytest.skip("it refuses such a body itself")
+    project, key = world.project()
+    head = f"POST {MOUNT}/chat HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {key}\r\n"
+    with connected(address) as connection:
+        connection.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n")
+        assert b"400" in connection.recv(65536).split(b"\r\n")[0]
+    if name == "granian":  # it reports a disconnect; other servers raise, or refuse the request themselves
+        assert ["INVALID_BODY"] == [record.code for record in world.records(project)]
+
+
 def test_a_client_that_leaves_within_its_body_leaves_one_record(world: World, server: tuple[str, str]) -> None:
     name, address = server
     if name == "waitress":
