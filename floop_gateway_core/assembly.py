@@ -61,6 +61,7 @@ def routing_table(
         body_bytes=settings.body_bytes,
         body_s=settings.body_s,
         retention_s=settings.retention.usage_days * DAY_S,
+        entries_s=settings.retention.entries_days * DAY_S,
         model_names=tuple(settings.dialects.models.items()),
     )
 

@@ -355,6 +355,24 @@ def test_prune_deletes_what_is_older_than_the_configuration_allows(shell: Shell)
     database.close()
 
 
+def test_prune_carries_old_entries_as_one_sum(shell: Shell) -> None:
+    (shell.folder / "gateway.toml").write_text("[retention]\nentries_days = 30\n")
+    shell("project", "create", "blog", "--owner", "olga", "--credits", "5")
+    shell("account", "grant", "olga", "2.5", "--id", "invoice-1")
+    shell("account", "debit", "olga", "1")
+    database = sqlite3.connect(shell.folder / "floop-gateway.db")
+    database.execute("UPDATE entries SET at = at - 31 * 86400 WHERE kind = 'grant'")
+    database.commit()
+    database.close()
+    assert {"deleted": 2} == shell.json("prune")
+    statement = shell.json("account", "statement", "olga")
+    assert [("carried", 7.5), ("debit", -1)] == [(one["kind"], one["credits"]) for one in statement["entries"]]
+    assert (0, 6.5) == (statement["opening"], statement["closing"])
+    again = shell.json("account", "grant", "olga", "2.5", "--id", "invoice-1")
+    assert 7.5 == again["posted"], "an id gets its first answer"
+    assert 6.5 == shell.json("account", "show", "olga")["posted"]
+
+
 def test_usage_prints_a_table_for_people(shell: Shell) -> None:
     assert "No finished requests yet.\n" == shell("usage").stdout
     key = shell.json("project", "create", "blog", "--credits", "1")["key"]

@@ -217,9 +217,13 @@ class Admin(LogAdmin):
         )
 
     async def prune(self, *, limit: int = MAX_PRUNED) -> int:
-        """Delete up to `limit` records older than `[retention]` allows, and old resolved holds; return how many."""
-        retention_s = self._settings.retention.usage_days * DAY_S
-        return await self._stores.prune(self._clock(), retention_s=retention_s, limit=limit)
+        """Delete up to `limit` records and entries older than `[retention]` allows, and old holds; return how many.
+
+        Old entries are replaced by one an account, with their sum.
+        """
+        kept, now = self._settings.retention, self._clock()
+        carried = await self._stores.carry(now, entries_s=kept.entries_days * DAY_S, limit=limit)
+        return carried + await self._stores.prune(now, retention_s=kept.usage_days * DAY_S, limit=limit)
 
     def _check_settings(self, settings: ProjectSettings) -> None:
         if settings.plan not in self._settings.plan_names:

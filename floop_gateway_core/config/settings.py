@@ -215,9 +215,10 @@ class DialectSettings(_Model):
 
 
 class RetentionSettings(_Model):
-    """How long finished records of the usage log are kept."""
+    """How long finished records of the usage log, and entries of accounts, are kept. Entries: 0 is for ever."""
 
     usage_days: Annotated[int, Field(ge=1, le=36_500)] = 400
+    entries_days: Annotated[int, Field(ge=0, le=36_500)] = 0
 
 
 def _built_in_deployments() -> dict[str, DeploymentSettings]:

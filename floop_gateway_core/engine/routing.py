@@ -145,6 +145,8 @@ class RoutingTable:
     body_bytes: int = 8_388_608
     body_s: float = 30.0
     retention_s: float = 400 * 86_400.0
+    entries_s: float = 0.0
+    """How long entries of accounts are kept; 0 is for ever."""
     model_names: Sequence[tuple[str, str]] = ()
     """Patterns of other names for models, with `*`, and the aliases or deployments that they mean."""
     rate_limits: Mapping[str, int] = field(init=False)
@@ -269,6 +271,7 @@ class Runtime:
             self.pruned_at = self.monotonic()
             with suppress(StoreUnavailable):
                 await self.stores.prune(self.clock(), retention_s=self.routing.retention_s, limit=PRUNE_RECORDS)
+                await self.stores.carry(self.clock(), entries_s=self.routing.entries_s, limit=PRUNE_RECORDS)
 
     async def flush_refusals(self, *, every: bool = False) -> None:
         """Write what the log of refusals has counted; a store that does not answer is asked again later."""

@@ -255,6 +255,13 @@ class BookStore(Protocol):
     ) -> list[Entry]:
         """Return an account's entries with numbers above `after`, oldest first."""
 
+    async def carry(self, *, before: float, limit: int) -> int:
+        """Replace about `limit` entries from before a time by one `carried` entry an account, with their sum.
+
+        Sums of the log from before that time are deleted with them. Return how many rows were replaced or deleted. Ids of
+        postings stay known.
+        """
+
     async def payer(self, request_id: RequestId) -> str | None:
         """Return the owner of the account that a request was charged to; None if it was charged nothing."""
 

@@ -389,6 +389,10 @@ class MemoryStore:
         with self._lock:
             return self._books.entries(owner, after, since, until, limit)
 
+    async def carry(self, *, before: float, limit: int) -> int:
+        with self._lock:
+            return self._books.carry(before, limit)
+
     async def accounts(self, *, after: str = "", limit: int = 1000) -> list[tuple[str, Account]]:
         with self._lock:
             return [(owner, self._accounts[owner]) for owner in sorted(self._accounts) if owner > after][:limit]

@@ -108,6 +108,27 @@ class Books:
         )
         return [entry for _, entry in zip(range(limit), wanted, strict=False)]
 
+    def carry(self, before: float, limit: int) -> int:
+        """See `BookStore.carry`."""
+        old = [one for one in self._entries if one.at < before and one.kind != "carried"][:limit]
+        carried = {one.owner: one for one in self._entries if one.kind == "carried"}
+        for entry in old:
+            if entry.request_id is not None and entry.kind in CHARGES:
+                self._charged.pop(entry.request_id, None)
+            sum_before = carried.get(entry.owner)
+            amount = (0 if sum_before is None else sum_before.amount) + (
+                0 if entry.kind == "written_off" else entry.amount
+            )
+            carried[entry.owner] = Entry(
+                entry.number if sum_before is None else sum_before.number, entry.at, entry.owner, "carried",
+                Microcredits(amount), entry.posted_after,
+            )  # fmt: skip
+        gone = {one.number for one in old}
+        rest = [one for one in self._entries if one.number not in gone and one.kind != "carried"]
+        kept = sorted((*carried.values(), *rest), key=lambda one: one.number)
+        self._entries = deque(kept, self._entries.maxlen)
+        return len(old)
+
     def payer(self, request_id: RequestId) -> str | None:
         """See `BookStore.payer`."""
         return next((one.owner for one in self._entries if one.request_id == request_id and one.kind in CHARGES), None)

@@ -82,6 +82,10 @@ class Stores:
         day = utc_day(now) - RESOLVED_HOLD_DAYS
         return await self.ledger.prune(before=now - retention_s, day=day, now=now, limit=limit)
 
+    async def carry(self, now: float, *, entries_s: float, limit: int) -> int:
+        """Replace old entries of accounts by their sums, if they are not kept for ever (`entries_s` is 0)."""
+        return await self.ledger.carry(before=now - entries_s, limit=limit) if entries_s else 0
+
     async def setup(self) -> None:
         """Open every store that can be opened."""
         for store in self.distinct:

@@ -99,6 +99,14 @@ STEPS = (
         what TEXT NOT NULL, project_id TEXT, project TEXT, account TEXT, origin TEXT, details TEXT NOT NULL
     );
     """,
+    """
+    CREATE TABLE floop_gateway.carried (
+        number BIGINT PRIMARY KEY, owner TEXT NOT NULL, kind TEXT NOT NULL, amount BIGINT NOT NULL,
+        posted_after BIGINT, held_after BIGINT, request_id TEXT, project_id TEXT, id TEXT NOT NULL, note TEXT, by TEXT,
+        at DOUBLE PRECISION NOT NULL
+    );
+    CREATE UNIQUE INDEX carried_ids ON floop_gateway.carried (owner, id);
+    """,
 )
 
 

@@ -15,6 +15,9 @@ NEVER, FAR = float("-inf"), float("inf")
 _UPSERT_ACCOUNT = upsert("accounts", "owner, posted, held", "owner")
 _COLUMNS = "number, at, owner, kind, amount, posted_after, id, request_id, project_id, by, note"
 _SELECT = f"SELECT {_COLUMNS}, held_after FROM entries "
+_SELECT_CARRIED = f"SELECT {_COLUMNS}, held_after FROM carried "
+_OLDEST_ENTRIES = 1000
+"""How many entries are looked at for accounts that have old ones."""
 
 
 def account(connection: Connection, owner: str) -> Account | None:
@@ -68,9 +71,10 @@ def insert_capture_entries(
 def post(connection: Connection, posting: Posting) -> Posted | PostingRefused:
     """See `BookStore.post`."""
     if posting.id is not None:
-        row = connection.execute(_SELECT + "WHERE owner = ? AND id = ?", (posting.owner, posting.id)).fetchone()
-        if row is not None:
-            return _again(posting, row)
+        for select in (_SELECT, _SELECT_CARRIED):
+            row = connection.execute(select + "WHERE owner = ? AND id = ?", (posting.owner, posting.id)).fetchone()
+            if row is not None:
+                return _again(posting, row)
     before = account(connection, posting.owner) or Account()
     left = _left(connection, posting, before)
     if posting.amount > left:
@@ -106,7 +110,8 @@ def _left(connection: Connection, posting: Posting, before: Account) -> Microcre
                 " coalesce(sum(amount) FILTER (WHERE kind = 'refund'), 0) FROM entries WHERE request_id = ?",
                 (posting.request_id,),
             ).fetchone()
-            return Microcredits(min(int(charged) - int(refunded), MAX_MICROCREDITS - before.posted))
+            left = max(0, int(charged) - int(refunded))  # the charge may be carried, and refunds not yet
+            return Microcredits(min(left, MAX_MICROCREDITS - before.posted))
 
 
 def _again(posting: Posting, row: Sequence[object]) -> Posted | PostingRefused:
@@ -140,6 +145,44 @@ def entries(
         (owner, after, since, until, limit),
     )
     return [_entry(row[:-1]) for row in rows.fetchall()]
+
+
+def owners_with_entries_before(before: float, connection: Connection) -> list[str]:
+    """Return some owners of old entries; entries are numbered in the order of time, so no index is needed."""
+    rows = connection.execute(
+        "SELECT DISTINCT owner FROM (SELECT owner, at FROM entries WHERE kind <> 'carried' ORDER BY number LIMIT ?)"
+        " AS oldest WHERE at < ?",
+        (_OLDEST_ENTRIES, before),
+    )
+    return [str(owner) for (owner,) in rows.fetchall()]
+
+
+def carry(connection: Connection, owner: str, before: float, limit: int) -> int:
+    """Replace an account's oldest entries by one with their sum. What has an id is kept, for when it is repeated."""
+    query = (
+        "SELECT number, at, kind, amount, posted_after, held_after FROM entries"
+        " WHERE owner = ? AND at < ? AND kind {} 'carried' ORDER BY number LIMIT ?"
+    )
+    old = connection.execute(query.format("<>"), (owner, before, limit)).fetchall()
+    if not old:
+        return 0
+    rows = connection.execute(query.format("="), (owner, before, 1)).fetchall() + old
+    first, columns = rows[0][0], f"{_COLUMNS}, held_after"
+    for number in (row[0] for row in old):
+        connection.execute(
+            f"INSERT INTO carried ({columns}) SELECT {columns} FROM entries WHERE number = ? AND id IS NOT NULL",
+            (number,),
+        )
+        if number != first:
+            connection.execute("DELETE FROM entries WHERE number = ?", (number,))
+    total = sum(amount for _, _, kind, amount, _, _ in rows if kind != "written_off")
+    *_, posted, held = rows[-1]
+    connection.execute(
+        "UPDATE entries SET kind = 'carried', at = ?, amount = ?, posted_after = ?, held_after = ?, id = NULL,"
+        " request_id = NULL, project_id = NULL, by = NULL, note = NULL WHERE number = ?",
+        (max(row[1] for row in rows), total, posted, held, first),
+    )
+    return len(old)
 
 
 def accounts(after: str, limit: int, connection: Connection) -> list[tuple[str, Account]]:

@@ -125,7 +125,7 @@ def delete(connection: Connection, id: ProjectId, now: float, *, erase: bool) ->
     answers.drop(connection, id)
     if project.owner == OWN_ACCOUNT + project.name:
         closed = OWN_ACCOUNT + id
-        for table in ("accounts", "entries", "holds", "named_holds"):
+        for table in ("accounts", "entries", "carried", "holds", "named_holds"):
             connection.execute(f"UPDATE {table} SET owner = ? WHERE owner = ?", (closed, project.owner))
         connection.execute("UPDATE projects SET owner = ? WHERE id = ?", (closed, id))
         books.close_account(connection, closed, now, id)

@@ -47,6 +47,20 @@ def roll_up(now: float, limit: int, connection: Connection) -> int:
     return len(records)
 
 
+def prune(connection: Connection, before: float, limit: int) -> int:
+    """Delete the sums of up to `limit` hours and days that ended before a time; return how many rows those were."""
+    deleted = 0
+    for span in (HOUR_S, DAY_S):
+        starts = connection.execute(
+            "SELECT DISTINCT start FROM rollups WHERE span = ? AND start < ? ORDER BY start LIMIT ?",
+            (span, before - span, limit),
+        ).fetchall()
+        for (start,) in starts:
+            rows = connection.execute("DELETE FROM rollups WHERE span = ? AND start = ? RETURNING 1", (span, start))
+            deleted += len(rows.fetchall())
+    return deleted
+
+
 def take_out(connection: Connection, request_id: str) -> None:
     """Take a record that will be replaced out of the sums again."""
     records = usage.update_records(

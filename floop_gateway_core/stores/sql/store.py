@@ -210,6 +210,14 @@ class SQLStore(ABC):
     ) -> list[Entry]:
         return await self._read(partial(book_rows.entries, owner, after, since, until, limit))
 
+    async def carry(self, *, before: float, limit: int) -> int:
+        carried = await self._write(partial(rollup_rows.prune, before=before, limit=limit), "sums")
+        for owner in await self._read(partial(book_rows.owners_with_entries_before, before)):
+            if carried < limit:
+                carry = partial(book_rows.carry, owner=owner, before=before, limit=limit - carried)
+                carried += await self._write(carry, _account(owner))
+        return carried
+
     async def accounts(self, *, after: str = "", limit: int = 1000) -> list[tuple[str, Account]]:
         return await self._read(partial(book_rows.accounts, after, limit))
 

@@ -205,6 +205,14 @@ STEPS = (
     CREATE INDEX usage_of_project_by_settlement ON usage (project_id, settled_at, request_id) WHERE ending IS NOT NULL;
     CREATE INDEX entries_of_request ON entries (request_id) WHERE request_id IS NOT NULL;
     """,
+    """
+    CREATE TABLE carried (
+        number INTEGER PRIMARY KEY, owner TEXT NOT NULL, kind TEXT NOT NULL, amount INTEGER NOT NULL,
+        posted_after INTEGER, held_after INTEGER, request_id TEXT, project_id TEXT, id TEXT NOT NULL, note TEXT, by TEXT,
+        at REAL NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX carried_ids ON carried (owner, id);
+    """,
 )
 
 

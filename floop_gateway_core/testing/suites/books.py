@@ -104,6 +104,39 @@ class BookSuite:
         assert every[1:3] == await store.entries("o", since=NOW + 1, until=NOW + 3)
         assert [] == await store.entries("someone else")
 
+    async def test_old_entries_are_carried_as_one_sum(self, store: Store) -> None:
+        for number in range(4):
+            id = f"g{number}" if number % 2 else None
+            await store.post(replace(posting("grant", 10**number, id), now=NOW + number))
+        await store.post(replace(posting("debit", 5, "d"), now=NOW + 4))
+        first = await store.post(replace(posting("grant", 10, "g1"), now=NOW + 50))
+        await store.grant_credits("another", Microcredits(7), NOW + 4)
+        assert 2 == await store.carry(before=NOW + 4, limit=2)
+        assert 2 == await store.carry(before=NOW + 4, limit=10)
+        assert 0 == await store.carry(before=NOW + 4, limit=10)
+        carried, debit = await store.entries("o")
+        assert ("carried", 1_111, 1_111, NOW + 3) == (carried.kind, carried.amount, carried.posted_after, carried.at)
+        assert ("debit", -5, 1_106) == (debit.kind, debit.amount, debit.posted_after)
+        assert account(1_106) == await store.account("o")
+        again = await store.post(replace(posting("grant", 10, "g1"), now=NOW + 99))
+        assert again == first, "an id is known for ever, with its first answer"
+        assert PostingRefused() == await store.post(posting("grant", 11, "g1"))
+        assert 2 == await store.carry(before=NOW + 5, limit=10)
+        (carried,) = await store.entries("o")
+        assert ("carried", 1_106, 1_106) == (carried.kind, carried.amount, carried.posted_after)
+        await store.post(replace(posting("grant", 1), now=NOW + 60))
+        assert ["carried", "grant"] == [one.kind for one in await store.entries("o")]
+
+    async def test_what_was_charged_before_entries_were_carried_is_not_refunded(self, store: Store) -> None:
+        await grant(store, 1_000)
+        await self._charged(store, "req_1", 40)
+        request = {"request_id": RequestId("req_1"), "project_id": PROJECT}
+        await store.post(replace(posting("refund", 30, "r1", **request), now=NOW + 500))
+        await store.carry(before=NOW + 400, limit=10)
+        assert ["carried", "refund"] == [one.kind for one in await store.entries("o")]
+        assert await store.payer(RequestId("req_1")) is None
+        assert PostingRefused(Microcredits(0)) == await store.post(posting("refund", 1, "r2", **request))
+
     async def test_a_charge_is_an_entry_with_its_request(self, store: Store) -> None:
         await grant(store, 1_000)
         await self._charged(store, "req_1", 40)
