@@ -14,6 +14,7 @@ from floop_gateway_core.engine.shared_breaker import SharedBreaker
 from floop_gateway_core.policy.breaker import CircuitBreaker
 from floop_gateway_core.policy.budget import DAY_S
 from floop_gateway_core.policy.routes import Routes
+from floop_gateway_core.policy.schemas import SchemaRules
 from floop_gateway_core.providers.base import Provider
 from floop_gateway_core.providers.http.driver import HttpSenders
 from floop_gateway_core.providers.registry import Place, ProviderSpec, spec_of
@@ -123,6 +124,8 @@ def _deployment(name: str, one: DeploymentSettings, settings: Settings, provider
         first_event_s=one.first_event_s or (upstream.total_s if thinks else upstream.first_event_s),
         between_events_s=one.between_events_s or (upstream.total_s if thinks else upstream.between_events_s),
         provider_name=one.provider,
+        effort=one.thinking,
+        schema_rules=_schema_rules(one),
     )
 
 
@@ -134,6 +137,11 @@ def _capabilities(one: DeploymentSettings) -> frozenset[Capability]:
         if value is not None:
             (found.add if value else found.discard)(name)
     return frozenset(found)
+
+
+def _schema_rules(one: DeploymentSettings) -> SchemaRules | None:
+    rules = _spec(one).schema_rules
+    return None if rules is None or (rules.own_servers_only and one.base_url is not None) else rules
 
 
 def _grants(one: DeploymentSettings) -> frozenset[Wish]:

@@ -77,6 +77,7 @@ class DeploymentSettings(Options):
     input_microcredits_per_token: Rate | None = None
     output_microcredits_per_token: Rate | None = None
     cached_input_microcredits_per_token: Rate | None = None
+    cache_write_input_microcredits_per_token: Rate | None = None
     reasoning_microcredits_per_token: Rate | None = None
     vocabulary: str | None = None
     first_event_s: Seconds | None = None
@@ -111,13 +112,17 @@ class DeploymentSettings(Options):
 
     @property
     def prices(self) -> Prices:
-        """Return the rates. Specific ones override the flat one; cached input and reasoning default to input and output."""
+        """Return the rates. Specific ones override the flat one; what is cached defaults to input, reasoning to output."""
         flat = self.microcredits_per_token or 0
         of_input = flat if self.input_microcredits_per_token is None else self.input_microcredits_per_token
         of_output = flat if self.output_microcredits_per_token is None else self.output_microcredits_per_token
         cached, reasoning = self.cached_input_microcredits_per_token, self.reasoning_microcredits_per_token
         return Prices(
-            of_input, of_output, of_input if cached is None else cached, of_output if reasoning is None else reasoning
+            of_input,
+            of_output,
+            of_input if cached is None else cached,
+            of_output if reasoning is None else reasoning,
+            self.cache_write_input_microcredits_per_token,
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, assert_never
 
-from floop_gateway_core.types import Piece, Thought, ToolEnd, ToolPiece
+from floop_gateway_core.types import Piece, RefusalStart, Thought, ToolEnd, ToolPiece
 
 __all__ = ["Block", "CallBlock", "TextBlock", "ThoughtBlock", "blocks_of", "calls_of", "text_of"]
 
@@ -72,6 +72,8 @@ def blocks_of(items: Iterable[str | Piece]) -> list[Block]:
             case ToolEnd(index):
                 if (ended := calls.get(index)) is not None:
                     ended.ended = True
+            case RefusalStart():
+                pass  # OpenAI's dialect alone has a place for it
             case _:
                 assert_never(item)
     return found

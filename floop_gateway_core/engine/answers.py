@@ -23,6 +23,7 @@ from floop_gateway_core.types import (
     Piece,
     Pieces,
     ProjectId,
+    RefusalStart,
     RequestId,
     Started,
     Texts,
@@ -46,6 +47,7 @@ class _KeptPiece(msgspec.Struct, frozen=True, omit_defaults=True):
     thoughts: str | None = None
     thought: str | None = None
     redacted: str | None = None
+    declines: bool = False
     ends: bool = False
 
     @classmethod
@@ -57,6 +59,8 @@ class _KeptPiece(msgspec.Struct, frozen=True, omit_defaults=True):
                 return cls(index, ends=True)
             case Thought(text, signature, redacted):
                 return cls(thought=text, signature=signature, redacted=redacted)
+            case RefusalStart():
+                return cls(declines=True)
             case _:
                 assert_never(piece)
 
@@ -64,14 +68,15 @@ class _KeptPiece(msgspec.Struct, frozen=True, omit_defaults=True):
     def piece(self) -> Piece:
         if self.ends:
             return ToolEnd(self.index)
+        if self.declines:
+            return RefusalStart()
         if self.thought is not None:
             return Thought(self.thought, self.signature, self.redacted)
         return ToolPiece(self.index, self.arguments, self.id, self.name, self.signature, self.thoughts)
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    deployment: str
-    input_tokens: int
+    started: Started
     content: list[list[str | _KeptPiece]]
     usage: Usage
     finish: FinishReason | None
@@ -114,9 +119,7 @@ class AnswerLog:
         if self.is_too_long:
             return TOO_LONG
         code, message = (None, "") if refusal is None else (refusal.code, refusal.message)
-        return msgspec.json.encode(
-            _Kept(self._started.deployment, self._started.input_tokens, self._content, usage, finish, code, message)
-        )
+        return msgspec.json.encode(_Kept(self._started, self._content, usage, finish, code, message))
 
 
 def decode(kept: KeptAnswer) -> list[AnswerEvent]:
@@ -131,7 +134,7 @@ def decode(kept: KeptAnswer) -> list[AnswerEvent]:
     else:
         raise ValueError("a kept answer must have an end")
     content = [_content(group) for group in found.content]
-    return [Started(found.deployment, found.input_tokens), *content, end]
+    return [found.started, *content, end]
 
 
 def _content(group: list[str | _KeptPiece]) -> AnswerEvent:

@@ -168,7 +168,7 @@ class AttemptRunner:
         meter = Meter(
             input_tokens=self._sizes[deployment.vocabulary].expected,
             granted_tokens=self._granted_tokens,
-            thinking_tokens=deployment.thinking_allowance_tokens,
+            thinking_tokens=deployment.thinking_allowance(self._call),
             vocabulary=deployment.vocabulary,
         )
         self.made += 1

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from floop_gateway_core.providers.base import DeltaItem, texts_alone
-from floop_gateway_core.types import Piece, Pieces, Texts, Thought, ToolEnd, ToolPiece
+from floop_gateway_core.types import Piece, Pieces, RefusalStart, Texts, Thought, ToolEnd, ToolPiece
 from floop_gateway_core.wire.surrogates import SurrogateJoiner, mend
 
 __all__ = ["Content", "content_of"]
@@ -47,5 +47,5 @@ def _mended(piece: Piece) -> Piece:
             return replace(piece, arguments=whole)
         case Thought(text=text) if text != (whole := mend(text)):
             return replace(piece, text=whole)
-        case ToolPiece() | Thought() | ToolEnd():
+        case ToolPiece() | Thought() | ToolEnd() | RefusalStart():
             return piece

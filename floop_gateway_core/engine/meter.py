@@ -6,11 +6,12 @@ estimate; output is the greater of its last cumulative report and the estimate o
 that clearly exceeds its grant is stopped, so what is kept is bounded.
 """
 
+from dataclasses import replace
 from typing import assert_never
 
 from floop_gateway_core.policy.tokens.estimate import estimate_tokens
 from floop_gateway_core.providers.base import Delta, DeltaItem, texts_alone
-from floop_gateway_core.types import Thought, ToolEnd, ToolPiece, Usage
+from floop_gateway_core.types import RefusalStart, Started, Thought, ToolEnd, ToolPiece, Usage
 
 __all__ = ["BYTES_PER_TOKEN_BEYOND_DOUBT", "Meter"]
 
@@ -43,6 +44,13 @@ class Meter:
     def input_tokens(self) -> int:
         """The input's tokens as reported so far, else as estimated."""
         return self._expected_input if self._report is None else self._report.input_tokens
+
+    def started(self, deployment: str) -> Started:
+        """Return the beginning of an answer, with the input as it is known by now."""
+        report = self._report
+        if report is None:
+            return Started(deployment, self._expected_input)
+        return Started(deployment, report.input_tokens, report.cached_tokens, report.cache_written_tokens)
 
     @property
     def characters(self) -> int:
@@ -95,7 +103,7 @@ class Meter:
                         self._thinking_room -= _bytes(text)
                 case ToolPiece(arguments=arguments, name=name):
                     self._add_text(name + arguments)
-                case ToolEnd():
+                case ToolEnd() | RefusalStart():
                     pass
                 case _:
                     assert_never(item)
@@ -136,7 +144,7 @@ class Meter:
             text = estimate_tokens("".join(self._produced + self._unsent), self._vocabulary)
             self._hidden_tokens = max(0, late.output_tokens - text.upper)
         output = 0 if self._report is None else self._report.output_tokens
-        self._report, self._covers = Usage(late.input_tokens, output, late.cached_tokens), False
+        self._report, self._covers = replace(late, output_tokens=output, reasoning_tokens=0), False
 
     def usage(self) -> Usage:
         """Return the usage to bill if the attempt ends now."""
@@ -154,12 +162,15 @@ class Meter:
         # A count that is missing, or is 0 although it cannot be, is estimated; each by itself.
         output = report.output_tokens if self._covers and report.output_tokens else max(report.output_tokens, produced)
         given = report.input_tokens or self._expected_input
-        return Usage(given, output, report.cached_tokens, max(report.reasoning_tokens, min(hidden, output)))
+        reasoning = max(report.reasoning_tokens, min(hidden, output))
+        return replace(report, input_tokens=given, output_tokens=output, reasoning_tokens=reasoning)
 
 
 def _is_closing(item: DeltaItem) -> bool:
     """Return whether an item only says that a call has ended; the vendor has not written it, and does not count it."""
-    return isinstance(item, ToolEnd) or (isinstance(item, ToolPiece) and not item.id and item.arguments == "{}")
+    if isinstance(item, ToolPiece):
+        return not item.id and item.arguments == "{}"
+    return isinstance(item, ToolEnd | RefusalStart)
 
 
 def _bytes(text: str) -> int:

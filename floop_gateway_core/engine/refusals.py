@@ -36,9 +36,8 @@ INTERNAL_ERROR = Refusal(
 )
 
 
-def cannot(field: str) -> Refusal:
+def cannot(error: FieldError) -> Refusal:
     """Return the refusal of a call that no deployment of its route can serve."""
-    error = FieldError(field, "is not supported by the models of this route")
     return Refusal(ErrorCode.VALIDATION_ERROR, f"{error.path} {error.message}.", fields=(error,))
 
 

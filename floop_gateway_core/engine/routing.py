@@ -15,14 +15,17 @@ from floop_gateway_core.concurrency.detached import DetachedTasks
 from floop_gateway_core.engine.answers import Answers
 from floop_gateway_core.engine.host_checks import BeforeCall
 from floop_gateway_core.engine.refusal_log import RefusalLog
+from floop_gateway_core.errors import FieldError
 from floop_gateway_core.observability.events import Listener
 from floop_gateway_core.policy.auto.classify import DEFAULT as DEFAULT_THRESHOLDS
 from floop_gateway_core.policy.auto.classify import Classification, Thresholds
 from floop_gateway_core.policy.breaker import BreakerState, CircuitBreaker
 from floop_gateway_core.policy.pricing import Prices
 from floop_gateway_core.policy.routes import AUTO, Routes
+from floop_gateway_core.policy.schemas import SchemaRules, schema_fault
 from floop_gateway_core.policy.step_guard import StepGuard
 from floop_gateway_core.providers.base import Provider, UpstreamCall
+from floop_gateway_core.providers.options import allowance_of
 from floop_gateway_core.stores.base import Settlement, StoreUnavailable
 from floop_gateway_core.stores.spool import SettlementSpool
 from floop_gateway_core.stores.stores import Stores
@@ -104,14 +107,32 @@ class Deployment:
     capabilities: frozenset[Capability] = frozenset()
     grants: frozenset[Wish] = frozenset()
     provider_name: str = ""
+    schema_rules: SchemaRules | None = None
+    """What its vendor is known to refuse in the schema of an answer."""
+    effort: str | None = None
+    """How hard the model thinks unless a call says otherwise; None for models that take no effort."""
+
+    def thinking_allowance(self, call: Call) -> int:
+        """Return the tokens that a call may spend on thinking here."""
+        wanted = call.shape.effort
+        if self.effort is None or wanted in (None, self.effort):
+            return self.thinking_allowance_tokens
+        return allowance_of(wanted)
 
     def ignored(self, call: Call) -> tuple[str, ...]:
         """Return the members of a call that this deployment has no use for."""
         return tuple(name for wish, name in call.shape.wishes if wish not in self.grants)
 
-    def lacks(self, call: Call) -> str | None:
+    def lacks(self, call: Call) -> FieldError | None:
         """Return the field that asks for what this deployment cannot do, or None."""
-        return next((field for need, field in call.shape.needs if need not in self.capabilities), None)
+        for need, path in call.shape.needs:
+            if need not in self.capabilities:
+                return FieldError(path, "is not supported by the models of this route")
+        wanted, rules = call.shape.response_format, self.schema_rules
+        if rules is None or wanted is None or wanted.schema is None or (rules.strict_only and not wanted.strict):
+            return None
+        fault = schema_fault(wanted.schema, rules)
+        return None if fault is None else FieldError(wanted.path + fault.path, fault.message)
 
     def upstream_call(self, call: Call, max_tokens: int, headers: tuple[tuple[str, str], ...] = ()) -> UpstreamCall:
         """Return the request that this deployment's provider is to send."""

@@ -60,7 +60,6 @@ from floop_gateway_core.types import (
     FinishReason,
     Project,
     RequestId,
-    Started,
     Texts,
     UsageRecord,
 )
@@ -182,7 +181,8 @@ class Run:
         self.closing.note(resolved_alias=resolved, auto_reasons=reasons)
         whole = [routing.deployments[name] for name in routing.routes.resolve(resolved)]
         self._route = [deployment for deployment in whole if deployment.lacks(call) is None]
-        return None if self._route else cannot(whole[0].lacks(call) or "")
+        lack = whole[0].lacks(call)
+        return None if self._route or lack is None else cannot(lack)
 
     def ignored(self, call: Call) -> tuple[str, ...]:
         """Return the members of a call that the deployment to be asked first has no use for."""
@@ -199,7 +199,7 @@ class Run:
         """Hold the most that any deployment of the route can cost: input bound, granted output, thinking allowance."""
         plan = self._caller.plan
         wanted = min(call.max_tokens or plan.output_tokens, plan.output_tokens)
-        worst = [(self._sizes[one.vocabulary].upper, one.thinking_allowance_tokens) for one in self._route]
+        worst = [(self._sizes[one.vocabulary].upper, one.thinking_allowance(call)) for one in self._route]
         costs = tuple(one.prices.cost_line(*case) for one, case in zip(self._route, worst, strict=True))
         now = self._runtime.clock()
         self.closing.day = utc_day(now)
@@ -356,7 +356,7 @@ class Run:
         """Return content behind the answer's start, unless that has gone out; both are kept for a key."""
         events = list[AnswerEvent]()
         if not started:
-            events.append(Started(attempt.deployment.id, attempt.meter.input_tokens))
+            events.append(attempt.meter.started(attempt.deployment.id))
         events += content
         if (kept := self.closing.answer_log) is not None:
             kept.add(events)

@@ -24,34 +24,41 @@ class Prices:
     output: int = 0
     cached_input: int = 0
     reasoning: int = 0
+    cache_write: int | None = None
+    """None is the input's rate."""
 
     @classmethod
     def flat(cls, rate: int) -> "Prices":
         """Return prices with one rate for every kind of token."""
-        return cls(rate, rate, rate, rate)
+        return cls(rate, rate, rate, rate, rate)
 
     def charge(self, usage: Usage) -> Microcredits:
-        """Price an answer. Cached tokens are part of the input, reasoning tokens part of the output.
+        """Price an answer. Tokens read from or written to a cache are part of the input, reasoning tokens of the output.
 
         >>> Prices.flat(parse_rate(1250)).charge(Usage(123, 45))
         210000
         """
         cached = min(usage.cached_tokens, usage.input_tokens)
+        written = min(usage.cache_written_tokens, usage.input_tokens - cached)
         reasoning = min(usage.reasoning_tokens, usage.output_tokens)
         total = (
-            (usage.input_tokens - cached) * self.input
+            (usage.input_tokens - cached - written) * self.input
+            + written * self._write
             + cached * self.cached_input
             + (usage.output_tokens - reasoning) * self.output
             + reasoning * self.reasoning
         )
         return Microcredits(-(-total // RATE_SCALE))
 
+    @property
+    def _write(self) -> int:
+        return self.input if self.cache_write is None else self.cache_write
+
     def cost_line(self, input_tokens: int, thinking_tokens: int) -> "CostLine":
         """Return the most that an answer can cost, as a line over its granted output tokens."""
         dearest_output = max(self.output, self.reasoning)
-        return CostLine(
-            input_tokens * max(self.input, self.cached_input) + thinking_tokens * dearest_output, dearest_output
-        )
+        dearest_input = max(self.input, self.cached_input, self._write)
+        return CostLine(input_tokens * dearest_input + thinking_tokens * dearest_output, dearest_output)
 
 
 @dataclass(frozen=True, slots=True)

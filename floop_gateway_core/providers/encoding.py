@@ -91,7 +91,7 @@ def _merged(body: Mapping[str, object], extra: Mapping[str, object]) -> dict[str
 
 def ceiling(call: UpstreamCall, options: Options) -> int:
     """Return the most that the upstream may write: what was granted to the client, and the thinking on top of it."""
-    return call.max_tokens + options.thinking_allowance
+    return call.max_tokens + options.allowance_for(call.shape.effort)
 
 
 def clamped(temperature: float, most: float) -> float:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Options"]
+__all__ = ["Options", "allowance_of"]
 
 THINKING_ALLOWANCES: Mapping[str, int] = {
     "minimal": 2_048,
@@ -18,6 +18,11 @@ THINKING_ALLOWANCES: Mapping[str, int] = {
 """Tokens by effort, when the deployment sets none: what the vendors' models think at most in practice, rounded up."""
 DEFAULT_THINKING_ALLOWANCE = 16_384
 """For an effort that is not in the table."""
+
+
+def allowance_of(effort: str | None) -> int:
+    """Return the tokens to set aside for an effort."""
+    return 0 if effort in (None, "none") else THINKING_ALLOWANCES.get(effort, DEFAULT_THINKING_ALLOWANCE)
 
 
 class Options(BaseModel):
@@ -45,11 +50,13 @@ class Options(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
 
     def effort_for(self, wanted: str | None) -> str | None:
-        """Return the effort of a call: the client's, if this deployment has efforts and has set aside enough for it."""
-        if self.thinking is None or wanted is None:
-            return self.thinking
-        allowance = THINKING_ALLOWANCES.get(wanted, DEFAULT_THINKING_ALLOWANCE)
-        return wanted if allowance <= self.thinking_allowance or wanted == "none" else self.thinking
+        """Return the effort of a call: the client's, if this deployment has efforts."""
+        return self.thinking if self.thinking is None or wanted is None else wanted
+
+    def allowance_for(self, wanted: str | None) -> int:
+        """Return the tokens that a call may spend on thinking on top of its `max_tokens`; `wanted` is its own effort."""
+        effort = self.effort_for(wanted)
+        return self.thinking_allowance if effort in (None, self.thinking) else allowance_of(effort)
 
     @property
     def thinking_allowance(self) -> int:
@@ -60,4 +67,4 @@ class Options(BaseModel):
             return 0
         if self.thinking_allowance_tokens is not None:
             return self.thinking_allowance_tokens
-        return THINKING_ALLOWANCES.get(self.thinking, DEFAULT_THINKING_ALLOWANCE)
+        return allowance_of(self.thinking)

@@ -75,14 +75,18 @@ def count(value: object) -> int | None:
     return None
 
 
-def report(input_tokens: int, output_tokens: int, cached: int | None, reasoning: int | None) -> Usage | None:
+def report(
+    input_tokens: int, output_tokens: int, cached: int | None, reasoning: int | None, written: int = 0
+) -> Usage | None:
     """Return the usage, or None if all counts are 0, as servers that do not count report.
 
     Cached tokens are never more than the input, reasoning tokens never more than the output.
     """
     if input_tokens == 0 and output_tokens == 0:
         return None
-    return Usage(input_tokens, output_tokens, min(cached or 0, input_tokens), min(reasoning or 0, output_tokens))
+    cached = min(cached or 0, input_tokens)
+    written = min(written, input_tokens - cached)
+    return Usage(input_tokens, output_tokens, cached, min(reasoning or 0, output_tokens), written)
 
 
 class Reader(Protocol):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
+from floop_gateway_core.policy.schemas import ANTHROPIC_RULES, OPENAI_RULES, SchemaRules
 from floop_gateway_core.providers.anthropic import AnthropicCodec
 from floop_gateway_core.providers.base import Codec, Provider
 from floop_gateway_core.providers.echo import EchoProvider
@@ -49,6 +50,8 @@ class ProviderSpec:
     """What its models can do beyond text, unless a deployment says otherwise."""
     grants: frozenset[Wish] = frozenset()
     """What its codec has a member for."""
+    schema_rules: SchemaRules | None = None
+    """What the vendor refuses in the schema of an answer."""
 
     @classmethod
     def over_http(
@@ -60,13 +63,22 @@ class ProviderSpec:
         thinking_budget: bool = True,
         capabilities: frozenset[Capability] = frozenset(),
         grants: frozenset[Wish] = frozenset(),
+        schema_rules: SchemaRules | None = None,
     ) -> "ProviderSpec":
         """Return the spec of a vendor that a codec speaks to over HTTP."""
 
         def make(options: Options, place: Place) -> Provider:
             return HttpProvider(codec(options), place.senders, base_url=place.base_url, api_key=place.api_key)
 
-        return cls(name, make, vocabulary, thinking_budget=thinking_budget, capabilities=capabilities, grants=grants)
+        return cls(
+            name,
+            make,
+            vocabulary,
+            thinking_budget=thinking_budget,
+            capabilities=capabilities,
+            grants=grants,
+            schema_rules=schema_rules,
+        )
 
 
 def _echo(options: Options, _: Place) -> Provider:
@@ -82,6 +94,7 @@ _specs = {
             thinking_budget=False,
             capabilities=COMMON | {"json_object", "serial_tools"},
             grants=frozenset({"seed", "penalties"}),
+            schema_rules=OPENAI_RULES,
         ),
         ProviderSpec.over_http(
             "anthropic",
@@ -89,6 +102,7 @@ _specs = {
             vocabulary="claude",
             capabilities=COMMON | {"serial_tools", "documents"},
             grants=frozenset({"top_k", "extensions"}),
+            schema_rules=ANTHROPIC_RULES,
         ),
         ProviderSpec.over_http(
             "gemini",

@@ -212,8 +212,11 @@ def _anthropic(reply: Reply, model: str) -> Iterator[Frame]:
         yield Frame("end" if frame == "text" else frame, event("content_block_stop", index=index))
 
     usage = reply.usage
-    fresh = {} if usage is None else {"input_tokens": usage.input_tokens - usage.cached_tokens}
-    cached = {} if usage is None else {"cache_creation_input_tokens": 0, "cache_read_input_tokens": usage.cached_tokens}
+    fresh, cached = {}, {}
+    if usage is not None:
+        read, written = usage.cached_tokens, usage.cache_written_tokens
+        fresh = {"input_tokens": usage.input_tokens - read - written}
+        cached = {"cache_creation_input_tokens": written, "cache_read_input_tokens": read}
     start = {"usage": {**fresh, **cached, "output_tokens": 1}} if usage is not None else {}
     message = {"id": "msg_scripted", "type": "message", "role": "assistant", "model": model, "content": []}
     yield Frame("preamble", event("message_start", message={**message, "stop_reason": None, **start}))

@@ -15,6 +15,7 @@ __all__ = [
     "FinishReason",
     "Piece",
     "Pieces",
+    "RefusalStart",
     "Started",
     "Texts",
     "Thought",
@@ -28,12 +29,13 @@ FinishReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "r
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer. Cached tokens are part of the input, reasoning tokens part of the output."""
+    """Tokens of one answer. What was read from a cache or written to it is part of the input, reasoning of the output."""
 
     input_tokens: int
     output_tokens: int
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_written_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -52,10 +54,15 @@ class Bill:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The answer begins: `deployment` serves it, and its input is `input_tokens` long, as far as is known."""
+    """The answer begins: `deployment` serves it, and its input is `input_tokens` long, as far as is known.
+
+    `cached_tokens` and `cache_written_tokens` are parts of it.
+    """
 
     deployment: str
     input_tokens: int
+    cached_tokens: int = 0
+    cache_written_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,12 @@ class Thought:
     redacted: str | None = None
 
 
-Piece: TypeAlias = ToolPiece | ToolEnd | Thought
+@dataclass(frozen=True, slots=True)
+class RefusalStart:
+    """The texts that follow are the model's refusal of the request."""
+
+
+Piece: TypeAlias = ToolPiece | ToolEnd | Thought | RefusalStart
 
 
 @dataclass(frozen=True, slots=True)

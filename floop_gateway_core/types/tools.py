@@ -44,6 +44,8 @@ class ResponseFormat:
     schema: str | None = None
     strict: bool | None = None
     description: str | None = None
+    path: str = ""
+    """Where the schema stands in the client's body."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -470,3 +470,91 @@ async def test_what_the_models_server_refuses_is_told_as_the_clients_mistake_wit
         assert [(400, "upstream_error", 0)] * 2 + [(502, "upstream_error", 0)] == [
             (record.status, record.ending, record.microcredits) for record in records
         ]
+
+
+async def test_a_refusal_has_its_text_where_openai_puts_it() -> None:
+    async with site("openai", *[Reply(["I ", "won't."], finish="refusal")] * 2) as one:
+        client = one.openai()
+        ask = partial(client.chat.completions.create, model="smart", messages=[{"role": "user", "content": "hi"}])
+        choice = (await anyio.to_thread.run_sync(ask)).choices[0]
+        assert ("stop", None, "I won't.") == (choice.finish_reason, choice.message.content, choice.message.refusal)
+        stream = await anyio.to_thread.run_sync(partial(ask, stream=True))
+        told: Any = await anyio.to_thread.run_sync(list, stream)
+        chunks = [chunk.choices[0] for chunk in told]
+        assert "I won't." == "".join(chunk.delta.refusal or "" for chunk in chunks)
+        assert "" == "".join(chunk.delta.content or "" for chunk in chunks)
+        assert "stop" == chunks[-1].finish_reason
+
+
+async def test_a_refusal_of_another_vendors_is_filtered_content() -> None:
+    async with site("anthropic", Reply(["I won't."], finish="refusal")) as one:
+        client = one.openai()
+        ask = partial(client.chat.completions.create, model="smart", messages=[{"role": "user", "content": "hi"}])
+        choice = (await anyio.to_thread.run_sync(ask)).choices[0]
+        assert ("content_filter", "I won't.", None) == (
+            choice.finish_reason, choice.message.content, choice.message.refusal,
+        )  # fmt: skip
+
+
+async def test_a_refusal_is_text_in_the_other_dialects() -> None:
+    async with site("openai", *[Reply(["I ", "won't."], finish="refusal")] * 2) as one:
+        ask = partial(one.anthropic().messages.create, model="smart", messages=[{"role": "user", "content": "hi"}])
+        message = await anyio.to_thread.run_sync(partial(ask, max_tokens=99))
+        assert ("refusal", "I won't.") == (message.stop_reason, message.content[0].model_dump()["text"])
+        answer = await one.gateway.chat(one.key, [{"role": "user", "content": "hi"}], model="smart")
+        assert ("refusal", "I won't.") == (answer.finish_reason, answer.content)
+
+
+async def test_what_is_written_to_anthropics_cache_is_told_and_priced() -> None:
+    usage = Usage(100, 10, cached_tokens=30, cache_written_tokens=20)
+    prices = {"cached_input_microcredits_per_token": 10, "cache_write_input_microcredits_per_token": 125}
+    async with site("anthropic", *[Reply(["Yes."], usage=usage)] * 2, **prices) as one:
+        ask = partial(
+            one.anthropic().messages.create, model="smart", messages=[{"role": "user", "content": "hi"}], max_tokens=99
+        )
+        told = (await anyio.to_thread.run_sync(ask)).usage
+        counts = told.input_tokens, told.cache_creation_input_tokens, told.cache_read_input_tokens
+        assert (50, 20, 30) == counts
+        (record,) = [record async for record in one.gateway.store.usage()]
+        assert 50 * 100 + 20 * 125 + 30 * 10 + 10 * 100 == record.microcredits
+        stream = await anyio.to_thread.run_sync(partial(ask, stream=True))
+        events: Any = await anyio.to_thread.run_sync(list, stream)
+        start = events[0].message.usage
+        counts = start.input_tokens, start.cache_creation_input_tokens, start.cache_read_input_tokens
+        assert (50, 20, 30) == counts
+
+
+async def test_an_effort_of_the_clients_goes_upstream_and_is_held() -> None:
+    async with site("openai", Reply(["Yes."]), thinking="low") as one:
+        client = one.openai()
+        ask = partial(
+            client.chat.completions.with_raw_response.create, model="smart", reasoning_effort="high", max_tokens=50,
+            messages=[{"role": "user", "content": "hi"}],
+        )  # fmt: skip
+        answer = await anyio.to_thread.run_sync(ask)
+        assert "reasoning_effort" not in answer.headers.get("x-gateway-ignored", "")
+        sent = one.sent()
+        assert ("high", 50 + 16_384) == (
+            sent["reasoning_effort"],
+            sent.get("max_completion_tokens", sent.get("max_tokens")),
+        )
+
+
+async def test_a_schema_that_the_vendor_would_refuse_is_refused_by_its_place() -> None:
+    limited = {**WEATHER, "properties": {"city": {"type": "string", "maxLength": 9}}}
+    async with site("anthropic", Reply(['{"city": "x"}'])) as one:
+        wanted: Any = {"type": "json_schema", "json_schema": {"name": "w", "schema": limited}}
+        ask = partial(one.openai().chat.completions.create, model="smart", messages=[{"role": "user", "content": "hi"}])
+        with pytest.raises(openai.BadRequestError) as caught:
+            await anyio.to_thread.run_sync(partial(ask, response_format=wanted))
+        assert "response_format.json_schema.schema.properties.city.maxLength" == caught.value.param
+        assert 0 == len(one.upstream.requests)
+
+        class City(pydantic.BaseModel):
+            city: str = pydantic.Field(max_length=9)
+            default: int | None = None
+
+        answer = await one.gateway.chat(
+            one.key, [{"role": "user", "content": "hi"}], model="smart", response_format=City
+        )
+        assert "x" == answer.parsed.city  # a model's own limits are checked here, not by the vendor

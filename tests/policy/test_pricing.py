@@ -54,3 +54,10 @@ def test_credits_are_written_and_read_back_exactly(amount: int) -> None:
 def test_a_rate_beyond_six_places_or_reason_is_refused(rate: str) -> None:
     with pytest.raises(ValueError, match="must be a number from 0"):
         parse_rate(rate)
+
+
+def test_what_is_written_to_a_cache_has_its_own_price_or_the_inputs() -> None:
+    usage = Usage(100, 0, cached_tokens=30, cache_written_tokens=20)
+    assert 50 * 2 + 30 * 1 + 20 * 3 == Prices(*(10**6 * rate for rate in (2, 0, 1, 0, 3))).charge(usage)
+    assert 70 * 2 + 30 * 1 == Prices(*(10**6 * rate for rate in (2, 0, 1, 0))).charge(usage)
+    assert 300 == Prices(*(10**6 * rate for rate in (2, 0, 1, 0, 3))).cost_line(100, 0).cost(0)

@@ -92,7 +92,7 @@ def test_stop_reasons_are_translated(theirs: str, ours: str) -> None:
         (
             {"input_tokens": 9, "cache_creation_input_tokens": 20, "cache_read_input_tokens": 30, "output_tokens": 1},
             {"output_tokens": 4},
-            Usage(59, 4, cached_tokens=30),
+            Usage(59, 4, cached_tokens=30, cache_written_tokens=20),
         ),
         (
             {"input_tokens": 9, "cache_read_input_tokens": 30},

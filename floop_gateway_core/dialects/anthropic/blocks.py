@@ -6,9 +6,10 @@ Blocks of a stream do not overlap. Pieces of a call that come while another bloc
 import json
 from collections.abc import Sequence
 from json.encoder import encode_basestring
+from typing import assert_never
 
 from floop_gateway_core.dialects.blocks import CallBlock, TextBlock, ThoughtBlock, blocks_of
-from floop_gateway_core.types import Piece, Thought, ToolEnd, ToolPiece
+from floop_gateway_core.types import Piece, RefusalStart, Thought, ToolEnd, ToolPiece
 
 __all__ = ["BlockStream", "whole_blocks"]
 
@@ -35,7 +36,18 @@ class BlockStream:
 
     def pieces(self, pieces: Sequence[Piece]) -> str:
         """Return the frames of thoughts and calls."""
-        return "".join([self._thought(one) if isinstance(one, Thought) else self._call(one) for one in pieces])
+        return "".join(map(self._piece, pieces))
+
+    def _piece(self, piece: Piece) -> str:
+        match piece:
+            case Thought():
+                return self._thought(piece)
+            case ToolPiece() | ToolEnd():
+                return self._call(piece)
+            case RefusalStart():
+                return ""
+            case _:
+                assert_never(piece)
 
     def end(self) -> str:
         """Return what ends the open block, and those that have waited."""

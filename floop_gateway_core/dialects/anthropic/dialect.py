@@ -104,8 +104,8 @@ class _Renderer:
 
     def start(self, started: Started) -> bytes:
         usage = (
-            f'{{"input_tokens": {started.input_tokens}, "cache_creation_input_tokens": 0, '
-            '"cache_read_input_tokens": 0, "output_tokens": 1}'
+            f"{{{_input(started.input_tokens, started.cached_tokens, started.cache_written_tokens)}, "
+            '"output_tokens": 1}'
         )
         message = f'{self._head}[], "stop_reason": null, "stop_sequence": null, "usage": {usage}}}'
         return f'event: message_start\ndata: {{"type": "message_start", "message": {message}}}\n\n'.encode()
@@ -140,7 +140,14 @@ class _Renderer:
 def _usage(bill: Bill) -> str:
     usage = bill.usage
     return (
-        f'{{"input_tokens": {usage.input_tokens - usage.cached_tokens}, "cache_creation_input_tokens": 0, '
-        f'"cache_read_input_tokens": {usage.cached_tokens}, "output_tokens": {usage.output_tokens}, '
-        f"{credit_members(bill)}}}"
+        f"{{{_input(usage.input_tokens, usage.cached_tokens, usage.cache_written_tokens)}, "
+        f'"output_tokens": {usage.output_tokens}, {credit_members(bill)}}}'
+    )
+
+
+def _input(tokens: int, cached: int, written: int) -> str:
+    """Return the counts of the input, which the vendor gives in three parts."""
+    return (
+        f'"input_tokens": {tokens - cached - written}, "cache_creation_input_tokens": {written}, '
+        f'"cache_read_input_tokens": {cached}'
     )

@@ -120,4 +120,5 @@ class ShapeFields(MessageFields):
         if not isinstance(schema, dict):
             self.fault("output_config.format", "must have the type json_schema, with a schema")
         self.need("json_schema", "output_config.format")
-        return ResponseFormat("json_schema", schema=self.schema("output_config.format.schema", schema)), effort
+        path = "output_config.format.schema"
+        return ResponseFormat("json_schema", schema=self.schema(path, schema), path=path), effort

@@ -25,8 +25,9 @@ from floop_gateway_core.types import (
     ToolCallPart,
     ToolResultPart,
 )
+from floop_gateway_core.types.schemas import COUNTS, LISTS, MAPS, SINGLE, VALUES
 
-__all__ = ["BEYOND_TEXT", "message_of", "parse_typed", "strict_schema"]
+__all__ = ["BEYOND_TEXT", "message_of", "parse_typed"]
 
 PLACE = {"role": "user", "content": "."}
 SYSTEM_ROLES = ("system", "developer")
@@ -90,7 +91,7 @@ def _as_wire(beyond: Mapping[str, Any]) -> dict[str, object]:
     if isinstance(tools := beyond.get("tools"), Sequence):
         found["tools"] = [_tool(one) for one in tools]
     if (model := beyond.get("response_format")) is not None and hasattr(model, "model_json_schema"):
-        schema = strict_schema(model.model_json_schema())
+        schema = closed(model.model_json_schema())
         json_schema = {"name": model.__name__, "schema": schema, "strict": True}
         found["response_format"] = {"type": "json_schema", "json_schema": json_schema}
     return found
@@ -104,17 +105,26 @@ def _tool(tool: object) -> object:
     return {"type": "function", "function": function}
 
 
-def strict_schema(schema: Any) -> Any:
-    """Return a schema as vendors take it strictly: no other members, and every member required.
+def closed(schema: Any) -> Any:
+    """Return a schema as every vendor takes it: no other members, every member required, and no limits of values.
 
-    >>> strict_schema({"type": "object", "properties": {"a": {"type": "string", "default": "x"}}})["required"]
-    ['a']
+    Whoever made the schema from a model checks the limits on the answer.
+
+    >>> closed({"type": "object", "properties": {"a": {"type": "string", "default": "x", "minLength": 1}}})
+    {'type': 'object', 'properties': {'a': {'type': 'string'}}, 'additionalProperties': False, 'required': ['a']}
     """
-    if isinstance(schema, list):
-        return [strict_schema(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {name: strict_schema(value) for name, value in schema.items() if name != "default"}
+    found: dict[str, Any] = {}
+    for name, value in schema.items():
+        if name in ("default", *VALUES, *COUNTS):
+            continue
+        if name in MAPS and isinstance(value, dict):
+            found[name] = {key: closed(one) for key, one in value.items()}
+        elif name in LISTS and isinstance(value, list):
+            found["anyOf" if name == "oneOf" else name] = [closed(one) for one in value]
+        else:
+            found[name] = closed(value) if name in SINGLE else value
     properties = found.get("properties")
     if found.get("type") == "object" and isinstance(properties, dict):
         found |= {"additionalProperties": False, "required": list(properties)}

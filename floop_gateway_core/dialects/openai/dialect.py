@@ -12,7 +12,17 @@ from floop_gateway_core.dialects.headers import answer_headers, error_headers
 from floop_gateway_core.dialects.openai.frames import call_of, piece_of
 from floop_gateway_core.dialects.openai.parse import parse
 from floop_gateway_core.errors import ErrorCode, Refusal
-from floop_gateway_core.types import Bill, Call, Completed, FinishReason, Piece, RequestId, Started, ToolPiece
+from floop_gateway_core.types import (
+    Bill,
+    Call,
+    Completed,
+    FinishReason,
+    Piece,
+    RefusalStart,
+    RequestId,
+    Started,
+    ToolPiece,
+)
 from floop_gateway_core.wire.messages import GatewayRequest, Headers
 
 __all__ = ["OpenAIDialect"]
@@ -91,6 +101,7 @@ class _Renderer:
         self._before = f'data: {self._head}[{{"index": 0, "delta": {{"content": '
         self._after = f'}}, "finish_reason": null}}]{rest}}}\n\n'
         self._rest = rest
+        self._refuses = False
 
     def headers(self, started: Started | None) -> Headers:
         return answer_headers(self._call, started)
@@ -107,6 +118,9 @@ class _Renderer:
         return "".join([f"{before}{encode_basestring(text)}{after}" for text in texts]).encode()
 
     def pieces(self, pieces: Sequence[Piece]) -> bytes:
+        if any(isinstance(piece, RefusalStart) for piece in pieces):
+            self._refuses = True
+            self._before = self._before.replace('"content": ', '"refusal": ')
         calls = [piece_of(piece) for piece in pieces if isinstance(piece, ToolPiece)]
         return "".join([self._chunk(f'{{"tool_calls": [{call}]}}', "null") for call in calls]).encode()
 
@@ -114,7 +128,7 @@ class _Renderer:
         return b": keep-alive\n\n"
 
     def completed(self, bill: Bill, finish_reason: FinishReason) -> bytes:
-        end = self._chunk("{}", f'"{FINISH[finish_reason]}"')
+        end = self._chunk("{}", f'"{_finish(finish_reason, refuses=self._refuses)}"')
         if self._call.reports_usage:
             end += f'data: {self._head}[], "usage": {_usage(bill)}}}\n\n'
         return f"{end}{DONE}".encode()
@@ -123,15 +137,23 @@ class _Renderer:
         return b"data: %b\n\n%b" % (_envelope(refusal), DONE.encode())
 
     def whole(self, items: Sequence[str | Piece], completed: Completed) -> bytes:
-        text, calls = text_of(items), [call_of(call) for call in calls_of(blocks_of(items))]
-        content = encode_basestring(text) if text or not calls else "null"
+        at = next((place for place, item in enumerate(items) if isinstance(item, RefusalStart)), len(items))
+        text, calls = text_of(items[:at]), [call_of(call) for call in calls_of(blocks_of(items))]
+        refuses = at < len(items)
+        content = encode_basestring(text) if text or not (calls or refuses) else "null"
+        refusal = encode_basestring(text_of(items[at:])) if refuses else "null"
         called = f', "tool_calls": [{", ".join(calls)}]' if calls else ""
-        message = f'{{"role": "assistant", "content": {content}, "refusal": null{called}}}'
+        message = f'{{"role": "assistant", "content": {content}, "refusal": {refusal}{called}}}'
         choice = (
             f'{{"index": 0, "message": {message}, "logprobs": null, '
-            f'"finish_reason": "{FINISH[completed.finish_reason]}"}}'
+            f'"finish_reason": "{_finish(completed.finish_reason, refuses=refuses)}"}}'
         )
         return f'{self._head}[{choice}], "usage": {_usage(completed.bill)}}}'.encode()
+
+
+def _finish(reason: FinishReason, *, refuses: bool) -> str:
+    """Return why the answer ended: a refusal that has its text in `refusal` stops like any answer."""
+    return "stop" if refuses and reason == "refusal" else FINISH[reason]
 
 
 def _usage(bill: Bill) -> str:

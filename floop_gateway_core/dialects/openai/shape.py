@@ -96,4 +96,5 @@ class ShapeFields(MessageFields):
             self.schema(f"{path}.schema", wanted.get("schema")),
             self.flag_member(f"{path}.strict", wanted.get("strict")),
             self.text_member(f"{path}.description", wanted.get("description")),
+            f"{path}.schema",
         )

@@ -159,7 +159,7 @@ class Reader:
             self._output, self._uncounted = produced, False
         given = self._input + self._cache_written + self._cache_read
         if given:
-            delta.usage = report(given, self._output, self._cache_read, None)
+            delta.usage = report(given, self._output, self._cache_read, None, self._cache_written)
             delta.usage_is_complete = not self._uncounted
 
     def _start(self, block: _Block | None, delta: Delta, index: int | None) -> None:

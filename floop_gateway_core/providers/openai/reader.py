@@ -19,7 +19,7 @@ from floop_gateway_core.providers.faults import error_of, stream_error_fault
 from floop_gateway_core.providers.finish import finish_reason, is_failure
 from floop_gateway_core.providers.reading import count, loads, malformed_reply, read, report
 from floop_gateway_core.providers.tool_calls import CallPieces
-from floop_gateway_core.types import FinishReason, Thought, Usage
+from floop_gateway_core.types import FinishReason, RefusalStart, Thought, Usage
 
 __all__ = ["Reader"]
 
@@ -174,6 +174,8 @@ class Reader:
         if added.tool_calls or added.function_call:
             self._called(added, delta)
         if added.refusal:
+            if not self._refused:
+                delta.items.append(RefusalStart())
             self._written = self._refused = True
             delta.items.append(added.refusal)
         if thought or content or added.refusal or added.tool_calls or added.function_call:
