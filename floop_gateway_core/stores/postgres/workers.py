@@ -200,7 +200,10 @@ def _as_ours(error: BaseException) -> BaseException:
     """Turn the driver's failures into ours. The messages of statements may quote values, so only their kind is told."""
     if not isinstance(error, psycopg.Error):
         return error
-    said = str(error).splitlines()[0] if isinstance(error, psycopg.OperationalError) else type(error).__name__
+    if isinstance(error, psycopg.errors.ConnectionTimeout):
+        said = "the server does not answer"
+    else:
+        said = str(error).splitlines()[0] if isinstance(error, psycopg.OperationalError) else type(error).__name__
     unavailable = StoreUnavailable(f"PostgreSQL: {said}")
     unavailable.__cause__ = error
     return unavailable
