@@ -5,6 +5,9 @@ instant if there is room; `policy.rate_window.decide` turns the counts into the 
 so that a cluster keeps it in one place.
 """
 
+import asyncio
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anyio
@@ -22,7 +25,9 @@ __all__ = ["SCHEMES", "ValkeyRate"]
 
 SCHEMES = {"valkey": "redis", "valkeys": "rediss", "redis": "redis", "rediss": "rediss"}
 MAX_CONNECTIONS = 8
-"""Per event loop. Concurrent requests wait for a free connection, some hundred microseconds each."""
+"""Per run of trio; an event loop of asyncio has one, which its requests share."""
+MAX_BATCH = 256
+"""The most requests that are sent together."""
 WINDOW_US = microseconds(WINDOW_S)
 # Every instant is kept at most a window beyond the last one; the numbers are below 2^53, so Lua's doubles hold them.
 SCRIPT = """
@@ -53,7 +58,8 @@ return {count, leaving, first}
 class ValkeyRate:
     """`url` is `valkey://`, `valkeys://` (TLS), `redis://` or `rediss://`; raises ValueError for any other.
 
-    Each event loop has connections of its own. On trio, where the client does not run, it is called in a worker thread.
+    Each event loop has a connection of its own, which concurrent requests share. On trio, where the client does not
+    run, it is called in a worker thread.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
@@ -106,31 +112,71 @@ class _Client:
 
     def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
         options: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-        options |= {"max_connections": MAX_CONNECTIONS, "timeout": timeout_s}
         try:
-            import asyncio
-
             asyncio.get_running_loop()
         except RuntimeError:
             retry = redis.retry.Retry(NoBackoff(), 1)
-            pool = redis.BlockingConnectionPool.from_url(url, retry=retry, **options)
+            pool = redis.BlockingConnectionPool.from_url(
+                url, retry=retry, max_connections=MAX_CONNECTIONS, timeout=timeout_s, **options
+            )
             self._sync: redis.Redis | None = redis.Redis.from_pool(pool)
-            self._call: Any = self._sync.register_script(SCRIPT)
+            self._script: Any = self._sync.register_script(SCRIPT)
         else:
-            again = redis.asyncio.retry.Retry(NoBackoff(), 1)
             self._sync = None
-            connections = redis.asyncio.BlockingConnectionPool.from_url(url, retry=again, **options)
-            self._async = redis.asyncio.Redis.from_pool(connections)
-            self._call = self._async.register_script(SCRIPT)
+            again = redis.asyncio.retry.Retry(NoBackoff(), 1)
+            self._async = redis.asyncio.Redis.from_url(url, retry=again, **options)
+            self._script = self._async.register_script(SCRIPT)
+        self._waiting: list[_Waiting] = []
+        self._sending: asyncio.Task[None] | None = None
 
     async def run(self, project: ProjectId, arguments: tuple[int, ...]) -> Any:
-        keys = [f"floop-gateway:{{{project}}}:rate"]
-        if self._sync is None:
-            return await self._call(keys=keys, args=arguments)
-        return await anyio.to_thread.run_sync(lambda: self._call(keys=keys, args=arguments), abandon_on_cancel=True)
+        key = f"floop-gateway:{{{project}}}:rate"
+        if self._sync is not None:
+            call = partial(self._script, keys=[key], args=arguments)
+            return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        self._waiting.append(_Waiting(key, arguments, answer))
+        if self._sending is None or self._sending.done():
+            self._sending = loop.create_task(self._send())
+        return await answer
+
+    async def _send(self) -> None:
+        """Send what is waiting, all together, until nothing is: one connection serves every request of the event loop."""
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            try:
+                answers = await self._answers(batch)
+                if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):  # a new server
+                    await self._async.script_load(SCRIPT)
+                    answers = await self._answers(batch)
+            except Exception as error:
+                answers = [error] * len(batch)
+            for one, answer in zip(batch, answers, strict=True):
+                if one.answer.done():  # its request has given up
+                    continue
+                if isinstance(answer, Exception):
+                    one.answer.set_exception(answer)
+                else:
+                    one.answer.set_result(answer)
+
+    async def _answers(self, batch: "list[_Waiting]") -> list[Any]:
+        pipeline = self._async.pipeline(transaction=False)
+        for one in batch:
+            pipeline.evalsha(self._script.sha, 1, one.key, *one.arguments)
+        return await pipeline.execute(raise_on_error=False)
 
     async def aclose(self) -> None:
-        if self._sync is None:
-            await self._async.aclose()
-        else:
+        if self._sync is not None:
             self._sync.close()
+            return
+        if self._sending is not None:
+            await asyncio.wait([self._sending])
+        await self._async.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    key: str
+    arguments: tuple[int, ...]
+    answer: "asyncio.Future[Any]"
