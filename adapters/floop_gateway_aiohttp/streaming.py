@@ -3,9 +3,11 @@
 async def route(request): return await event_stream(request, ticks(), heartbeat_s=15)
 """
 
+import math
 from collections.abc import Awaitable, Mapping
 from functools import partial
 
+import anyio
 from aiohttp import ClientConnectionError, web
 
 from floop_gateway_aiohttp.app import cancel_on_disconnect
@@ -18,12 +20,18 @@ __all__ = ["end_event_streams", "event_stream"]
 
 
 async def event_stream(
-    request: web.Request, events: Source, *, heartbeat_s: float = 0.0, headers: Mapping[str, str] | None = None
+    request: web.Request,
+    events: Source,
+    *,
+    heartbeat_s: float = 0.0,
+    send_timeout_s: float = 0.0,
+    headers: Mapping[str, str] | None = None,
 ) -> web.StreamResponse:
     """Stream events; a function as `events` is called with the request's `Last-Event-ID` ("" if there is none).
 
-    A client that leaves cancels the source, also if the host has not enabled `handler_cancellation`. So that
-    endless streams end with the server: `app.on_shutdown.append(end_event_streams)`.
+    A client that leaves cancels the source, also if the host has not enabled `handler_cancellation`. One that takes longer
+    than `send_timeout_s` for an event is cut off (0: no limit). An `HTTPException` that the source raises at its beginning
+    is the answer. So that endless streams end with the server: `app.on_shutdown.append(end_event_streams)`.
     """
     response = web.StreamResponse(headers=merged_headers(headers))
     source = source_of(events, request.headers.items())
@@ -36,7 +44,8 @@ async def event_stream(
             await _to_client(response.prepare(request))
             if request.method != "HEAD":
                 async for frame in frames:
-                    await _to_client(response.write(frame))
+                    with anyio.fail_after(send_timeout_s or math.inf):
+                        await _to_client(response.write(frame))
             await _to_client(response.write_eof())
         except ClientDisconnected:
             pass

@@ -7,6 +7,7 @@ async def ticks():
 async def route(): return EventStreamResponse(ticks(), heartbeat_s=15)
 """
 
+import math
 from collections.abc import Mapping
 
 import anyio
@@ -24,8 +25,9 @@ __all__ = ["EventStreamResponse"]
 class EventStreamResponse(Response):
     """Streams events. A function as `events` is called with the request's `Last-Event-ID` ("" if there is none).
 
-    A client that leaves cancels the source immediately. `background` runs after the stream, as in Starlette; FastAPI sets
-    it for its `BackgroundTasks`.
+    A client that leaves cancels the source immediately. One that takes longer than `send_timeout_s` for an event is cut off
+    (0: no limit). An `HTTPException` that the source raises at its beginning is the answer. `background` runs after the
+    stream, as in Starlette; FastAPI sets it for its `BackgroundTasks`.
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class EventStreamResponse(Response):
         events: Source,
         *,
         heartbeat_s: float = 0.0,
+        send_timeout_s: float = 0.0,
         status_code: int = 200,
         headers: Mapping[str, str] | None = None,
         background: BackgroundTasks | None = None,
     ) -> None:
         self._events = events
         self._heartbeat_s = heartbeat_s
+        self._send_timeout_s = send_timeout_s or math.inf
         self.background = background
         self.status_code = status_code
         self.init_headers(merged_headers(headers))
@@ -52,7 +56,8 @@ class EventStreamResponse(Response):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if scope["method"] != "HEAD":
                 async for frame in frames:
-                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+                    with anyio.fail_after(self._send_timeout_s):
+                        await send({"type": "http.response.body", "body": frame, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         if watch.server_stops:
             await send({"type": "http.response.body", "body": b""})

@@ -6,11 +6,15 @@ limit.init_app(app)                     # a before_request hook: all routes
 @app.get("/search")
 @limit                                  # a decorator: this one
 def search(): ...
+
+@app.get("/healthz")
+@limit.exempt                           # not limited by the hook
+def healthz(): ...
 """
 
 from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import ParamSpec
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypeVar
 
 from flask import Flask, Response, current_app, g, make_response, request
 from flask.typing import ResponseReturnValue
@@ -23,6 +27,7 @@ from floop_gateway_core.toolkit.limiting import LimitResult
 __all__ = ["RateLimit", "remote_address"]
 
 P = ParamSpec("P")
+View = TypeVar("View", bound=Callable[..., Any])
 VERDICTS = "_floop_gateway_verdicts"
 
 
@@ -32,22 +37,28 @@ def remote_address() -> str | None:
 
 
 class RateLimit:
-    """Limits each caller, named by `key()` (None: no limit); `refused` returns the host's own response."""
+    """Limits each caller, named by `key()` (None: no limit); `refused` returns the host's own response.
+
+    A request counts as `cost()` requests.
+    """
 
     def __init__(
         self,
         limiter: RequestLimiter,
         *,
         key: Callable[[], str | None] = remote_address,
+        cost: Callable[[], int] = lambda: 1,
         refused: Callable[[Refusal], ResponseReturnValue] | None = None,
     ) -> None:
         self._limiter = limiter
         self._key = key
+        self._cost = cost
+        self._exempt: set[Callable[..., Any]] = set()
         self._refused = refused or _envelope
 
     def init_app(self, app: Flask) -> None:
         """Limit every route of an app."""
-        app.before_request(self._before)
+        app.before_request(self._before_any)
         app.after_request(_with_headers)
 
     def __call__(
@@ -64,12 +75,23 @@ class RateLimit:
 
         return limited
 
+    def exempt(self, view: View) -> View:
+        """Let a view pass the hook of `init_app` without being counted, as its decorator."""
+        self._exempt.add(view)
+        return view
+
+    def _before_any(self) -> ResponseReturnValue | None:
+        view = current_app.view_functions.get(request.endpoint or "")
+        return None if view in self._exempt else self._before()
+
     def _before(self) -> ResponseReturnValue | None:
         """Count the request, once however often this limiter wraps it; return the refusal, if any."""
         verdicts: dict[RateLimit, LimitResult] = g.setdefault(VERDICTS, {})
         if self not in verdicts:
             caller = self._key()
-            verdicts[self] = LimitResult() if caller is None else run(self._limiter.hit, caller)
+            verdicts[self] = (
+                LimitResult() if caller is None else run(partial(self._limiter.hit, cost=self._cost()), caller)
+            )
         refusal = verdicts[self].refusal
         return None if refusal is None else self._refused(refusal)
 

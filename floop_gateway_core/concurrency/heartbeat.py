@@ -21,12 +21,15 @@ READ_AHEAD = 16
 
 
 class WithHeartbeats(Generic[T]):
-    """Enter and iterate in one task; leaving closes the source. `beat` comes after every `every_s` of silence."""
+    """Enter and iterate in one task; leaving closes the source. `beat` comes after every `every_s` of silence.
+
+    Both may be changed between two items.
+    """
 
     def __init__(self, source: AsyncGenerator[T, None], every_s: float, beat: T) -> None:
         self._source = source
-        self._every_s = every_s
-        self._beat = beat
+        self.every_s = every_s
+        self.beat = beat
         self._reader = BackgroundTask(self._read)
         self._send, self._receive = anyio.create_memory_object_stream[T | Exception](READ_AHEAD)
 
@@ -47,8 +50,8 @@ class WithHeartbeats(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        item: T | Exception = self._beat
-        with anyio.move_on_after(self._every_s):
+        item: T | Exception = self.beat
+        with anyio.move_on_after(self.every_s):
             try:
                 item = await self._receive.receive()
             except anyio.EndOfStream:

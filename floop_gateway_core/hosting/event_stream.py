@@ -1,13 +1,16 @@
 """A host's own events as an SSE stream: frames, heartbeats, and closing the source when the client has left.
 
-`framed` is what the adapters' responses are made of. Events are `ServerSentEvent` values, or strings, which are the data
-of unnamed ones. A source is any iterable or async iterable; a plain one is read in worker threads because it may block.
+`framed` is what the adapters' responses are made of. Events are `ServerSentEvent` values; strings, which are the data of
+unnamed ones; or dictionaries with `data`, `event`, `id`, `retry` and `comment`, whose `data` is sent as JSON unless it is a
+string. A source is any iterable or async iterable; a plain one is read in worker threads because it may block.
 """
 
+import json
+import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from contextvars import copy_context
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import anyio
 import anyio.to_thread
@@ -16,12 +19,15 @@ from anyio.lowlevel import RunVar
 from floop_gateway_core.concurrency.heartbeat import WithHeartbeats
 from floop_gateway_core.wire.sse import STREAM_HEADERS, ServerSentEvent, SSEEncoder
 
-__all__ = ["Event", "Events", "framed", "last_event_id", "merged_headers", "source_of"]
+__all__ = ["Event", "Events", "frame_of", "framed", "last_event_id", "merged_headers", "source_of"]
 
 MAX_SILENT_SOURCES = 1000
+FIRST_EVENT_S = 0.25
+"""How long an answer's head waits for the first event: a source that fails by then is answered with its error's status."""
+MEMBERS = frozenset({"data", "event", "id", "retry", "comment"})
 _DONE = object()
 
-Event: TypeAlias = ServerSentEvent | str
+Event: TypeAlias = ServerSentEvent | str | Mapping[str, Any]
 Events: TypeAlias = AsyncIterable[Event] | Iterable[Event]
 Source: TypeAlias = Events | Callable[[str], Events]
 
@@ -44,30 +50,53 @@ def merged_headers(own: Mapping[str, str] | None) -> dict[str, str]:
     return {**kept, **(own or {})}
 
 
+def frame_of(event: Event, encoder: SSEEncoder) -> bytes:
+    """Return the frame of an event; raise ValueError for a dictionary with other members.
+
+    >>> frame_of({"data": {"n": 1}, "event": "tick"}, SSEEncoder())
+    b'event: tick\\ndata: {"n": 1}\\n\\n'
+    """
+    if not isinstance(event, Mapping):
+        return encoder.frame(event)
+    if unknown := event.keys() - MEMBERS:
+        raise ValueError(f"an event may have {', '.join(sorted(MEMBERS))}, got {sorted(unknown)[0]!r}")
+    comment = "" if event.get("comment") is None else encoder.comment(str(event["comment"])).decode()[:-1]
+    if "data" not in event:
+        return f"{comment}\n".encode()
+    data = event["data"]
+    id = None if event.get("id") is None else str(event["id"])
+    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+    return comment.encode() + encoder.encode(text, event=event.get("event"), id=id, retry=event.get("retry"))
+
+
 @asynccontextmanager
 async def framed(events: Events, heartbeat_s: float = 0.0) -> AsyncIterator[AsyncIterator[bytes]]:
     """Yield the frames, one for each event, and a comment after each `heartbeat_s` of silence (0: none).
 
-    The source is read and closed in one task: it may hold task groups and cancel scopes across its events. Leaving the
-    block closes it, also if nothing was read.
+    Entering waits up to `FIRST_EVENT_S` for the first event, and raises what the source raises by then. The source is read
+    and closed in one task: it may hold task groups and cancel scopes across its events. Leaving the block closes it.
     """
     encoder = SSEEncoder()
     source = aiter(events) if isinstance(events, AsyncIterable) else _Threaded(iter(events))
-    if heartbeat_s:
-        async with WithHeartbeats(_frames(source, encoder), heartbeat_s, encoder.comment("keep-alive")) as beating:
-            yield beating
+    async with WithHeartbeats(_frames(source, encoder), FIRST_EVENT_S, b"") as beating:
+        first = await anext(beating, None)
+        beating.every_s, beating.beat = heartbeat_s or math.inf, encoder.comment("keep-alive")
+        yield _behind(first, beating)
+
+
+async def _behind(first: bytes | None, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    if first is None:  # the source has ended without an event
         return
-    async with aclosing(_frames(source, encoder)) as frames:
-        try:
-            yield frames
-        finally:
-            await _close(source)  # also if nothing was read: a generator that never began runs no `finally`
+    if first:
+        yield first
+    async for frame in rest:
+        yield frame
 
 
 async def _frames(source: AsyncIterator[Event], encoder: SSEEncoder) -> AsyncGenerator[bytes, None]:
     try:
         async for event in source:
-            yield encoder.frame(event)
+            yield frame_of(event, encoder)
     finally:
         await _close(source)
 

@@ -11,7 +11,7 @@ many, in memory. If the clock is set back by more than a window, instants that a
 from collections import deque
 from dataclasses import dataclass
 
-__all__ = ["RateDecision", "RateLimiter", "Window", "decide", "microseconds"]
+__all__ = ["RateDecision", "RateLimiter", "Window", "decide", "leaving_index", "microseconds"]
 
 WINDOW_S = 60.0
 SECOND_US = 1_000_000
@@ -46,21 +46,34 @@ def decide(
     now_us: int,
     window_us: int,
     spends: bool = True,
+    cost: int = 1,
 ) -> RateDecision:
-    """Decide on one admission, of which the caller keeps the instant if it is allowed; else `spends` is False.
+    """Decide on one call, of which the caller keeps `cost` instants if it is allowed; else `spends` is False.
 
-    `count` admissions count now, the oldest at `oldest_us`. `leaving_us` is the instant that must leave before the next
-    call gets in, the one at index `count - limit`: the oldest, unless the limit was lowered meanwhile.
+    `count` instants count now, the oldest is `oldest_us`. `leaving_us` is the instant that must leave before the call gets
+    in, the one at `leaving_index`.
     """
     if limit < 1:
         raise ValueError(f"limit is {limit}; it is 1 or more")
-    allowed = count < limit
+    allowed = count + cost <= limit
     if oldest_us is None or now_us < oldest_us < now_us + SECOND_US:
         # Calls may read the clock in one order and get here in another: then the oldest is a moment ahead of this one.
         oldest_us = now_us
     reset_s = _wait_s(oldest_us, now_us, window_us)
     retry_after_s = 0 if allowed or leaving_us is None else _wait_s(leaving_us, now_us, window_us)
-    return RateDecision(allowed, limit, max(0, limit - count - spends), retry_after_s, reset_s, window_us / SECOND_US)
+    return RateDecision(
+        allowed,
+        limit,
+        max(0, limit - count - (cost if spends and allowed else 0)),
+        retry_after_s,
+        reset_s,
+        window_us / SECOND_US,
+    )
+
+
+def leaving_index(*, limit: int, count: int, cost: int = 1) -> int:
+    """Return which instant, from the oldest on, must leave before a refused call gets in."""
+    return count + cost - limit - 1
 
 
 def _wait_s(instant_us: int, now_us: int, window_us: int) -> int:
@@ -74,7 +87,7 @@ class Window:
         self.window_us = window_us
         self._instants: deque[int] = deque()
 
-    def acquire(self, limit: int, now_us: int, *, spends: bool = True) -> RateDecision:
+    def acquire(self, limit: int, now_us: int, *, spends: bool = True, cost: int = 1) -> RateDecision:
         """Admit or refuse one call."""
         instants = self._instants
         while instants and instants[0] <= now_us - self.window_us:
@@ -86,19 +99,24 @@ class Window:
             limit=limit,
             count=count,
             oldest_us=instants[0] if instants else None,
-            leaving_us=instants[count - limit] if count >= limit else None,
+            leaving_us=_at(instants, leaving_index(limit=limit, count=count, cost=cost)),
             now_us=now_us,
             window_us=self.window_us,
             spends=spends,
+            cost=cost,
         )
         if decision.allowed and spends:
             # Calls of several threads may come a little out of order; the instants stay sorted.
-            instants.append(max(now_us, instants[-1]) if instants else now_us)
+            instants.extend([max(now_us, instants[-1]) if instants else now_us] * cost)
         return decision
 
     def idle(self, now_us: int) -> bool:
         """Return whether no admission counts any more."""
         return not self._instants or self._instants[-1] <= now_us - self.window_us
+
+
+def _at(instants: deque[int], index: int) -> int | None:
+    return instants[index] if 0 <= index < len(instants) else None
 
 
 class RateLimiter:
@@ -121,10 +139,13 @@ class RateLimiter:
         self._windows: dict[str, Window] = {}
         self._sweep_us: int | None = None
 
-    def acquire(self, key: str, now: float, *, limit: int | None = None, spends: bool = True) -> RateDecision:
+    def acquire(
+        self, key: str, now: float, *, limit: int | None = None, spends: bool = True, cost: int = 1
+    ) -> RateDecision:
         """Admit or refuse one call of `key` at `now`; `limit` overrides the limiter's own for this call.
 
-        With `spends=False` it only reports what a call would get; `remaining` is then what is left before it.
+        A call may count as several (`cost`). With `spends=False` this only reports what a call would get; `remaining` is
+        then what is left before it.
         """
         now_us, window_us = microseconds(now), microseconds(self.window_s)
         if self._sweep_us is None or abs(now_us - self._sweep_us) >= window_us:
@@ -134,4 +155,4 @@ class RateLimiter:
         window = self._windows.get(key)
         if window is None:
             window = self._windows[key] = Window(window_us)
-        return window.acquire(self.limit if limit is None else limit, now_us, spends=spends)
+        return window.acquire(self.limit if limit is None else limit, now_us, spends=spends, cost=cost)

@@ -193,11 +193,15 @@ class RateStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WindowLimit:
-    """One of a host's own limits, for one of its callers: `limit` requests in any `window_s` seconds."""
+    """One of a host's own limits, for one of its callers: `limit` requests in any `window_s` seconds.
+
+    The request at hand counts as `cost` of them.
+    """
 
     key: str
     limit: int
     window_s: float
+    cost: int = 1
 
 
 class WindowStore(Protocol):

@@ -57,26 +57,27 @@ class LimitsStorage:
 
     _threads: RunVar[anyio.CapacityLimiter] = RunVar("floop_gateway_limits_threads")
 
-    async def acquire_windows(self, items: Sequence[RateLimitItem], key: str) -> list[RateDecision]:
-        """Spend one of every limit, or of none; raise `StoreUnavailable`.
+    async def acquire_windows(self, items: Sequence[RateLimitItem], key: str, *, cost: int = 1) -> list[RateDecision]:
+        """Spend `cost` of every limit, or of none; raise `StoreUnavailable`.
 
         Of several limits, requests at the same moment may spend one of the shorter ones and be refused by a longer one.
         """
         try:
             with anyio.fail_after(TIMEOUT_S):
-                return await self._acquire(items, key)
+                return await self._acquire(items, key, cost)
         except TimeoutError:
             raise StoreUnavailable(f"limits: no answer within {TIMEOUT_S:g} s") from None
         except StorageError as error:
             raise StoreUnavailable(f"limits: {type(error.storage_error).__name__}") from None
 
-    async def _acquire(self, items: Sequence[RateLimitItem], key: str) -> list[RateDecision]:
+    async def _acquire(self, items: Sequence[RateLimitItem], key: str, cost: int) -> list[RateDecision]:
+        more = {} if cost == 1 else {"cost": cost}
         order = sorted(range(len(items)), key=lambda index: items[index].get_expiry())
         # One limit is hit directly, which is atomic. Several are tested first, or those before a refusal would be spent.
-        allowed = [len(items) == 1 or bool(await self._call("test", item, key)) for item in items]
+        allowed = [len(items) == 1 or bool(await self._call("test", item, key, **more)) for item in items]
         if all(allowed):
             for index in order:
-                allowed[index] = bool(await self._call("hit", items[index], key))
+                allowed[index] = bool(await self._call("hit", items[index], key, **more))
                 if not allowed[index]:
                     break
         return [await self._decision(item, key, one) for item, one in zip(items, allowed, strict=True)]
@@ -87,15 +88,17 @@ class LimitsStorage:
         remaining = max(0, stats.remaining) if allowed else 0
         return RateDecision(allowed, item.amount, remaining, 0 if allowed else left_s, left_s, float(item.get_expiry()))
 
-    async def _call(self, name: str, item: RateLimitItem, key: str):  # type: ignore[no-untyped-def]
+    async def _call(self, name: str, item: RateLimitItem, key: str, **options: int):  # type: ignore[no-untyped-def]
         method = getattr(self._limiter, name)
         if isinstance(self._limiter, RateLimiter):
             limiter = self._threads.get(None)
             if limiter is None:
                 limiter = anyio.CapacityLimiter(MAX_THREADS)
                 self._threads.set(limiter)
-            return await anyio.to_thread.run_sync(partial(method, item, key), abandon_on_cancel=True, limiter=limiter)
-        answer = method(item, key)
+            return await anyio.to_thread.run_sync(
+                partial(method, item, key, **options), abandon_on_cancel=True, limiter=limiter
+            )
+        answer = method(item, key, **options)
         return await answer if isawaitable(answer) else answer
 
 

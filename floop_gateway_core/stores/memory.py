@@ -224,7 +224,7 @@ class MemoryStore:
 
     def _own_window(self, window: WindowLimit, now: float, *, spends: bool) -> RateDecision:
         limiter = self._own_limiters.setdefault(window.window_s, RateLimiter(1, window.window_s))
-        return limiter.acquire(window.key, now, limit=window.limit, spends=spends)
+        return limiter.acquire(window.key, now, limit=window.limit, spends=spends, cost=window.cost)
 
     async def authenticate_and_acquire(self, digest: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
         project = await self.authenticate(digest, now)

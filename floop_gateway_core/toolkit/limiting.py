@@ -10,8 +10,9 @@ On our stores a request that one limit refuses spends nothing of the others, and
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from limits import RateLimitItem, parse_many
@@ -54,7 +55,10 @@ class LimitResult:
 
 
 class RequestLimiter:
-    """`limits` as the package of that name writes them. `when_down` says what happens while the storage does not answer.
+    """`limits` as the package of that name writes them, or a function that returns them for a caller's key.
+
+    `when_down` says what happens while the storage does not answer. A limiter whose `enabled` is False lets everything pass
+    uncounted, for tests.
 
     Limiters of one `name` on one store count the same callers together; give those apart that are for different routes.
     Raises ValueError for a malformed limit and for an unknown storage or strategy.
@@ -69,18 +73,19 @@ class RequestLimiter:
 
     def __init__(
         self,
-        limits: str,
+        limits: str | Callable[[str], str],
         *,
         store: WindowStore | None = None,
         storage: str | None = None,
         strategy: str = "moving-window",
         name: str = "default",
         when_down: WhenDown = "refuse",
+        enabled: bool = True,
         clock: Clock = system_clock,
     ) -> None:
-        self._limits = _distinct(limits)
+        self._limits_of = limits if callable(limits) else _always(limits)
         self._name = name
-        self._names = tuple(_name(item) for item in self._limits)
+        self.enabled = enabled
         self._when_down = when_down
         self._clock = clock
         self._store = store or MemoryStore()
@@ -90,18 +95,28 @@ class RequestLimiter:
         if storage is None and strategy != "moving-window":
             raise ValueError(f"strategy is {strategy!r}; our stores have a moving window, others need a storage")
 
-    async def hit(self, key: str) -> LimitResult:
-        """Spend one request of each of a caller's limits, or of none if one of them refuses."""
+    async def hit(self, key: str, *, cost: int = 1) -> LimitResult:
+        """Spend one request of each of a caller's limits, or of none if one of them refuses.
+
+        A request may count as several (`cost`), but as no more than a limit: that raises ValueError.
+        """
+        if not self.enabled:
+            return LimitResult()
+        items = _distinct(self._limits_of(key))
+        least = min(item.amount for item in items)
+        if not 1 <= cost <= least:
+            raise ValueError(f"cost must be from 1 to the lowest limit, {least}, got {cost}")
         try:
-            decisions = await self._acquire(_storable(key))
+            decisions = await self._acquire(items, _storable(key), cost)
         except StoreUnavailable:
             return LimitResult() if self._when_down == "admit" else LimitResult(_DOWN)
-        return LimitResult(rate_refusal(most_restrictive(decisions)), tuple(zip(self._names, decisions, strict=True)))
+        names = map(_name, items)
+        return LimitResult(rate_refusal(most_restrictive(decisions)), tuple(zip(names, decisions, strict=True)))
 
-    async def _acquire(self, key: str) -> Sequence[RateDecision]:
+    async def _acquire(self, items: Sequence[RateLimitItem], key: str, cost: int) -> Sequence[RateDecision]:
         if self._foreign is not None:
-            return await self._foreign.acquire_windows(self._limits, f"{self._name} {key}")
-        windows = [WindowLimit(f"{self._name} {key}", item.amount, item.get_expiry()) for item in self._limits]
+            return await self._foreign.acquire_windows(items, f"{self._name} {key}", cost=cost)
+        windows = [WindowLimit(f"{self._name} {key}", item.amount, item.get_expiry(), cost) for item in items]
         return await self._store.acquire_windows(windows, self._clock())
 
 
@@ -121,7 +136,13 @@ def _storable(key: str) -> str:
     return raw.decode() if len(raw) <= MAX_KEY_BYTES else f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
 
-def _distinct(limits: str) -> list[RateLimitItem]:
+def _always(limits: str) -> Callable[[str], str]:
+    _distinct(limits)  # raises for what cannot be read
+    return lambda _: limits
+
+
+@lru_cache(maxsize=1024)
+def _distinct(limits: str) -> Sequence[RateLimitItem]:
     """Read the limits; of several for the same time only the lowest can ever matter."""
     items: dict[int, RateLimitItem] = {}
     for item in parse_many(limits):

@@ -1,5 +1,7 @@
 """The single pieces in Starlette, FastAPI, Flask and aiohttp, over real sockets: rate limits and event streams."""
 
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -9,22 +11,26 @@ import anyio
 import httpx
 import httpx_sse
 import pytest
+import werkzeug.exceptions
 from aiohttp import web
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from flask import Flask
 from flask import Response as FlaskResponse
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 from werkzeug.serving import make_server
 
+import floop_gateway_aiohttp.limiting as aiohttp_limiting
+import floop_gateway_asgi.limiting as asgi_limiting
 from floop_gateway_aiohttp.limiting import limit_requests
 from floop_gateway_aiohttp.streaming import event_stream as aiohttp_stream
 from floop_gateway_asgi.app import ASGIApp
 from floop_gateway_asgi.limiting import RateLimitMiddleware
 from floop_gateway_asgi.streaming import EventStreamResponse
-from floop_gateway_core import Refusal, RequestLimiter, ServerSentEvent
+from floop_gateway_core import Refusal, RequestLimiter, ServerSentEvent, SSEDecoder
 from floop_gateway_flask.limiting import RateLimit
 from floop_gateway_flask.streaming import event_stream as flask_stream
 from tests.adapters.test_aiohttp import served as aiohttp_served
@@ -344,3 +350,200 @@ def test_nested_middlewares_say_each_header_once() -> None:
         first, second = httpx.get(address), httpx.get(address)
     assert (200, ["0"]) == (first.status_code, first.headers.get_list("x-ratelimit-remaining"))
     assert (429, ["1"]) == (second.status_code, second.headers.get_list("x-ratelimit-limit"))
+
+
+# -- one route, exempt routes, dear requests ---------------------------------------------------------------------------
+
+
+def test_fastapi_limits_a_route_by_a_dependency_or_a_decorator() -> None:
+    app = FastAPI()
+    by_dependency = asgi_limiting.RateLimit(RequestLimiter("2/minute", name="a"))
+    by_decorator = asgi_limiting.RateLimit(RequestLimiter("4/minute", name="b"), cost=lambda request: 2)
+
+    @app.get("/dependency", dependencies=[Depends(by_dependency)])
+    async def dependency() -> dict[str, str]:
+        return {"a": "page"}
+
+    @app.get("/decorator/{number}")
+    @by_decorator.route
+    def decorator(number: int, request: Request) -> PlainTextResponse:
+        return PlainTextResponse(f"page {number}")
+
+    @app.get("/free")
+    async def free() -> str:
+        return "free"
+
+    with served(app) as url, httpx.Client(base_url=url) as client:
+        for path, code in (("/dependency", ("detail", "code")), ("/decorator/7", ("error", "code"))):
+            answers = [client.get(path) for _ in range(3)]
+            assert [200, 200, 429] == [answer.status_code for answer in answers]
+            assert answers[0].headers["ratelimit"].startswith('"per-minute";r=')
+            assert 1 <= int(answers[2].headers["retry-after"]) <= 60
+            assert "0" == answers[2].headers["x-ratelimit-remaining"]
+            body = answers[2].json()
+            for name in code:
+                body = body[name]
+            assert "RATE_LIMITED" == body
+        assert all(200 == client.get("/free").status_code for _ in range(9))
+
+
+def test_a_handler_of_the_hosts_answers_for_the_dependency() -> None:
+    app = FastAPI()
+    limit = asgi_limiting.RateLimit(RequestLimiter("1/minute"))
+
+    @app.exception_handler(asgi_limiting.RateLimitExceeded)
+    async def slow(request: Request, error: asgi_limiting.RateLimitExceeded) -> JSONResponse:
+        return JSONResponse({"wait": error.refusal.retry_after_s}, 420)
+
+    @app.get("/", dependencies=[Depends(limit)])
+    async def page() -> str:
+        return "page"
+
+    with served(app) as url:
+        assert [200, 420] == [httpx.get(url).status_code for _ in range(2)]
+
+
+def test_exempt_routes_and_dear_requests_on_every_host() -> None:
+    async def asgi_page(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("page")
+
+    starlette = Starlette(routes=[Route("/", asgi_page), Route("/healthz", asgi_page)])
+    starlette.add_middleware(
+        RateLimitMiddleware, limiter=RequestLimiter("4/minute"), exempt=["/healthz"], cost=lambda scope: 2
+    )
+
+    flask = Flask(__name__)
+    limit = RateLimit(RequestLimiter("4/minute"), cost=lambda: 2)
+    limit.init_app(flask)
+    flask.add_url_rule("/", "page", lambda: "page")
+    flask.add_url_rule("/healthz", "healthz", limit.exempt(lambda: "page"))
+
+    async def aiohttp_page(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="page")
+
+    @aiohttp_limiting.exempt
+    async def healthz(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="page")
+
+    aiohttp = web.Application()
+    limit_requests(aiohttp, RequestLimiter("4/minute"), cost=lambda request: 2)
+    aiohttp.router.add_get("/", aiohttp_page)
+    aiohttp.router.add_get("/healthz", healthz)
+    for serve in (lambda: served(starlette), lambda: flask_served(flask), lambda: aiohttp_served(aiohttp)):
+        with serve() as url:
+            assert [200] * 6 == [httpx.get(f"{url}/healthz").status_code for _ in range(6)]
+            assert [200, 200, 429] == [httpx.get(url).status_code for _ in range(3)]
+
+
+def test_aiohttp_limits_one_handler_by_a_decorator() -> None:
+    @aiohttp_limiting.limited(RequestLimiter("1/minute"))
+    async def page(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="page")
+
+    app = web.Application()
+    app.router.add_get("/", page)
+    with aiohttp_served(app) as url:
+        answers = [httpx.get(url) for _ in range(2)]
+        assert [200, 429] == [answer.status_code for answer in answers]
+        assert ["0", "0"] == [answer.headers["x-ratelimit-remaining"] for answer in answers]
+
+
+def flask_served(app: Flask) -> Any:
+    return in_thread(make_server("127.0.0.1", 0, app, threaded=True))
+
+
+# -- events as dictionaries, refusals, slow clients --------------------------------------------------------------------
+
+
+def starlette_events(events: Any) -> Any:
+    async def route(request: Request) -> EventStreamResponse:
+        return EventStreamResponse(events)
+
+    return served(Starlette(routes=[Route("/", route)]))
+
+
+def aiohttp_events(events: Any) -> Any:
+    async def route(request: web.Request) -> web.StreamResponse:
+        return await aiohttp_stream(request, events)
+
+    app = web.Application()
+    app.router.add_get("/", route)
+    return aiohttp_served(app)
+
+
+def flask_events(events: Any) -> Any:
+    app = Flask(__name__)
+    app.add_url_rule("/", "events", lambda: flask_stream(events))
+    return flask_served(app)
+
+
+def flask_events_with_heartbeats(events: Any) -> Any:
+    app = Flask(__name__)
+    app.add_url_rule("/", "events", lambda: flask_stream(events, heartbeat_s=5))
+    return flask_served(app)
+
+
+SIMPLE = pytest.mark.parametrize(
+    "serve", [starlette_events, aiohttp_events, flask_events, flask_events_with_heartbeats]
+)
+
+
+@SIMPLE
+def test_dictionaries_are_events_and_their_data_is_json(serve: Callable[[Any], Any]) -> None:
+    def events(last: str) -> Iterator[Any]:
+        yield {"data": {"n": 1, "ü": [None]}, "event": "tick", "id": 7, "retry": 100}
+        yield {"comment": "nothing happened"}
+        yield {"data": "text"}
+        yield {"data": 3.5, "comment": "with a comment"}
+
+    with serve(events) as url:
+        text = httpx.get(url).text
+    assert ": nothing happened\n\n" in text
+    assert [
+        ServerSentEvent('{"n": 1, "ü": [null]}', "tick", "7", 100),
+        ServerSentEvent("text", "message", "7"),
+        ServerSentEvent("3.5", "message", "7"),
+    ] == SSEDecoder().feed(text.encode())
+
+
+@SIMPLE
+def test_a_source_that_refuses_at_its_beginning_is_answered_before_the_head(serve: Callable[[Any], Any]) -> None:
+    refusals: dict[Any, Any] = {
+        starlette_events: lambda: StarletteHTTPException(404),
+        aiohttp_events: web.HTTPNotFound,
+        flask_events: werkzeug.exceptions.NotFound,
+        flask_events_with_heartbeats: werkzeug.exceptions.NotFound,
+    }
+
+    def events(last: str) -> Iterator[Any]:
+        raise refusals[serve]()
+        yield "never"
+
+    with serve(events) as url:
+        assert 404 == httpx.get(url).status_code
+
+
+def test_a_client_that_takes_nothing_is_cut_off() -> None:
+    closed = threading.Event()
+
+    async def events() -> AsyncIterator[str]:
+        try:
+            while True:
+                yield "x" * 100_000
+        finally:
+            closed.set()
+
+    async def asgi(request: Request) -> EventStreamResponse:
+        return EventStreamResponse(events(), send_timeout_s=0.3)
+
+    async def aiohttp_route(request: web.Request) -> web.StreamResponse:
+        return await aiohttp_stream(request, events(), send_timeout_s=0.3)
+
+    app = web.Application()
+    app.router.add_get("/", aiohttp_route)
+    hosts: list[Any] = [lambda: served(Starlette(routes=[Route("/", asgi)])), lambda: aiohttp_served(app)]
+    for serve in hosts:
+        closed.clear()
+        with serve() as url, socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert closed.wait(10), "the source goes on although nobody reads"

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -173,3 +174,43 @@ async def test_a_burst_on_a_foreign_storage_does_not_use_up_the_longer_limit() -
             tasks.start_soon(hit)
     assert 2 == found.count(True)
     assert 3 == (await limiter.hit("a")).windows[1][1].limit - 2
+
+
+@pytest.mark.parametrize("make", [dict, lambda: {"store": SQLiteStore(":memory:")}, lambda: {"storage": "memory://"}])
+async def test_a_request_may_count_as_several(make: Any) -> None:
+    limiter = RequestLimiter("10/minute", **make())
+    assert [True, True, False] == [(await limiter.hit("a", cost=4)).allowed for _ in range(3)]
+    refused = await limiter.hit("a", cost=4)
+    assert ("X-RateLimit-Remaining", "2") in refused.headers or "storage" in make()
+    assert [True, True, False] == [(await limiter.hit("a")).allowed for _ in range(3)]
+    for cost in (0, 11):
+        with pytest.raises(ValueError, match="cost must be from 1 to the lowest limit, 10"):
+            await limiter.hit("b", cost=cost)
+
+
+async def test_a_dear_request_waits_until_enough_has_left() -> None:
+    now = 1_000_000.0
+    limiter = RequestLimiter("4/minute", clock=lambda: now)
+    for _ in range(4):
+        await limiter.hit("a")
+        now += 10
+    refused = (await limiter.hit("a", cost=2)).refusal
+    assert refused is not None
+    assert 30 == refused.retry_after_s  # the second one leaves then
+    now += 29
+    assert not (await limiter.hit("a", cost=2)).allowed
+    now += 1
+    assert (await limiter.hit("a", cost=2)).allowed
+
+
+async def test_limits_may_depend_on_the_caller() -> None:
+    limiter = RequestLimiter(lambda key: "3/minute" if key == "paying" else "1/minute")
+    assert [True, True, True, False] == [(await limiter.hit("paying")).allowed for _ in range(4)]
+    assert [True, False] == [(await limiter.hit("free")).allowed for _ in range(2)]
+
+
+async def test_a_limiter_can_be_switched_off_for_tests() -> None:
+    limiter = RequestLimiter("1/minute", enabled=False)
+    assert all([(await limiter.hit("a")).allowed for _ in range(5)])
+    limiter.enabled = True
+    assert [True, False] == [(await limiter.hit("a")).allowed for _ in range(2)]

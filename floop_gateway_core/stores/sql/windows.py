@@ -6,7 +6,7 @@ no id contains, and are swept: their keys (addresses, say) come and go.
 
 from collections.abc import Sequence
 
-from floop_gateway_core.policy.rate_window import WINDOW_S, RateDecision, decide, microseconds
+from floop_gateway_core.policy.rate_window import WINDOW_S, RateDecision, decide, leaving_index, microseconds
 from floop_gateway_core.stores.base import WindowLimit
 from floop_gateway_core.stores.sql.connection import Connection, upsert
 from floop_gateway_core.types import ProjectId
@@ -29,11 +29,17 @@ def acquire(connection: Connection, project: ProjectId, limit: int, now: float) 
 
 def acquire_windows(connection: Connection, windows: Sequence[WindowLimit], now: float) -> list[RateDecision]:
     """Spend one request of all of a host's own windows, or of none."""
-    asked = [(_name(window), window.limit, microseconds(window.window_s)) for window in windows]
-    decisions = [_acquire(connection, *one, microseconds(now), spends=False) for one in asked]
+    decisions = [_own(connection, window, now, spends=False) for window in windows]
     if all(decision.allowed for decision in decisions):
-        decisions = [_acquire(connection, *one, microseconds(now), spends=True) for one in asked]
+        decisions = [_own(connection, window, now, spends=True) for window in windows]
     return decisions
+
+
+def _own(connection: Connection, window: WindowLimit, now: float, *, spends: bool) -> RateDecision:
+    return _acquire(
+        connection, _name(window), window.limit, microseconds(window.window_s), microseconds(now), spends=spends,
+        cost=window.cost,
+    )  # fmt: skip
 
 
 def sweep(connection: Connection, window_s: float, now: float) -> None:
@@ -57,7 +63,7 @@ def _name(window: WindowLimit) -> str:
 
 
 def _acquire(
-    connection: Connection, key: str, limit: int, window_us: int, now_us: int, *, spends: bool
+    connection: Connection, key: str, limit: int, window_us: int, now_us: int, *, spends: bool, cost: int = 1
 ) -> RateDecision:
     """The moving window as rows; the count is kept beside them, so a call costs the same under any limit."""
     row = connection.execute(_LOOK, (key, key, now_us - window_us, key, now_us - window_us, key, now_us + window_us))
@@ -67,17 +73,19 @@ def _acquire(
     if future:
         connection.execute("DELETE FROM instants WHERE key = ? AND at_us > ?", (key, now_us + window_us))
     count = (kept or 0) - past - future
+    leaving = leaving_index(limit=limit, count=count, cost=cost)
     decision = decide(
         limit=limit,
         count=count,
         oldest_us=oldest_us if count else None,
-        leaving_us=_instant(connection, key, count - limit) if count >= limit else None,
+        leaving_us=_instant(connection, key, leaving) if 0 <= leaving < count else None,
         now_us=now_us,
         window_us=window_us,
         spends=spends,
+        cost=cost,
     )
-    spent = decision.allowed and spends
-    if spent:
+    spent = cost if decision.allowed and spends else 0
+    for _ in range(spent):
         connection.execute("INSERT INTO instants VALUES (?, ?)", (key, now_us))
     if count + spent != kept:
         connection.execute(_UPSERT, (key, count + spent))
