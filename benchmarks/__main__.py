@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: framing, then serving. The judgement's benchmarks take a folder of data, see their own pages."""
+"""`python -m benchmarks`: framing, then serving. The `estimate` and `classify` benchmarks take a data folder."""
 
 import runpy
 import sys

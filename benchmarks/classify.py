@@ -4,7 +4,7 @@
 
 The weights are fitted on our own requests alone. So folders of data (`routes.jsonl`) measure the shipped table on sources
 that it has never seen, and our own requests are measured by weights that are fitted anew without their style or language.
-Without a folder it says so, and measures only what needs no labels of others. Where a folder holds `outcomes.jsonl` (a
+Without a folder it says so, and skips what needs others' labels. Where a folder holds `outcomes.jsonl` (a
 line for each question: `benchmark`, `prompt`, and how well a `weak` and a `strong` model did, from 0 to 1), it prints how
 well the score says which questions need the strong one. Speed is compared, in the same run, with LiteLLM's complexity
 router where that is installed; only ratios mean something, since machines differ.

@@ -20,7 +20,7 @@ async def page(request: web.Request) -> web.Response:
 
 
 async def make_app() -> web.Application:
-    gateway = Gateway(Settings(store="memory://"))  # in earnest: Gateway.from_config("gateway.toml")
+    gateway = Gateway(Settings(store="memory://"))  # in production: Gateway.from_config("gateway.toml")
     project = await gateway.admin.create_project("demo", credits=Microcredits(10**9))
     print(f"key: {project.key}", flush=True)
 

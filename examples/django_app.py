@@ -2,7 +2,8 @@
 
     python examples/django_app.py [port]
 
-It starts with a project in memory, and prints its key. In earnest the last lines of `make_app` go into `wsgi.py`. Ask it:
+It starts with a project in memory, and prints its key. In production, put the last lines of `make_app` in `wsgi.py`.
+Try it:
 
     curl -H "Authorization: Bearer $KEY" -d '{"prompt": "Say something"}' localhost:8000/api/v1/ai/generate
 """
@@ -28,7 +29,7 @@ def make_app() -> WSGIApplication:
     settings.configure(
         ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1", "localhost"], SECRET_KEY="of the example only"
     )
-    gateway = Gateway(Settings(store="memory://"))  # in earnest: Gateway.from_config("gateway.toml")
+    gateway = Gateway(Settings(store="memory://"))  # in production: Gateway.from_config("gateway.toml")
     project = Bridge(gateway).call(partial(gateway.admin.create_project, "demo", credits=Microcredits(10**9)))
     print(f"key: {project.key}", flush=True)
     return FloopGatewayMiddleware(get_wsgi_application(), gateway, prefix="/api/v1/ai")

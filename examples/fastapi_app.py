@@ -14,7 +14,7 @@ from fastapi import FastAPI, responses
 from floop_gateway_asgi import FloopGateway
 from floop_gateway_core import Gateway, Microcredits, Settings
 
-gateway = Gateway(Settings(store="memory://"))  # in earnest: Gateway.from_config("gateway.toml")
+gateway = Gateway(Settings(store="memory://"))  # in production: Gateway.from_config("gateway.toml")
 
 
 @asynccontextmanager

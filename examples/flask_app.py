@@ -19,7 +19,7 @@ from floop_gateway_flask import FloopGateway
 
 
 def make_app() -> Flask:
-    gateway = Gateway(Settings(store="memory://"))  # in earnest: Gateway.from_config("gateway.toml")
+    gateway = Gateway(Settings(store="memory://"))  # in production: Gateway.from_config("gateway.toml")
     project = Bridge(gateway).call(partial(gateway.admin.create_project, "demo", credits=Microcredits(10**9)))
     print(f"key: {project.key}", flush=True)
 

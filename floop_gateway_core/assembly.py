@@ -27,7 +27,7 @@ _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 T = TypeVar("T")
 Secrets: TypeAlias = Callable[[str], str | None]
-"""Returns the value of a name that a deployment's `api_key_env` gives."""
+"""Returns the secret for a name from a deployment's `api_key_env`."""
 
 __all__ = ["Secrets", "breakers", "open_configured", "open_configured_rate", "routing_table", "spool_of"]
 
@@ -70,9 +70,9 @@ def routing_table(
 def breakers(
     settings: Settings, before: Settings | None = None, known: Mapping[str, CircuitBreaker] = MappingProxyType({})
 ) -> Mapping[str, CircuitBreaker]:
-    """Return a breaker for each deployment: a closed one, or the known one of a deployment that is as it was `before`.
+    """Return each deployment's breaker: the existing one if the deployment is the same as `before`, else a new one.
 
-    Those of deployments that are gone are kept, for the requests that still run.
+    Breakers of removed deployments are kept for requests that are still running.
     """
     found = dict(known)
     for name, deployment in settings.deployments.items():
@@ -120,7 +120,7 @@ def _deployment(name: str, one: DeploymentSettings, settings: Settings, provider
         thinking_allowance_tokens=one.thinking_allowance,
         capabilities=_capabilities(one),
         grants=_grants(one),
-        # A model that thinks may be silent for any time; the request's own limit still applies.
+        # A thinking model may be silent for any length of time; the request's own limit still applies.
         first_event_s=one.first_event_s or (upstream.total_s if thinks else upstream.first_event_s),
         between_events_s=one.between_events_s or (upstream.total_s if thinks else upstream.between_events_s),
         provider_name=one.provider,
@@ -130,7 +130,7 @@ def _deployment(name: str, one: DeploymentSettings, settings: Settings, provider
 
 
 def _capabilities(one: DeploymentSettings) -> frozenset[Capability]:
-    """Return what a deployment can: what its provider can, as far as the deployment says nothing else."""
+    """Return a deployment's capabilities: its provider's, unless the deployment overrides them."""
     found = set(_spec(one).capabilities)
     own: dict[Capability, bool | None] = {"tools": one.tools, "images": one.images, "json_schema": one.json_schema}
     for name, value in own.items():

@@ -224,7 +224,7 @@ class ProviderError(GatewayError):
 
 
 class UnavailableError(GatewayError):
-    """Every breaker on the route is open, or the store does not answer."""
+    """Every breaker on the route is open, or the store is unavailable."""
 
 
 _ERROR_OF: Mapping[ErrorCode, type[GatewayError]] = {
@@ -290,7 +290,7 @@ class NoSuchRequest(AdminError):
 
 
 class Conflict(AdminError):
-    """What is there already forbids the change: an id that is taken, a balance that is too small."""
+    """The change conflicts with the current state: an id that is taken, a balance that is too small."""
 
 
 class Forbidden(AdminError):
@@ -298,4 +298,4 @@ class Forbidden(AdminError):
 
 
 class StoreUnavailable(Exception):
-    """The store does not answer, and nothing is known to have changed. The reason contains no connection secrets."""
+    """The store is unavailable, and nothing is known to have changed. The message contains no connection secrets."""

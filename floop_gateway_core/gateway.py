@@ -53,7 +53,7 @@ __all__ = ["Gateway", "GatewayOptions"]
 log = logging.getLogger("floop_gateway")
 
 CLOSING_GRACE_S = 1.0
-"""How long answers behind clients that have left may go on when the gateway is closed."""
+"""How long answers of disconnected clients may continue when the gateway is closed."""
 
 SHOWN_PROJECTS = 10
 """How many projects a message lists."""
@@ -84,7 +84,7 @@ def _after(options: GatewayOptions) -> tuple[Listener, ...]:
 
 
 def _compatible(settings: Settings) -> list[Dialect]:
-    """Return the compatible dialects that are on. The list of models is there while either is."""
+    """Return the enabled compatible dialects. The models endpoint exists if either of them is enabled."""
     found: list[Dialect] = []
     if settings.dialects.openai:
         found.append(OpenAIDialect())
@@ -103,9 +103,10 @@ class Gateway:
     alike. `start` opens all of them and `aclose` closes them. `http` is an `httpx.AsyncClient` that the host keeps and
     closes. `providers` replaces the provider of deployments by their id. `classifier` chooses the alias for `auto` in
     place of the built-in one, sync or async. `listeners` are called with every event (`floop_gateway_core.observability`).
-    `dialects` are served beside the gateway's own. `authenticate` makes the host's login a way in without a key: it gets
-    the host's own request and returns the name of a project, or None, which leaves it to the key. `secrets` returns the API
-    key of the name that a deployment's `api_key_env` gives; without it, `environ` is asked (default: the process's).
+    `dialects` are served in addition to the gateway's own. `authenticate` lets users of the host's login in without a
+    key: it gets the host's own request and returns a project's name, or None to require the key. `secrets` returns the
+    API key for the name in a deployment's `api_key_env`; without it, `environ` is used (default: the process's
+    environment).
 
     `before_call` may refuse each call or change it, once it has been read; `after_answer` sees each request's record.
 
@@ -128,7 +129,7 @@ class Gateway:
             ledger=options.get("ledger"),
             admits_without_rate=settings.when_down == "admit",
         )
-        self._source = "settings of the host's own"
+        self._source = "settings passed by the host"
         self._options = options
         self._file: str | None = None
         self._client = options.get("http")
@@ -187,11 +188,11 @@ class Gateway:
         )
 
     async def reload(self, settings: Settings | None = None) -> None:
-        """Take new settings for new requests: deployments, routes, plans, prices, limits, and API keys read again.
+        """Apply new settings to new requests: deployments, routes, plans, prices, limits, and API keys (read again).
 
-        Without `settings`, the file that the gateway was built from is read again. Running requests keep what they began
-        with. Raises `ConfigError` for a mistake, for another store, and for a plan that is gone and still has projects;
-        then nothing has changed. `[upstream] connect_s`, `[serve]` and `[hooks]` take effect at the next start.
+        Without `settings`, reload the file that the gateway was built from. Running requests keep their old settings.
+        Raises `ConfigError` for invalid settings, a different store, or a removed plan that still has projects; nothing
+        is changed then. `[upstream] connect_s`, `[serve]` and `[hooks]` take effect at the next start.
         """
         source = self._source
         if settings is None:
@@ -199,7 +200,7 @@ class Gateway:
         try:
             for name in FIXED_AT_START:
                 if getattr(settings, name) != getattr(self.settings, name):
-                    raise ConfigError(f"{name}: must stay as it is; restart to use another one")
+                    raise ConfigError(f"{name}: cannot be changed while running; restart to apply the change")
             routing = self._routing_of(settings)
             await self._check_plans(settings)
         except ConfigError as error:
@@ -209,7 +210,7 @@ class Gateway:
         self.runtime.routing = routing
         self.settings, self._source = settings, source
         self.admin.use(settings)
-        log.info("configuration: %s was read again", source)
+        log.info("configuration: %s reloaded", source)
 
     async def _check_plans(self, settings: Settings) -> None:
         gone = set(self.settings.plan_names) - set(settings.plan_names)
@@ -218,7 +219,7 @@ class Gateway:
             if names:
                 more = f" and {len(names) - SHOWN_PROJECTS} more" if len(names) > SHOWN_PROJECTS else ""
                 shown = ", ".join(names[:SHOWN_PROJECTS])
-                raise ConfigError(f"plans.{plan}: must stay, for these projects have it: {shown}{more}")
+                raise ConfigError(f"plans.{plan}: cannot be removed, because these projects use it: {shown}{more}")
 
     @property
     def store(self) -> Store:
@@ -277,7 +278,7 @@ class Gateway:
         log.info("configuration: %s; store: %s", self._source, type(self.store).__name__)
         if self._source == "built-in defaults":
             log.warning(
-                "no configuration was found: the provider `echo` answers, and the store is %s",
+                "no configuration found: using the provider `echo` and the store %s",
                 shown(self.settings.store),
             )
         await self.stores.setup()

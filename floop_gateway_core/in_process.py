@@ -6,8 +6,8 @@
         async for text in answer: ...
     answer.bill
 
-The same session and the same checks in the same order as an HTTP request: no path skips the policy. A refusal is
-raised as a `GatewayError` of the class of its code.
+A call goes through the same session and the same checks, in the same order, as an HTTP request: no path skips the
+policy. A refusal is raised as the `GatewayError` subclass for its code.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -67,7 +67,7 @@ class CallOptions(TypedDict, total=False):
     tool_choice: str | Mapping[str, object] | None
     parallel_tool_calls: bool | None
     response_format: type[Any] | Mapping[str, object] | None
-    """A Pydantic model, whose instance is then the answer's `parsed`, or what OpenAI's API takes."""
+    """A Pydantic model, for an instance in the answer's `parsed`, or a value in the format of OpenAI's API."""
     reasoning_effort: str | None
 
 
@@ -82,7 +82,7 @@ class Answer:
     request_id: RequestId
     deployment: str
     message: Message = field(default_factory=lambda: Message("assistant", ()), repr=False)
-    """The answer as a message of the conversation; results of its calls are sent behind it."""
+    """The answer as a message, to append to the conversation before the results of its tool calls."""
     response_model: Any = field(default=None, repr=False)
 
     @property
@@ -174,7 +174,7 @@ class AnswerStream:
             raise self._error(refusal)
 
     async def _settle_in_time(self, _: Block) -> None:
-        """Settle a call whose consumer does not read any more: the engine can only end a call that is being read."""
+        """Settle a call whose consumer has stopped reading: the engine can only end a call that is being read."""
         await anyio.sleep(self._limits.total_s + PAUSED_CONSUMER_GRACE_S)
         self._expired = True
         await self._session.close()
@@ -185,7 +185,7 @@ class AnswerStream:
         return await self._stack.__aexit__(kind, error, traceback)
 
     def __aiter__(self) -> AsyncIterator[str]:
-        return self._texts  # one for all loops over the stream: it has taken texts that it has not passed on yet
+        return self._texts  # shared by all loops over the stream, because it buffers texts that it has not yielded yet
 
     def events(self) -> AsyncIterator[CallEvent]:
         """Iterate over the answer's events; the last is `Completed`, with the bill. Raises `GatewayError`."""

@@ -105,7 +105,7 @@ def test_the_first_name_is_the_default_of_a_plan_without_auto() -> None:
     ("models", "message"),
     [
         (["nope"], "'nope' is not an alias or a deployment"),
-        (["auto", "echo"], "'auto' needs one of"),
+        (["auto", "echo"], "'auto' requires at least one of"),
         ([], "at least 1"),
     ],
 )

@@ -35,7 +35,7 @@ def test_a_deployments_id_stands_in_a_header_and_is_held_to_it(tmp_path: Path, n
     [
         ("[upstream]\nattempts = 0", "FILE: upstream.attempts = 0: Input should be greater than or equal to 1"),
         ("[upstream]\nhedge_after_s = -1", "FILE: upstream.hedge_after_s = -1: Input should be"),
-        ("[upstream]\nnope = 1", "FILE: upstream.nope = 1: unknown key; allowed are attempts, connect_s"),
+        ("[upstream]\nnope = 1", "FILE: upstream.nope = 1: unknown key; allowed keys: attempts, connect_s"),
         ('[hooks]\nlifecycle = "nowhere:hook"', "hooks.lifecycle = 'nowhere:hook': No module named 'nowhere'"),
         ('[hooks]\nlifecycle = "os:sep"', "hooks.lifecycle = 'os:sep': is not callable"),
         ('store = "mysql://x"', "FILE: store = 'mysql://x'"),
@@ -80,11 +80,15 @@ PRICED = 'model = "m"\nmicrocredits_per_token = 1\n'
         ("openai", "", "model is missing"),
         ("openai", 'model = "m"', "a price is missing"),
         ("openai", 'model = "m"\ninput_microcredits_per_token = 1', "a price is missing"),
-        ("openai", 'model = "m"\nmicrocredits_per_token = true', "must be a number of micro-credits a token"),
+        ("openai", 'model = "m"\nmicrocredits_per_token = true', "must be a number of micro-credits per token"),
         ("openai", PRICED + 'vocabulary = "gpt2"', "vocabulary is 'gpt2'; allowed are"),
-        ("gemini", PRICED + 'thinking = "low"\nthinking_tokens = 5', "thinking and thinking_tokens are both set"),
-        ("openai", PRICED + "thinking_tokens = 5", "thinking_tokens is not for openai"),
-        ("openai", PRICED + "thinking_allowance_tokens = 5", "thinking_allowance_tokens goes with thinking"),
+        (
+            "gemini",
+            PRICED + 'thinking = "low"\nthinking_tokens = 5',
+            "thinking and thinking_tokens must not both be set",
+        ),
+        ("openai", PRICED + "thinking_tokens = 5", "openai does not support thinking_tokens"),
+        ("openai", PRICED + "thinking_allowance_tokens = 5", "thinking_allowance_tokens requires thinking"),
         ("openai", PRICED + 'base_url = "localhost:8000"', "base_url is 'localhost:8000'; it starts with http://"),
         ("openai", PRICED + 'max_tokens_field = "max"', "max_tokens_field = 'max'"),
         ("openai", PRICED + 'api_key_header = "a b"', "api_key_header"),
@@ -116,7 +120,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"latin\.toml: cannot be read"):
         Settings.load(tmp_path / "latin.toml")
     (tmp_path / "broken.toml").write_text("[upstream\n")
-    with pytest.raises(ConfigError, match=r"broken\.toml: is not TOML"):
+    with pytest.raises(ConfigError, match=r"broken\.toml: invalid TOML"):
         Settings.load(tmp_path / "broken.toml")
 
 

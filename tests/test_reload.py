@@ -92,8 +92,11 @@ async def test_a_running_request_keeps_what_it_began_with(tmp_path: Path) -> Non
         (("price}", "price}\ncolour = 1"), "colour"),
         (("[routes]", "[routes"), "gateway.toml"),
         (('"MINI_KEY"', '"MISSING"'), "MISSING"),
-        (("memory://", "sqlite:///other.db"), "store: must stay as it is"),
-        (("[plans.gold]\nrequests_per_minute = 100", ""), "plans.gold: must stay, for these projects have it: g"),
+        (("memory://", "sqlite:///other.db"), "store: cannot be changed while running"),
+        (
+            ("[plans.gold]\nrequests_per_minute = 100", ""),
+            "plans.gold: cannot be removed, because these projects use it: g",
+        ),
     ],
 )
 async def test_a_mistake_changes_nothing_and_says_why(tmp_path: Path, change: tuple[str, str], message: str) -> None:

@@ -53,7 +53,7 @@ def group_of(character: str) -> str:
 
 
 def cluster(points: Floats, weights: Floats, count: int) -> npt.NDArray[np.int64]:
-    """k-means from weighted quantiles of the mean, so that no chance is in it."""
+    """k-means, started from weighted quantiles of the mean instead of random points."""
     order = np.argsort(points.mean(1), kind="stable")
     heap = np.cumsum(weights[order])
     centres = points[[order[np.searchsorted(heap, heap[-1] * (i + 0.5) / count)] for i in range(count)]].copy()
@@ -196,7 +196,7 @@ def weigh(rows: list[Row]) -> npt.NDArray[np.float32]:
 
 
 def rarity(row: Row) -> float:
-    """Weigh languages: those with a code of two letters are the ones that are written most; and what nobody writes."""
+    """Weigh a row: languages with three-letter codes and hostile texts are rare in practice and count less."""
     return RARE if row["kind"] == "hostile" or len(language_of(row)) == 3 else 1.0
 
 
@@ -206,7 +206,7 @@ def language_of(row: Row) -> str:
 
 
 def forced_zero() -> tuple[Ints, Ints]:
-    """Cells that stay at zero: what a run costs is the place table's to say."""
+    """Cells that stay at zero, because the place table holds the cost of a run."""
     marks = [9, 10, 13, *range(32, 48), *range(58, 127)]
     pairs = [d << 8 | d for d in marks] + [a << 8 | b for a in range(48, 58) for b in range(48, 58)]
     triples = [x << 10 | k << 5 | k for x in range(32) for k in (27, 28, 29, 31)]

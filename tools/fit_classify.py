@@ -2,13 +2,13 @@
 
     python -m tools.fit_classify [--check]
 
-Reads our own requests in `tools/prompts/` and nothing else, so that anyone can make the table again, and others' requests
-measure it (`benchmarks/classify.py`). Nothing of the texts goes into the table, only weights of named features. `--check`
-writes nothing, and fails where the table in the package is not what the requests give.
+Reads only our own requests in `tools/prompts/`, so that anyone can rebuild the table and requests from other sources
+can measure it (`benchmarks/classify.py`). The table contains no text, only weights of named features. `--check` writes
+nothing, and fails if the table in the package differs from a new fit.
 
 The model is a multinomial logistic regression with a quadratic penalty, fitted by full-batch gradient steps in pure
-Python. Requests that are made from a template and a text count half. The three labels weigh the same but for `fast`: a
-request that is sent too dear costs money each time.
+Python. Requests that are made from a template and a text count half. The three labels have equal weight except `fast`,
+because a request that is routed too expensively costs money each time.
 """
 
 import argparse
@@ -189,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = render(fit(rows, labels, weights_of(examples)))
     if options.check:
         same = TABLE.read_text(encoding="utf-8") == text
-        print("The table is what the requests give." if same else "The table differs from what the requests give.")
+        print("The table is up to date." if same else "The table differs from a fit of the requests.")
         return 0 if same else 1
     TABLE.write_text(text, encoding="utf-8")
     print(f"{len(examples)} requests, {text.count(chr(10)) - 2} features, {len(text)} bytes: {TABLE.name}")

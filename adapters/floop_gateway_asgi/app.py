@@ -114,7 +114,7 @@ class _Body:
         self._ambiguous = ambiguous
         self._malformed = False
         self._ended = False
-        self._at_end: anyio.Event | None = None  # for the watch, which most bodies are faster than
+        self._at_end: anyio.Event | None = None  # created only if the watch starts before the body has ended
         self.disconnected = False
 
     async def read(self) -> bytes:
@@ -122,7 +122,7 @@ class _Body:
             try:
                 message = await self._receive()
             except Exception as error:
-                if "Disconnect" not in type(error).__name__:  # servers raise what they like for a broken body
+                if "Disconnect" not in type(error).__name__:  # servers raise various exceptions for a malformed body
                     raise MalformedBody from error
                 message = {"type": "http.disconnect"}
             if message["type"] == "http.disconnect":

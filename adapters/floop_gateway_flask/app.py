@@ -45,7 +45,7 @@ def wsgi_app(gateway: Gateway) -> "WSGIApplication":
 
 
 def _application(bridge: Bridge, *, names_thread: bool = False) -> "WSGIApplication":
-    """Return the application. `names_thread` is for whoever sees the thread's other requests too."""
+    """Return the application. `names_thread` sets `request_id` in the host's thread; the caller must reset it."""
 
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
@@ -74,7 +74,7 @@ def _application(bridge: Bridge, *, names_thread: bool = False) -> "WSGIApplicat
 
 
 def _without_content(body: BlockingBody) -> Iterable[bytes]:
-    """Run to the end, at which the rest of the request has been read: the next one may use the same connection."""
+    """Run the body to its end, so that the rest of the request is read and the connection can be reused."""
     try:
         for _ in body:
             yield b""

@@ -22,7 +22,7 @@ log = logging.getLogger("floop_gateway")
 
 ALLOW_ORIGIN = "access-control-allow-origin"
 COPIED = "access-control-"
-"""The beginning of the names of the headers that are copied; `Vary` is copied beside them."""
+"""The name prefix of the headers that are copied; `Vary` is copied as well."""
 
 
 class HostCORS:

@@ -85,7 +85,7 @@ class RateLimit:
         return None if view in self._exempt else self._before()
 
     def _before(self) -> ResponseReturnValue | None:
-        """Count the request, once however often this limiter wraps it; return the refusal, if any."""
+        """Count the request only once, even if this limiter wraps it several times; return the refusal, if any."""
         verdicts: dict[RateLimit, LimitResult] = g.setdefault(VERDICTS, {})
         if self not in verdicts:
             caller = self._key()

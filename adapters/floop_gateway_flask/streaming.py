@@ -114,7 +114,7 @@ class _Beating(_Plain):
     def close(self) -> None:
         self._left.set()
         if self._reader is None:
-            super().close()  # else the reader closes it, which may be in the middle of the source
+            super().close()  # otherwise the reader closes it, because it may still be inside the source
 
     def _read(self) -> None:
         try:

@@ -17,11 +17,11 @@ from starlette.middleware.sessions import SessionMiddleware
 from floop_gateway_asgi import FloopDashboard, FloopGateway
 from floop_gateway_core import Gateway, Operator, Settings
 
-PASSWORDS = {"ann": "secret", "bob": "secret"}  # in earnest: your own users
+PASSWORDS = {"ann": "secret", "bob": "secret"}  # in production: your own users
 FORM = """<!doctype html><title>Log in</title><form method="post"><label>Name <input name="name"></label>
 <label>Password <input name="password" type="password"></label> <button>Log in</button></form>"""
 
-gateway = Gateway(Settings(store="memory://"))  # in earnest: Gateway.from_config("gateway.toml")
+gateway = Gateway(Settings(store="memory://"))  # in production: Gateway.from_config("gateway.toml")
 
 
 def authorize(scope: Any) -> Operator | None:

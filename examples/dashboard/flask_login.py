@@ -14,11 +14,11 @@ from floop_gateway_core import Gateway, Operator, Settings
 from floop_gateway_core.hosting.bridge import Bridge
 from floop_gateway_flask import FloopDashboard, FloopGateway
 
-PASSWORDS = {"ann": "secret", "bob": "secret"}  # in earnest: your own users
+PASSWORDS = {"ann": "secret", "bob": "secret"}  # in production: your own users
 FORM = """<!doctype html><title>Log in</title><form method="post"><label>Name <input name="name"></label>
 <label>Password <input name="password" type="password"></label> <button>Log in</button></form>"""
 
-gateway = Gateway(Settings(store="memory://"))  # in earnest: Gateway.from_config("gateway.toml")
+gateway = Gateway(Settings(store="memory://"))  # in production: Gateway.from_config("gateway.toml")
 app = Flask(__name__)
 app.secret_key = "change me"
 

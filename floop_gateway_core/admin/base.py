@@ -19,7 +19,7 @@ NOBODY = "host"
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Who administers. `projects` of None is all projects, else names or ids of those that are theirs.
+    """Who administers. `projects` holds the names or ids that they may access; None means all projects.
 
     `origin` is where they come from, in the host's words (an address, say); it is kept in the audit log.
     """
@@ -50,13 +50,13 @@ class AdminBase:
         self._operator = Operator(NOBODY)
 
     def acting(self, operator: Operator) -> Self:
-        """Return this administration as an operator's, whose name stands in entries and in the audit log."""
+        """Return this administration acting for an operator, whose name is recorded in entries and audit lines."""
         other = copy(self)
         other._operator = operator
         return other
 
     def use(self, settings: Settings) -> None:
-        """Take other settings, for the administrations of all operators."""
+        """Replace the settings, also for the copies that `acting` returned."""
         self._current.settings = settings
 
     @property
@@ -76,7 +76,7 @@ class AdminBase:
         return project
 
     async def expire(self) -> int:
-        """Void the holds of processes that died, so that balances and the log are right; return how many."""
+        """Void holds left by dead processes, so that balances and the log are correct; return how many."""
         return await self._ledger.expire(self._time_for_expiry())
 
     async def _audit(

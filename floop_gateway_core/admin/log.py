@@ -24,7 +24,7 @@ class LogAdmin(MoneyAdmin):
     async def usage_page(
         self, wanted: UsageFilter, *, after: Cursor | None = None, newest_first: bool = True, limit: int = 100
     ) -> list[UsageRecord]:
-        """Return the next records behind a place in the log, by settlement."""
+        """Return the next records after a position in the log, in order of settlement."""
         await self.expire()
         return await self._ledger.usage_page(wanted, after=after, newest_first=newest_first, limit=limit)
 
@@ -60,7 +60,7 @@ def place_of(record: UsageRecord) -> Cursor:
 
 
 def _key_of(dimension: str, owners: Mapping[str, str]) -> Callable[[tuple[object, ...]], object]:
-    """Return what a group of a store's sums has of a dimension."""
+    """Return the value that a group has for a dimension."""
     match dimension:
         case "hour" | "day":
             form = "%Y-%m-%dT%H:00:00Z" if dimension == "hour" else "%Y-%m-%d"

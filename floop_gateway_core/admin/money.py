@@ -44,16 +44,16 @@ class MoneyAdmin(AdminBase):
         return await self._ledger.accounts(after=after, limit=limit)
 
     async def grant(self, owner: str, credits: Credits, *, id: str | None = None, note: str | None = None) -> Posted:
-        """Add credits to an account. `id` counts once: repeated, the first answer is returned again.
+        """Add credits to an account. Idempotent by `id`: repeating the call returns the first result.
 
-        Raises `NoSuchAccount`, `Conflict` if the id is another posting's, `AdminError` for an amount out of range.
+        Raises `NoSuchAccount`, `Conflict` if the id belongs to another posting, `AdminError` for an invalid amount.
         """
         await self.account(owner)
         posting = self._posting("grant", owner, credits, id, note)
         return await self._post(posting, "the balance would exceed the maximum; at most {left} credits can be granted")
 
     async def debit(self, owner: str, credits: Credits, *, id: str | None = None, note: str | None = None) -> Posted:
-        """Take credits from an account, at most what is available; else raise `Conflict`. `id` counts once."""
+        """Take credits from an account; raise `Conflict` if too few are available. Idempotent by `id`."""
         await self.account(owner)
         posting = self._posting("debit", owner, credits, id, note)
         return await self._post(posting, "only {left} credits are available")
@@ -61,7 +61,7 @@ class MoneyAdmin(AdminBase):
     async def refund(
         self, request_id: str, credits: Credits | None = None, *, id: str | None = None, note: str | None = None
     ) -> Posted:
-        """Return what a request was charged, or a part of it, to the account that paid. `id` counts once.
+        """Refund all or part of a request's charge to the account that paid. Idempotent by `id`.
 
         The record and the day's tokens stay. Raises `NoSuchRequest`, and `Conflict` for more than is left to refund.
         """
@@ -144,7 +144,7 @@ class MoneyAdmin(AdminBase):
         posted = await self._ledger.post(posting)
         if isinstance(posted, PostingRefused):
             if posted.left is None:
-                raise Conflict(f"the id {posting.id!r} is that of another posting; nothing was changed")
+                raise Conflict(f"the id {posting.id!r} was already used for a different posting; nothing was changed")
             raise Conflict(f"{too_much.format(left=format_credits(posted.left))}; nothing was changed")
         if not posted.repeated:
             details = {
@@ -158,5 +158,5 @@ class MoneyAdmin(AdminBase):
 
 
 def moved(entry: Entry) -> int:
-    """Return by how much an entry moved what is posted: nothing, if it was written off."""
+    """Return the change that an entry made to the posted balance: zero for a write-off."""
     return 0 if entry.kind == "written_off" else entry.amount

@@ -78,9 +78,9 @@ class ProjectStatus:
 
 
 class Admin(LogAdmin):
-    """What an operator does: projects and their keys, and what its bases have of money and the log.
+    """The operations of an operator: projects and their keys, plus money and the log from the base classes.
 
-    Every change leaves an audit line under the name of the operator; see `acting`.
+    Every change writes an audit line in the operator's name; see `acting`.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Admin(LogAdmin):
         return NewKey(project, key, error)
 
     async def suspend(self, name: str) -> Project:
-        """Refuse a project's requests from now on; what runs ends and is billed. Raises `NoSuchProject`."""
+        """Refuse a project's requests from now on; running requests finish and are billed. Raises `NoSuchProject`."""
         project = await self.project(name)
         if project.suspension is not None and (project.suspension.by_operator or self._operator.projects is not None):
             return project
@@ -176,10 +176,10 @@ class Admin(LogAdmin):
         return project
 
     async def delete_project(self, name: str, *, erase: bool = False) -> None:
-        """Delete a project: its key is dead and its name is free, and what has that name later inherits nothing.
+        """Delete a project: its key stops working, its name becomes free, and a later namesake inherits nothing.
 
-        What runs ends and is billed. An account of its own closes with its last hold; an owner's stays. Records stay
-        until retention; `erase` replaces the name in them by the id.
+        Running requests finish and are billed. The project's own account closes with its last hold; an owner's
+        account is kept. Records are kept until retention removes them; `erase` replaces the name in them by the id.
         """
         project = await self.project(name)
         await self._audit("delete", {"erase": erase}, project=project)
@@ -188,7 +188,7 @@ class Admin(LogAdmin):
     async def change_settings(self, name: str, **changes: object) -> Project:
         """Change the named settings of a project (`plan`, `requests_per_minute`, `daily_tokens`) and keep the others.
 
-        None takes a limit of its own back to the plan's.
+        None resets a limit to the plan's value.
         """
         project = await self.project(name)
         settings = replace(project.settings, **changes)  # type: ignore[arg-type]
@@ -219,7 +219,7 @@ class Admin(LogAdmin):
     async def prune(self, *, limit: int = MAX_PRUNED) -> int:
         """Delete up to `limit` records and entries older than `[retention]` allows, and old holds; return how many.
 
-        Old entries are replaced by one an account, with their sum.
+        The old entries of an account are replaced by a single entry with their sum.
         """
         kept, now = self._settings.retention, self._clock()
         carried = await self._stores.carry(now, entries_s=kept.entries_days * DAY_S, limit=limit)
@@ -228,7 +228,7 @@ class Admin(LogAdmin):
     def _check_settings(self, settings: ProjectSettings) -> None:
         if settings.plan not in self._settings.plan_names:
             known = ", ".join(self._settings.plan_names)
-            raise AdminError(f"plan {settings.plan!r} is not in the configuration; there are: {known}")
+            raise AdminError(f"unknown plan {settings.plan!r}; configured plans: {known}")
         for what, value in (("rpm", settings.requests_per_minute), ("daily tokens", settings.daily_tokens)):
             if value is not None and not 1 <= value <= MAX_COUNT:
                 raise AdminError(f"{what} must be from 1 to {MAX_COUNT}, got {value}")
@@ -251,7 +251,7 @@ async def _call_hook(hook: KeyRotatedHook, rotated: KeyRotated) -> Exception | N
             await result
     except Exception as error:
         # Without a traceback: the hook got the key, and its exception may contain it.
-        log.error("the hook for the rotated key of project %s failed: %s", rotated.project, type(error).__name__)
+        log.error("the key_rotated hook failed for project %s: %s", rotated.project, type(error).__name__)
         return error
     return None
 

@@ -15,7 +15,7 @@ __all__ = ["Result", "post", "run"]
 
 _LENGTH = re.compile(rb"(?i)content-length: *(\d+)")
 MOST_S = 120.0
-"""A load that has not ended by then never will."""
+"""A load that takes longer than this is considered stuck."""
 END_OF_STREAM = b"0\r\n\r\n"
 
 

@@ -1,7 +1,7 @@
 """Runs the cells: the gateway and both floors by turns, round after round, and what each of them cost.
 
-A figure of this machine says little, so each has the floors' beside it from the same run; the ratio is the median of the
-rounds' ratios.
+An absolute figure from one machine says little, so each is compared with the floors' from the same run; the ratio is
+the median of the rounds' ratios.
 """
 
 import json

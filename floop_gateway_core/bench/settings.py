@@ -1,4 +1,4 @@
-"""What is measured: the user's own configuration with its deployments turned to the mock upstream."""
+"""What is measured: the user's own configuration, with its deployments pointed at the mock upstream."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The command that shows how `auto` judges requests."""
+"""The command that shows how `auto` classifies requests."""
 
 import argparse
 import sys

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
         cells = [cell for cell in cells if cell.connections == args.connections]
     if not cells:
         names = "; ".join(cell.name for cell in CELLS)
-        print(f"floop-gateway: no cell is left; the cells are: {names}", file=sys.stderr)
+        print(f"floop-gateway: no cell matches; available cells: {names}", file=sys.stderr)
         return 2
     hosts = [
         {"host": args.host, "http": args.http, "loop": args.loop, "workers": workers, "store": args.store}

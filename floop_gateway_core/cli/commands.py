@@ -23,7 +23,7 @@ Args = argparse.Namespace
 
 @asynccontextmanager
 async def opened(args: Args) -> AsyncIterator[tuple[Admin, Store]]:
-    """Open the configured store; what is changed is changed by `--by`, or the operating system's user."""
+    """Open the configured store; changes are attributed to `--by`, or to the operating system's user."""
     settings, _ = Settings.find(args.config)
     store = open_configured(settings, os.environ)
     operator = Operator(getattr(args, "by", None) or _user())
@@ -34,7 +34,7 @@ async def opened(args: Args) -> AsyncIterator[tuple[Admin, Store]]:
 
 
 def _user() -> str:
-    """Return the operating system's user, who stands in entries and in the audit log."""
+    """Return the operating system's user, whose name is recorded in entries and in the audit log."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container may have no such user

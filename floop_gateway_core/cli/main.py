@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (AdminError, ConfigError) as error:
         return _fail(str(error))
     except StoreUnavailable as error:
-        return _fail(f"the store does not answer: {error}")
+        return _fail(f"the store is unavailable: {error}")
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone; Python would complain at exit
+        sys.stderr.close()  # stdout's pipe was closed by its reader; Python would report it at exit
         return 1
     except KeyboardInterrupt:
         return 130

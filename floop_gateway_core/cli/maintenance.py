@@ -21,7 +21,7 @@ Args = argparse.Namespace
 
 
 async def migrate(args: Args) -> int:
-    """`migrate`: what opening the store does too, by itself, before a new release serves."""
+    """`migrate`: update the schema, as opening the store does too, but before a new release starts serving."""
     settings, _ = Settings.find(args.config)
     url = store_url(settings, os.environ)
     if args.sql:

@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = _listed(project, "settings", "change a project's settings", "commands:change_settings")
     one.add_argument("name", metavar="NAME")
     _add_settings(one)
-    one = _listed(project, "rotate-key", "put a new key in place of the old, and print it, once", "commands:rotate_key")
+    one = _listed(project, "rotate-key", "replace the key and print the new one, once", "commands:rotate_key")
     one.add_argument("name", metavar="NAME")
     one.add_argument(
         "--grace-s", type=_seconds, default=0.0, metavar="S", help="how long the old key is still accepted"
@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, summary in (("suspend", "refuse a project's requests"), ("resume", "serve a suspended project again")):
         one = _listed(project, name, summary, f"commands:{name}")
         one.add_argument("name", metavar="NAME")
-    one = _listed(project, "delete", "delete a project; its key is dead and its name free", "commands:delete_project")
+    one = _listed(project, "delete", "delete a project; its key stops working", "commands:delete_project")
     one.add_argument("name", metavar="NAME")
     one.add_argument("--erase", action="store_true", help="also replace its name in its records by its id")
 
@@ -67,9 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
         one.add_argument("owner", metavar="OWNER")
         one.add_argument("credits", metavar="CREDITS", type=_credits)
         _add_posting(one)
-    one = _listed(account, "refund", "return what a request was charged", "commands:refund")
+    one = _listed(account, "refund", "refund a request's charge", "commands:refund")
     one.add_argument("request", metavar="REQUEST_ID")
-    one.add_argument("--credits", type=_credits, help="a part of it (default: all)")
+    one.add_argument("--credits", type=_credits, help="refund only this many credits (default: the whole charge)")
     _add_posting(one)
     _listed(account, "list", "list the accounts", "commands:list_accounts")
     for name, summary in (
@@ -98,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = _listed(commands_of, "backup", "copy a SQLite store into a new file while it runs", "maintenance:backup")
     one.add_argument("file", metavar="FILE")
     one = _listed(commands_of, "migrate", "create the store, or bring it up to date", "maintenance:migrate")
-    one.add_argument("--sql", action="store_true", help="print the SQL instead, to be run by yourself (PostgreSQL)")
+    one.add_argument("--sql", action="store_true", help="print the SQL instead of running it (PostgreSQL)")
     _listed(commands_of, "prune", "delete what is older than [retention] allows", "maintenance:prune")
     one = _listed(commands_of, "check", "check the configuration, and whether the store answers", "maintenance:check")
     one.add_argument("--providers", action="store_true", help="also ask each deployment for a few tokens")
@@ -113,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--workers", type=_counts, default=[1], metavar="N[,N…]", help="worker processes to compare")
     one.add_argument("--connections", type=_count, metavar="N", help="only the cells with so many connections")
     one.add_argument("--cell", metavar="TEXT", help="only the cells whose name contains this")
-    one.add_argument("--rounds", type=_count, default=3, metavar="N", help="rounds that count, after one to warm up")
+    one.add_argument("--rounds", type=_count, default=3, metavar="N", help="measured rounds, after one warm-up round")
     one.add_argument("--json", metavar="FILE", help="write the results as JSON lines")
     one.add_argument("--svg", metavar="FILE", help="draw the ratios")
 
@@ -136,7 +136,7 @@ def _command(parent: Any, name: str, summary: str, handler: str) -> argparse.Arg
 def _listed(parent: Any, name: str, summary: str, handler: str) -> argparse.ArgumentParser:
     one = _command(parent, name, summary, handler)
     one.add_argument("--json", action="store_true", help="print JSON: one document, or one object a line for lists")
-    one.add_argument("--by", help="who stands in entries and in the audit log (default: the operating system's user)")
+    one.add_argument("--by", help="the name to record in entries and the audit log (default: the current OS user)")
     return one
 
 
@@ -147,18 +147,18 @@ def _group(parent: Any, name: str, summary: str) -> Any:
 
 def _add_settings(one: argparse.ArgumentParser) -> None:
     one.add_argument("--plan", help="the name of a plan in the configuration")
-    one.add_argument("--rpm", type=_limit, metavar="N", help="requests per minute of its own, or `plan` for the plan's")
-    one.add_argument("--daily-tokens", type=_limit, metavar="N", help="tokens per UTC day of its own, or `plan`")
+    one.add_argument("--rpm", type=_limit, metavar="N", help="the project's own requests per minute, or `plan`")
+    one.add_argument("--daily-tokens", type=_limit, metavar="N", help="the project's own tokens per UTC day, or `plan`")
 
 
 def _add_posting(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--id", help="counts once for the account: the same command may be repeated")
+    one.add_argument("--id", help="idempotency id: repeating the command with the same id has no effect")
     one.add_argument("--note", help="why")
 
 
 def _add_period(one: argparse.ArgumentParser) -> None:
     times = "an RFC 3339 time or date, or seconds since the epoch"
-    one.add_argument("--since", type=_instant, metavar="T", help=f"from then on: {times}")
+    one.add_argument("--since", type=_instant, metavar="T", help=f"only from this time on: {times}")
     one.add_argument("--until", type=_instant, metavar="T", help="before then")
 
 

@@ -60,7 +60,7 @@ class _Server(uvicorn.Server):
         try:
             await self._gateway.reload()
         except (ConfigError, StoreUnavailable) as error:
-            log.error("the configuration stays as it was: %s", error)
+            log.error("reload failed, keeping the current configuration: %s", error)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

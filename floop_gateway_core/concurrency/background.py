@@ -1,9 +1,9 @@
-"""Runs something beside a block that may end it: a watch on the client, a reader that works ahead.
+"""Runs a task alongside a block; the task may end the block. Used to watch for a disconnect and to read ahead.
 
-A `Watch` starts late, so that a block that is over soon pays for no task.
+A `Watch` starts late, so that short blocks do not pay for a task.
 
-A task group wraps what is raised in its block into an exception group. Here the block's own
-exception is raised unchanged, so that a host sees what it would see without the gateway.
+A task group wraps exceptions from its block in an exception group. Here the block's own exception is raised unchanged,
+so that a host sees the same exception as without the gateway.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ __all__ = ["BackgroundTask", "Block", "Watch", "spawn"]
 
 
 class Block(Protocol):
-    """What runs beside a block may end it."""
+    """A block that its background task may end."""
 
     def cancel(self) -> None:
         """End the block."""
@@ -48,7 +48,7 @@ def spawn(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 class BackgroundTask:
-    """Use as `async with`, in one task; leaving the block ends what runs beside it, which may cancel `scope`."""
+    """Use as `async with`, in one task. Leaving the block ends the task, which may cancel `scope` to end the block."""
 
     def __init__(self, run: Run) -> None:
         self._run = run

@@ -1,4 +1,4 @@
-"""What must not be open across a fork: threads end and connections close before it, and start anew after it."""
+"""Fork safety: threads are stopped and connections closed before a fork, and started again after it."""
 
 import os
 from typing import Protocol

@@ -1,8 +1,8 @@
 """Heartbeats: an item for each silent interval of a stream, without cancelling the read in progress.
 
-The source is read in a child task that hands its items over; giving up on a hand-over loses nothing, while giving up on a
-read of the source would lose the stream. It costs a task and a hand-over for each item, so it is used only if a host has
-turned heartbeats on.
+The source is read in a child task that passes its items on. Waiting for an item can be cancelled without loss, whereas
+cancelling a read of the source would lose the stream. This costs a task, and a hand-over per item, so it is used only
+if a host has turned heartbeats on.
 """
 
 from collections.abc import AsyncGenerator

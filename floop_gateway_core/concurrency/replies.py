@@ -1,4 +1,4 @@
-"""Results that another thread will have, awaited in any event loop."""
+"""Results produced by another thread and awaited in any event loop."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Reply(Generic[T]):
-    """The thread sets `answer` or `error`, and wakes who waits with `wake`."""
+    """The thread sets `answer` or `error`, and then calls `wake` to wake the waiting task."""
 
     answer: T | None = field(default=None, init=False)
     error: BaseException | None = field(default=None, init=False)
@@ -29,7 +29,7 @@ class Reply(Generic[T]):
         self._done, self._loop = anyio.Event(), current_event_loop()
 
     async def result(self) -> T | None:
-        """Return the answer, or raise the error. Cancellation waits for it: it would otherwise be lost."""
+        """Return the answer, or raise the error. Cancellation waits for either, so that no result is lost."""
         if self._done is not None:
             with anyio.CancelScope(shield=True):
                 await self._done.wait()

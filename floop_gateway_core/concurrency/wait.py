@@ -1,7 +1,7 @@
 """Time limits that are cheaper than cancel scopes: for one block, and for many waits in a row.
 
-On asyncio a `WaitLimit` keeps one timer, which it moves on lazily: while waits end in time, none of them touches the
-timer. On trio, where scopes are cheap, it opens one for each wait.
+On asyncio a `WaitLimit` keeps one timer, which it reschedules lazily: waits that end in time do not touch it. On trio,
+where cancel scopes are cheap, it opens one for each wait.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ __all__ = ["BlockLimit", "WaitLimit", "block_limit", "clock_of_event_loop", "wai
 
 
 class BlockLimit(Protocol):
-    """Cancels the block that it is entered for at `deadline`, on the event loop's clock; the block then ends silently."""
+    """A context that cancels its block at `deadline`, on the event loop's clock; the block then ends silently."""
 
     deadline: float
 
@@ -70,7 +70,7 @@ def wait_limit() -> WaitLimit:
 
 
 class _TimerLimit:
-    """It cancels the waiting task natively and takes the cancellation back, as `asyncio.timeout` does."""
+    """Cancels the waiting task natively and then undoes the cancellation, as `asyncio.timeout` does."""
 
     __slots__ = ("_cancelling", "_deadline", "_expired", "_loop", "_task", "_timer")
 

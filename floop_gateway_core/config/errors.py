@@ -23,7 +23,7 @@ def explain(source: str, value: Any, error: Any, sections: Mapping[str, type[Bas
     where = ".".join(map(str, location))
     match error["type"]:
         case "extra_forbidden":
-            what = f"unknown key; allowed are {', '.join(_keys_beside(location, sections))}"
+            what = f"unknown key; allowed keys: {', '.join(_keys_beside(location, sections))}"
         case "missing":
             what = "is missing"
         case _:

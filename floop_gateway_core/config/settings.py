@@ -35,13 +35,13 @@ ECHO_MICROCREDITS_PER_TOKEN = 1250
 def _rate(value: object) -> int:
     """Read a rate through its decimal text: 0.1 means a tenth, not the nearest binary fraction."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        raise ValueError("must be a number of micro-credits a token")
+        raise ValueError("must be a number of micro-credits per token")
     return parse_rate(value if isinstance(value, Decimal | int | str) else Decimal(repr(value)))
 
 
 Rate = Annotated[int, BeforeValidator(_rate)]
 Count = Annotated[int, Field(ge=1, le=10**12)]
-# It is sent in a header, so no other characters.
+# Only these characters, because it is sent in a header.
 Name = Annotated[str, Field(pattern=r"^[!-~]{1,100}$")]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -90,29 +90,29 @@ class DeploymentSettings(Options):
             raise ValueError(f"provider is {self.provider!r}; allowed are {', '.join(provider_names())}")
         if spec.needs_model:
             if not self.model:
-                raise ValueError("model is missing: the provider's own name of the model")
+                raise ValueError("model is missing; set it to the provider's name for the model")
             if self.microcredits_per_token is None and (
                 self.input_microcredits_per_token is None or self.output_microcredits_per_token is None
             ):
                 raise ValueError(
                     "a price is missing: microcredits_per_token, or input_microcredits_per_token and "
-                    "output_microcredits_per_token; 0 is a price"
+                    "output_microcredits_per_token; 0 is allowed"
                 )
         if self.vocabulary is not None and self.vocabulary not in VOCABULARIES:
             raise ValueError(f"vocabulary is {self.vocabulary!r}; allowed are {', '.join(VOCABULARIES)}")
         if self.thinking is not None and self.thinking_tokens is not None:
-            raise ValueError("thinking and thinking_tokens are both set; a deployment takes one of them")
+            raise ValueError("thinking and thinking_tokens must not both be set")
         if not spec.thinking_budget and self.thinking_tokens is not None:
-            raise ValueError(f"thinking_tokens is not for {self.provider}; use thinking, an effort")
+            raise ValueError(f"{self.provider} does not support thinking_tokens; set an effort with thinking")
         if self.thinking_allowance_tokens is not None and self.thinking is None:
-            raise ValueError("thinking_allowance_tokens goes with thinking; thinking_tokens is an allowance itself")
+            raise ValueError("thinking_allowance_tokens requires thinking; thinking_tokens already sets an allowance")
         if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url is {self.base_url!r}; it starts with http:// or https://")
         return self
 
     @property
     def prices(self) -> Prices:
-        """Return the rates. Specific ones override the flat one; what is cached defaults to input, reasoning to output."""
+        """Return the rates. Specific rates override the flat one; cached defaults to input, reasoning to output."""
         flat = self.microcredits_per_token or 0
         of_input = flat if self.input_microcredits_per_token is None else self.input_microcredits_per_token
         of_output = flat if self.output_microcredits_per_token is None else self.output_microcredits_per_token
@@ -220,7 +220,7 @@ class DialectSettings(_Model):
 
 
 class RetentionSettings(_Model):
-    """How long finished records of the usage log, and entries of accounts, are kept. Entries: 0 is for ever."""
+    """How long finished usage records and account entries are kept; 0 keeps entries forever."""
 
     usage_days: Annotated[int, Field(ge=1, le=36_500)] = 400
     entries_days: Annotated[int, Field(ge=0, le=36_500)] = 0
@@ -276,7 +276,7 @@ class Settings(_Model):
             except ValueError as error:
                 raise ValueError(f"plans.{name}.models: {error}") from None
         if self.when_down == "admit" and self.rate_store is None and self.rate_store_env is None:
-            raise ValueError("when_down = 'admit' is for a rate_store of its own; money always refuses")
+            raise ValueError("when_down = 'admit' requires a separate rate_store; the ledger always refuses")
         for pattern, target in self.dialects.models.items():
             if not routes.knows(target):
                 raise ValueError(f"dialects.models.{pattern!r}: {target!r} is not an alias or a deployment")
@@ -301,7 +301,7 @@ class Settings(_Model):
         try:
             value = tomllib.loads(text, parse_float=Decimal)
         except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{path}: is not TOML: {error}") from error
+            raise ConfigError(f"{path}: invalid TOML: {error}") from error
         return cls.read(_plain(value), source=str(path))
 
     @classmethod

@@ -1,6 +1,6 @@
 """A dialect is a value that defines how requests are addressed, read and answered. Pure; no I/O.
 
-An exchange knows no path, no JSON and no header of a dialect: it asks the dialect that a path belongs to.
+An exchange knows nothing about paths, JSON or headers of a dialect: it asks the dialect that owns the path.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a reply without a call may tell: the models that the caller may name, and the tokens of an input."""
+    """Data for a reply without a call: the models that the caller may use, and the number of input tokens."""
 
     models: Sequence[str] = ()
     input_tokens: int | None = None
@@ -50,7 +50,7 @@ class Renderer(Protocol):
         """Return the frames of these texts."""
 
     def pieces(self, pieces: Sequence[Piece]) -> bytes:
-        """Return the frames of what is no text: calls of tools, and thoughts if the call shows them."""
+        """Return the frames of items other than text: tool calls, and thoughts if the call shows them."""
 
     def heartbeat(self) -> bytes:
         """Return a heartbeat."""
@@ -68,7 +68,7 @@ class Renderer(Protocol):
 class Dialect(Protocol):
     """A way of speaking to the gateway. Stateless.
 
-    A method `with_headers(call, request)`, if there is one, adds to a parsed call what the request's headers say.
+    An optional method `with_headers(call, request)` adds information from the request's headers to a parsed call.
     """
 
     @property
@@ -143,7 +143,7 @@ class Router:
 
 
 def _pattern(path: str) -> str:
-    """Return the route that a path with a name at its end has.
+    """Return the route of a path that ends in a name.
 
     >>> _pattern("/v1/models/fast")
     '/v1/models/{id}'

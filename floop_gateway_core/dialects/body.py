@@ -50,5 +50,5 @@ def _integer(digits: str) -> int:
 
 
 def invalid(message: str) -> Refusal:
-    """Return the refusal of a body that is no JSON object."""
+    """Return the refusal of a body that is not a JSON object."""
     return Refusal(ErrorCode.INVALID_BODY, message)

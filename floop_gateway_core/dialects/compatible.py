@@ -35,7 +35,7 @@ def id_part(request_id: RequestId) -> str:
 
 
 def created_at(request_id: RequestId) -> int:
-    """Return the second in which a request came, which its id begins with.
+    """Return the time at which a request arrived, in epoch seconds, as encoded in its id.
 
     >>> created_at(RequestId("req_01m8f1bednp6fsks21g1wxy3wb"))
     1795801070
@@ -70,7 +70,7 @@ def _model(name: str) -> dict[str, object]:
 
 
 class CompatibleFields(Fields):
-    """Fields as both vendors write them. What cannot be served is refused by name, never left out in silence."""
+    """Fields as both vendors write them. Unsupported fields are refused by name, never silently dropped."""
 
     def refuse_unless(self, name: str, *defaults: object) -> None:
         """Refuse a member that is neither absent, null, empty, nor one of its vendor's defaults."""

@@ -22,7 +22,7 @@ _SHOWN_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
 def ignored_names(names: Collection[str]) -> tuple[str, ...]:
-    """Return those of the names that a header shows: sorted, plain, at most ten.
+    """Return the names to list in the header: sorted, only those of plain characters, at most ten.
 
     >>> ignored_names({"stop", "a b", "best_of"})
     ('best_of', 'stop')

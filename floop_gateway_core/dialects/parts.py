@@ -1,4 +1,4 @@
-"""What both vendors' messages may hold beside text: images, tools, schemas. Each fault is told with its path."""
+"""What both vendors' messages may contain besides text: images, tools, schemas. Each error names its path."""
 
 import json
 import re
@@ -29,7 +29,7 @@ class PartFields(CompatibleFields):
         self.needs.setdefault(capability, path)
 
     def wish(self, wish: Wish, *names: str) -> None:
-        """Note members that a deployment may have no use for, as far as the body has them."""
+        """Record which of these members the body contains; a deployment may not support them."""
         self.wishes += [(wish, name) for name in names if self.value.get(name) is not None]
 
     def image(self, path: str, media_type: object, data: object, detail: str | None = None) -> ImagePart | None:
@@ -51,7 +51,7 @@ class PartFields(CompatibleFields):
             media_type = found[1].lower()
             return self.image(path, "image/jpeg" if media_type == "image/jpg" else media_type, found[2], wanted)
         if not isinstance(url, str) or not url.startswith("https://") or not url.isprintable() or " " in url:
-            self.fault(path, "must be a data: URL in base64 or an https URL")
+            self.fault(path, "must be a base64 data: URL or an https URL")
             return None
         return ImagePart(url, detail=wanted)
 
@@ -67,7 +67,7 @@ class PartFields(CompatibleFields):
         if value is None:
             return None
         if not isinstance(value, dict):
-            self.fault(path, "must be a JSON schema, an object")
+            self.fault(path, "must be a JSON schema object")
             return None
         return json.dumps(value, ensure_ascii=False)
 

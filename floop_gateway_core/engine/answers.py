@@ -1,7 +1,7 @@
 """Answers to requests with an idempotency key: one task produces an answer, and every request with its key reads it.
 
-The task outlives the client that began it, and ends with the gateway or at the request's deadline. Readers take events
-from the first on, each at its own pace. What a store keeps of an answer is decoded to the same events.
+The task outlives the client that started it, and ends with the gateway or at the request's deadline. Readers receive
+every event from the first, each at its own pace. A stored answer is decoded to the same events.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -37,7 +37,7 @@ __all__ = ["AnswerLog", "Answers", "SharedAnswer", "decode"]
 
 
 class _KeptPiece(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A piece of content that is no text; a call that has ended has `ends`."""
+    """A piece of content other than text; `ends` marks the end of a call."""
 
     index: int = 0
     arguments: str = ""
@@ -167,7 +167,7 @@ class SharedAnswer:
         self._wake()
 
     def end(self, refusal: Refusal, bill: Bill) -> None:
-        """End the answer; one that has not come to an end of its own fails with `refusal`, and costs `bill`."""
+        """End the answer. If it has not ended on its own, it fails with `refusal` and costs `bill`."""
         if not self._events or not isinstance(self._events[-1], Completed | Failed):
             self._events.append(Failed(refusal, bill))
         self.ended.set()

@@ -30,7 +30,7 @@ TOOL_TOKENS = 12
 INLINE_CHARACTERS = 16_000
 """Assessing this many characters takes about as long as handing them to a thread."""
 MAX_THREADS = 2
-"""Long texts at the same time: they compete for one interpreter, and more of them only use more memory."""
+"""How many long texts are assessed at a time. They compete for one interpreter, so more would only use more memory."""
 EARLY_MESSAGES = 3
 """System messages count for the classifier if they are among the first."""
 REMEMBERED = 2048
@@ -106,7 +106,7 @@ async def choose_alias(routing: RoutingTable, call: Call) -> Classification:
         with anyio.move_on_after(routing.classifier_s):
             judged = await _ask_host(classifier, call)
     except Exception:
-        log.exception("the classifier failed; smart is taken")
+        log.exception("the classifier failed; using smart")
     return judged or Classification("smart", 0.5, (("classifier_unavailable", 1.0),))
 
 
@@ -115,7 +115,7 @@ def _remembered(text: str, vocabulary: str) -> TokenEstimate:
 
 
 def _classified(call: Call, thresholds: Thresholds) -> Classification:
-    """Classify a call. The assistant's turns do not count, so all calls of an agent at work on one task are the same."""
+    """Classify a call. The assistant's turns do not count, so every call of an agent's task gets the same result."""
     texts: list[str] = []
     for index, message in enumerate(call.messages):
         if message.role != "assistant":

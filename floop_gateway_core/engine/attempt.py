@@ -77,7 +77,7 @@ class Attempt:
     async def read_on(self, limit_s: float) -> bool:
         """Read up to the end, for the report that comes with it; return whether there was one within `limit_s`.
 
-        The meter notes the report, and what was produced that nobody gets.
+        The meter notes the report, and the output that the client never receives.
         """
         self._deadline = self._clock() + limit_s
         if self._stream is None:

@@ -33,9 +33,9 @@ log = logging.getLogger("floop_gateway")
 
 
 class AttemptRunner:
-    """While there is a `next_attempt`, `start` an attempt; it ends by `succeeded` or `failed`. Always call `close`.
+    """While there is a `next_attempt`, `start` it and then call `succeeded` or `failed`. Always call `close`.
 
-    `sizes` are the input's estimates by vocabulary, `deadline` is the request's on `clock`, the event loop's.
+    `sizes` has an estimate of the input for each vocabulary; `deadline` is the request's, on the event loop's `clock`.
     """
 
     def __init__(

@@ -100,7 +100,7 @@ class Closing:
         return self._record
 
     def note(self, **fields: object) -> None:
-        """Note fields of the record, which is built when it is next read: that costs more than most steps."""
+        """Set fields of the record. The record is rebuilt when it is next read, because building it is expensive."""
         self._fields.update(fields)
         self._record = None
 

@@ -1,4 +1,4 @@
-"""An attempt's items as the content of an answer: whole texts, and what else the client reads, in order."""
+"""Turns an attempt's items into the content of an answer: complete texts and everything else the client reads."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -18,7 +18,7 @@ UNAUTHORIZED = Refusal(ErrorCode.UNAUTHORIZED, "Send a valid key: Authorization:
 class CallerAdmitted:
     """A known caller: the run that will serve its request, and the decision on its rate, which the caller must enforce.
 
-    A suspended project has no decision, for it spends nothing; neither has a request that passes uncounted.
+    There is no decision for a suspended project, which spends nothing, or for a request that passes uncounted.
     """
 
     run: Run
@@ -42,7 +42,7 @@ class Gate:
     async def admit_caller(
         self, caller: str | AsProject | None, endpoint: Endpoint, request_id: RequestId, now: float, dialect: str
     ) -> CallerAdmitted | None:
-        """Spend one request of the project's rate. `caller` is a key, or whoever needs none.
+        """Spend one request of the project's rate. `caller` is a key, or a caller that needs no key.
 
         Return None if the key is missing, malformed, unknown or revoked, or the project does not exist.
         """

@@ -1,7 +1,7 @@
 """Hedging: if the first event is slow, a second deployment is asked too, and whichever answers first serves.
 
-The loser is stopped immediately and closed here. The host pays what it may have cost, as for every attempt of which the
-client saw nothing; `lost` reports it. A fault that no other deployment could avoid ends the race for both.
+The loser is stopped immediately and closed here. The host bears its cost, as for every attempt that the client never
+saw; `lost` reports it. A fault that no other deployment could avoid ends the race for both.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ async def race(
     failed: Callable[[Attempt, UpstreamFault, Attempt], None],
     lost: Callable[[Attempt], None],
 ) -> tuple[Attempt, Delta | UpstreamFault]:
-    """Start `first`, and after `after_s` without an event the one that `hedge` returns; return the deciding one and how.
+    """Start `first`, then a `hedge` if no event comes within `after_s`; return the decisive attempt and its outcome.
 
     `failed` is called with a fault and the attempt that outlives it, `lost` with an attempt that came second. The winner
     stays open; every other attempt is closed, also if this is cancelled.

@@ -1,7 +1,7 @@
-"""The host's own say in a call: before money is held it may refuse or change it, and it sees the record at the end.
+"""The host's hooks for a call: one may refuse or change it before money is held, the other sees the record at the end.
 
-Both functions may be async, and are bounded in time. A check that fails or is late refuses the call: it may be what keeps a
-customer within a contract.
+Both functions may be async and have a time limit. If a check fails or times out, the call is refused: the check may
+enforce a customer's contract.
 """
 
 import inspect
@@ -22,7 +22,7 @@ BeforeCall: TypeAlias = Callable[[Call, Project], "Call | Refusal | Awaitable[Ca
 AfterAnswer: TypeAlias = Callable[[UsageRecord], "Awaitable[None] | None"]
 
 CHECK_S = 5.0
-FAILED = Refusal(ErrorCode.SERVICE_UNAVAILABLE, "A check of this app does not answer. Retry later.", retry_after_s=5)
+FAILED = Refusal(ErrorCode.SERVICE_UNAVAILABLE, "A check of this app has failed. Retry later.", retry_after_s=5)
 log = logging.getLogger("floop_gateway")
 
 

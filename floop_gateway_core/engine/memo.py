@@ -1,5 +1,5 @@
-"""Remembers what was worked out about texts that come again: a system prompt, the history of a chat, the turn that an agent
-repeats with every tool result.
+"""Caches results for texts that are sent repeatedly: a system prompt, a chat's history, the turn that an agent repeats
+with every tool result.
 
 The keys are digests, so no text is kept.
 """
@@ -16,7 +16,7 @@ DIGEST_BYTES = 16
 
 
 def digest(*texts: str | None) -> bytes:
-    """Return a short digest of texts, None among them. Which text a character belongs to counts."""
+    """Return a short digest of texts, some of which may be None. The boundaries between the texts matter."""
     state = blake2b(digest_size=DIGEST_BYTES)
     for text in texts:
         data = b"" if text is None else text.encode("utf-8", "surrogatepass")

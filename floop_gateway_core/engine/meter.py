@@ -1,9 +1,9 @@
 """What an attempt has produced so far: the basis of its bill.
 
-The provider's own counts are taken if its last report covers all that came. Else input is what it reported, or the
-estimate; output is the greater of its last cumulative report and the estimate of the decoded text and thinking
-(contract: Billing). Text is kept until the end, because only then is it known whether an estimate is needed; an upstream
-that clearly exceeds its grant is stopped, so what is kept is bounded.
+The provider's own counts are used if its last report covers everything received. Otherwise, input is the reported count
+or the estimate, and output is the greater of its last cumulative report and the estimate of the decoded text and
+thinking (contract: Billing). Text is kept until the end, because only then is it known whether an estimate is needed;
+an upstream that clearly exceeds its grant is stopped, so what is kept is bounded.
 """
 
 from dataclasses import replace
@@ -119,7 +119,7 @@ class Meter:
         return self.sent and not self._thought and not self.usage_is_complete
 
     def add_unsent(self, delta: Delta) -> None:
-        """Note what has come after the client left: it is not billed, but the report may tell hidden thinking."""
+        """Note output that came after the client left: it is not billed, but its report may reveal hidden thinking."""
         self._unsent += [item for item in delta.items if isinstance(item, str)]
         self._unsent += [item.name + item.arguments for item in delta.items if isinstance(item, ToolPiece)]
         if any(isinstance(item, Thought) for item in delta.items):
@@ -133,12 +133,12 @@ class Meter:
         return self._late_report is not None
 
     def cut_short(self, hidden_tokens: int) -> None:
-        """Note that the client has left, and how many tokens of thinking that is not shown to expect without a report."""
+        """Note that the client has left, and how many tokens of hidden thinking to assume if no report comes."""
         if self.may_hide_thinking:
             self._hidden_tokens = hidden_tokens
 
     def _take_late_report(self, late: Usage) -> None:
-        """Take the input and the hidden thinking from a report, and no text: nobody got what it counts beyond ours."""
+        """Take the input and the hidden thinking from a late report, not its text: nobody received the rest."""
         self._hidden_tokens = late.reasoning_tokens
         if not late.reasoning_tokens and not self._thought:
             text = estimate_tokens("".join(self._produced + self._unsent), self._vocabulary)
@@ -159,7 +159,7 @@ class Meter:
         produced += hidden
         if report is None:
             return Usage(self._expected_input, produced, reasoning_tokens=hidden)
-        # A count that is missing, or is 0 although it cannot be, is estimated; each by itself.
+        # Each count that is missing, or is an impossible 0, is estimated on its own.
         output = report.output_tokens if self._covers and report.output_tokens else max(report.output_tokens, produced)
         given = report.input_tokens or self._expected_input
         reasoning = max(report.reasoning_tokens, min(hidden, output))
@@ -167,7 +167,7 @@ class Meter:
 
 
 def _is_closing(item: DeltaItem) -> bool:
-    """Return whether an item only says that a call has ended; the vendor has not written it, and does not count it."""
+    """Return whether an item only marks the end of a call: the vendor does not generate it and does not count it."""
     if isinstance(item, ToolPiece):
         return not item.id and item.arguments == "{}"
     return isinstance(item, ToolEnd | RefusalStart)

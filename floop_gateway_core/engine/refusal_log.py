@@ -1,9 +1,10 @@
-"""Keeps a key that hammers from filling the usage log: most of its refusals at the gate share a record.
+"""Keeps a misbehaving client from filling the usage log: most of its refusals at the gate share one record.
 
-They are those by the rate, and those of a suspended project.
+This covers refusals by the rate limit and those of suspended projects.
 
-The first ten of a project's UTC minute have records of their own. The others share one per process, whose `repeats` counts
-them; it is written when it begins, then at most once a second, and for the last time by a later request or at the close.
+The first ten refusals of a project in a UTC minute get their own records. The others share one record per process,
+which counts them in `repeats`. It is written at the first of them, then at most once a second, and finally by a later
+request or when the gateway is closed.
 """
 
 import math
@@ -18,7 +19,7 @@ __all__ = ["RefusalLog"]
 OWN_RECORDS = 10
 MINUTE_S = 60
 WRITE_EVERY_S = 1.0
-"""A hammering key costs one write in this time."""
+"""A misbehaving client causes at most one write per interval."""
 
 
 @dataclass(slots=True)
@@ -63,9 +64,9 @@ class RefusalLog:
         return minute.shared.request_id
 
     async def flush(self, ledger: LedgerStore, *, now: float, monotonic: float, every: bool = False) -> None:
-        """Write the counts that have not been written for a second (or `every` count), and forget past minutes.
+        """Write counts that are more than a second old (with `every`, all of them), and forget past minutes.
 
-        It is called for each request, and looks through the projects once a second.
+        It is called for each request, but scans the projects at most once a second.
         """
         if not every and monotonic - self._flushed_at < WRITE_EVERY_S:
             return

@@ -17,13 +17,13 @@ __all__ = [
 ]
 
 COMPATIBLE = frozenset({"openai", "anthropic"})
-"""Dialects of vendors, whose clients name models as they do and are told of their own mistakes as they are."""
+"""Vendor dialects. Their clients use the vendor's model names and expect the vendor's errors for their own mistakes."""
 UNAVAILABLE_RETRY_AFTER_S = 60
 STORE_RETRY_AFTER_S = 5
 """What clients are told while the store does not answer."""
 STORE_UNAVAILABLE = Refusal(
     ErrorCode.SERVICE_UNAVAILABLE,
-    f"The gateway's store does not answer. Retry after {STORE_RETRY_AFTER_S} s.",
+    f"The gateway's store is unavailable. Retry after {STORE_RETRY_AFTER_S} s.",
     retry_after_s=STORE_RETRY_AFTER_S,
 )
 STOPPING = Refusal(
@@ -42,14 +42,14 @@ def cannot(error: FieldError) -> Refusal:
 
 
 def cooling_down(left_s: float) -> Refusal:
-    """Return the refusal of a call whose deployments are all passed over, the first for `left_s` seconds more."""
+    """Return the refusal of a call whose deployments are all cooling down, the first for another `left_s` seconds."""
     retry_after_s = max(UNAVAILABLE_RETRY_AFTER_S, math.ceil(left_s))
     message = f"Every deployment of this route is cooling down after failures. Retry after {retry_after_s} s."
     return Refusal(ErrorCode.SERVICE_UNAVAILABLE, message, retry_after_s=retry_after_s)
 
 
 def refusal_of(fault: UpstreamFault, dialect: str) -> Refusal:
-    """Return what a client is told of the fault that ended the last attempt, if it has had nothing of an answer."""
+    """Return the refusal for the fault that ended the last attempt, for a client that has received no output."""
     if fault.fault is FaultKind.CONTEXT_LENGTH:
         message = (
             "The input and max_tokens together exceed the context length of the model that serves this route. "
@@ -59,13 +59,13 @@ def refusal_of(fault: UpstreamFault, dialect: str) -> Refusal:
     if fault.fault is FaultKind.REJECTED:
         return _rejected(fault, dialect)
     if fault.fault is FaultKind.UNUSABLE:
-        message = "No provider of this route accepts requests: its key, model or quota must be checked by the operator."
+        message = "No provider of this route accepts requests. The operator must check its key, model and quota."
         return Refusal(ErrorCode.PROVIDER_ERROR, message)
     return Refusal(ErrorCode.PROVIDER_ERROR, "Every attempt at a provider failed. Retry later.")
 
 
 def _rejected(fault: UpstreamFault, dialect: str) -> Refusal:
-    """Return the refusal of a call that the model's server does not take; the dialects tell it as the client's."""
+    """Return the refusal of a call that the model's server rejected; compatible dialects report a client error."""
     if fault.refused_call and dialect in COMPATIBLE:
         named = "" if fault.subject is None else f" ({fault.subject})"
         return Refusal(ErrorCode.VALIDATION_ERROR, f"The model's server refused the request{named}.")

@@ -38,16 +38,16 @@ LAST_ANSWERS = 20
 """Enough for a mean, few enough to follow a change of model."""
 ROLL_UP_EVERY_S = 5.0
 ROLL_UP_AGAIN_S = 0.2
-"""After a full step: there are more to add."""
+"""The interval after a full step, when more records are waiting."""
 ROLL_UP_RECORDS = 200
-"""Added to the sums at a time: some milliseconds for the request that does it."""
+"""Records added to the sums in one step, which costs the request that does it a few milliseconds."""
 PRUNE_EVERY_S = 60.0
 PRUNE_RECORDS = 200
-"""Deleted each minute in each process: more than most logs grow by, and little work for one request."""
+"""Records deleted per minute and process: more than most logs grow by, yet little work for one request."""
 REPORT_EVERY_S = 60.0
 """An operator needs one line, not one for each request."""
 HOLD_MARGIN_S = 2.0
-"""Covers what is not timed: threads, and the scheduling of a busy machine."""
+"""Allows for delays that no limit covers: worker threads, and scheduling on a busy machine."""
 
 Classifier = Callable[[Sequence[Message], str | None], Classification | Awaitable[Classification]]
 
@@ -178,7 +178,7 @@ class RoutingTable:
         object.__setattr__(self, "rate_limits", limits)
 
     def mapped(self, model: str) -> str | None:
-        """Return what a name means that is neither an alias nor a deployment; the longest pattern wins."""
+        """Resolve a name that is neither an alias nor a deployment; the longest matching pattern wins."""
         if self.routes.knows(model):
             return None
         found = [pattern for pattern, _ in self.model_names if fnmatchcase(model, _literal(pattern))]
@@ -255,7 +255,7 @@ class Runtime:
     """The reasoning tokens of each deployment's last complete answers."""
     refusals: RefusalLog = field(default_factory=RefusalLog)
     tasks: DetachedTasks = field(default_factory=DetachedTasks)
-    """What goes on behind clients that have left: answers with a key, reports of thinking."""
+    """Work that continues after clients have left: answers with an idempotency key, reports of hidden thinking."""
     answers: Answers = field(init=False)
     pruned_at: float = field(init=False)
     roll_up_at: float = field(init=False)
@@ -276,12 +276,12 @@ class Runtime:
         return len(self.projects_seen) > 1
 
     def time_for_expiry(self) -> float:
-        """Return the time up to which holds may expire: wall time, without steps that it has made lately."""
+        """Return the time up to which holds may expire: wall time, corrected for recent clock steps."""
         with self._lock:
             return self._guard.time_for_expiry(self.clock(), self.monotonic())
 
     async def keep_house(self) -> None:
-        """Do what is due besides requests: write counts of refusals, roll records up, delete a few old ones."""
+        """Run periodic maintenance: write refusal counts, roll up records, delete a few old ones."""
         await self.flush_refusals()
         if self.monotonic() >= self.roll_up_at:
             self.roll_up_at = self.monotonic() + ROLL_UP_EVERY_S
@@ -300,7 +300,7 @@ class Runtime:
             await self.refusals.flush(self.stores.ledger, now=self.clock(), monotonic=self.monotonic(), every=every)
 
     def note_reasoning(self, deployment: Deployment, usage: Usage) -> None:
-        """Note the reasoning of a complete answer, from which that of answers cut short is estimated."""
+        """Note the reasoning tokens of a complete answer; they are used to estimate those of interrupted answers."""
         if deployment.thinking_allowance_tokens:
             self.reasoning.setdefault(deployment.id, deque(maxlen=LAST_ANSWERS)).append(usage.reasoning_tokens)
 

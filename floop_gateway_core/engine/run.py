@@ -73,7 +73,7 @@ log = logging.getLogger("floop_gateway")
 MAX_LOGGED_ALIAS = 100
 """Characters of an alias that the log keeps."""
 READ_ON_S = 5.0
-"""How long an answer is read on behind a client that has left, for its report of hidden thinking."""
+"""How long to keep reading an answer after its client has left, to get the report of hidden thinking."""
 MAX_CHUNKS_WITHOUT_PAUSE = 16
 """After this many chunks without waiting, other tasks get their turn and a disconnect is noticed."""
 
@@ -81,7 +81,8 @@ MAX_CHUNKS_WITHOUT_PAUSE = 16
 class Run:
     """Call `admit`; if it returns no refusal, read `events` and close them. `closing` has the record and the bill.
 
-    With `reads_on`, an answer that hides its thinking is read on for its report if the client leaves, and settled later.
+    With `reads_on`, if the client leaves during an answer with hidden thinking, the answer is read to its usage report
+    and settled afterwards.
     """
 
     def __init__(
@@ -236,7 +237,7 @@ class Run:
         await self.closing.close("client_gone", attempt=attempt)
 
     async def _read_on(self, attempts: AttemptRunner) -> None:
-        """Read an answer whose client has left on for its report, then settle; in a task of its own."""
+        """Keep reading an answer for its usage report after the client has left, then settle. Runs in its own task."""
         try:
             await attempts.current.read_on(READ_ON_S)
         finally:
@@ -353,7 +354,7 @@ class Run:
                 await attempts.close_current()
 
     def _events_of(self, attempt: Attempt, content: list[Content], started: bool) -> list[AnswerEvent]:
-        """Return content behind the answer's start, unless that has gone out; both are kept for a key."""
+        """Return the content as events, preceded by `Started` for the first one; keep them for replays."""
         events = list[AnswerEvent]()
         if not started:
             events.append(attempt.meter.started(attempt.deployment.id))

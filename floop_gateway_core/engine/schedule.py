@@ -1,11 +1,12 @@
 """The attempts of one request along its route: which deployment is tried next, and when.
 
-It asks `policy.retry` what follows a fault and each deployment's breaker whether it may be tried; a deployment whose
-breaker is open is passed over and costs no attempt. All state changes happen here, without awaiting anything.
+It asks `policy.retry` what to do after a fault, and each deployment's breaker whether that deployment may be tried; a
+deployment with an open breaker is skipped and uses no attempt. All state changes happen here, without awaiting
+anything.
 
-A stop that is being made is *under way* until it comes back: `succeeded`, `failed` or `dropped`. There is one, or, if a
-hedge was started, two; only when the last of them has failed is the next one looked for. A hedge that came second has not
-failed, and one that failed first is passed over only if its failure says so.
+An attempt is *under way* until it is reported as `succeeded`, `failed` or `dropped`. There is one, or two if a hedge
+was started; the next one is chosen only after the last of them has failed. A hedge that came second has not failed, and
+the deployment of an attempt that failed first is skipped only if its fault requires it.
 """
 
 import random
@@ -33,7 +34,8 @@ class PlannedAttempt:
 class AttemptSchedule:
     """`stop` is the next attempt to make, or None. `on_state_change` is called when a breaker changes state.
 
-    `suspect` is the caller's project, for failures that its request itself may have caused; None counts them all.
+    `suspect` is the caller's project: failures that its own request may have caused are attributed to it. If it is
+    None, all failures count.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class AttemptSchedule:
         self.stop: PlannedAttempt | None = self._pass_over(now)
 
     def hedge(self, now: float) -> PlannedAttempt | None:
-        """Return a stop at the next deployment beside the one under way, or None if no deployment is left."""
+        """Return an attempt at the next deployment, alongside the one under way, or None if no deployment is left."""
         for deployment in self._ahead[1:]:
             if (stop := self._admitted(deployment, now)) is not None:
                 return stop
@@ -122,7 +124,7 @@ class AttemptSchedule:
                 self._ahead.remove(deployment)
                 return self._pass_over(now)
             case RetrySame(delay_s):
-                # This failure may have tripped the breaker, so even the same deployment is asked again.
+                # This failure may have tripped the breaker, so ask the breaker again even for the same deployment.
                 return self._pass_over(now, delay_s)
 
     def _go_to(self, deployment: Deployment) -> None:

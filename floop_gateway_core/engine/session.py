@@ -1,4 +1,4 @@
-"""One caller's call, from its key to its settlement. An HTTP exchange and a call in process are two faces of a session.
+"""One caller's call, from key to settlement. HTTP exchanges and in-process calls are both driven through a session.
 
     open      key and rate. From here on there is one usage record, and `close` settles it if nothing else has.
     admit     the call: alias, size, both holds
@@ -60,14 +60,13 @@ log = logging.getLogger("floop_gateway")
 
 PRODUCER_GRACE_S = 1.0
 """Extra time for an answer with a key, so that the engine's own end comes first."""
-"""The dialects whose clients insist on names of their vendor's models."""
 SUSPENDED = Refusal(ErrorCode.PROJECT_SUSPENDED, "The project is suspended. Its owner or the operator can resume it.")
 
 
 class CallSession:
     """One request. `run` and `decision` are None until `open` knows the caller.
 
-    `reads_on` says that nobody waits for the bill of an answer that is left, so it may be read on for its report.
+    `reads_on` means that nobody waits for the bill of an abandoned answer, so its usage report may be awaited.
     """
 
     def __init__(self, gate: Gate, dialect: str) -> None:
@@ -89,8 +88,8 @@ class CallSession:
     ) -> Refusal | None:
         """Authenticate the caller, by a key or as a project, and spend one request of its rate.
 
-        A request with an idempotency key counts as one of the open ones only once it is known to be the first. `trace` is
-        for the listeners.
+        A request with an idempotency key counts as open only once it is known to be the first with that key. `trace` is
+        passed to the listeners.
         """
         if self._gate.runtime.stopping:
             return await self._turn_away(STOPPING)
@@ -126,7 +125,7 @@ class CallSession:
         )
 
     def _enter(self, run: Run) -> Refusal | None:
-        """Count the request among its project's, or refuse it: one project must not fill the whole process."""
+        """Count the request as open in its project, or refuse it: one project must not use up the whole process."""
         most = run.plan.concurrency
         open_requests = self._gate.runtime.open_requests
         project = run.project.id
@@ -138,7 +137,7 @@ class CallSession:
         return None
 
     def named(self, call: Call) -> Call:
-        """Return the call with the alias that its model means: the plan's default if there is none, or a mapped name."""
+        """Return the call with its alias resolved: from a mapped name, or the plan's default if it names no model."""
         run = self._known()
         if not call.names_model:
             return replace(call, alias=run.routing.routes.default(run.plan.models), names_model=True)

@@ -1,13 +1,13 @@
 """Settlement: shielded, with a deadline, exactly once however often it is tried.
 
-Once a request has ended, its settlement must not depend on whether its task is being cancelled. Stores settle by the
-request's id, so retrying is safe: a native `task.cancel()` passes a shield, and then the settlement is run to its end
-before the cancellation continues.
+Once a request has ended, its settlement must not depend on whether its task is being cancelled. Stores settle by
+request id, so retrying is safe: if a native `task.cancel()` gets through the shield, the settlement is retried to
+completion before the cancellation continues.
 
-If the store does not answer, the settlement is written to the spool, a file: the client is told its usage, and the charge
-is made once the store is back, by this process or by the next. Without a spool it becomes *pending* after a deadline: the
-runtime keeps it, and it is tried again after the next one that succeeds, and when the gateway is closed. It is lost only
-if the process dies first; then the hold expires.
+If the store is unavailable, the settlement is written to the spool file: the client still gets its usage, and the
+charge is made once the store is back, by this process or the next one. Without a spool, the settlement becomes
+*pending* after a deadline: the runtime keeps it and retries it after the next successful settlement and when the
+gateway is closed. It is lost only if the process dies first; then the hold expires.
 """
 
 import logging
@@ -33,7 +33,7 @@ RETRY_S = 0.2
 async def settle(runtime: Runtime, settlement: Settlement, settle_s: float) -> Settled | None:
     """Settle, or write the settlement to the spool, which returns None: it will be made once the store is back.
 
-    Without a spool that takes it, retry while the store does not answer; raise `StoreUnavailable` after `settle_s`.
+    Without a usable spool, retry while the store is unavailable; raise `StoreUnavailable` after `settle_s`.
     """
     made = _Made(runtime, settlement)
     with anyio.CancelScope(deadline=anyio.current_time() + settle_s, shield=True):
@@ -43,8 +43,8 @@ async def settle(runtime: Runtime, settlement: Settlement, settle_s: float) -> S
             await made.until_answered()
             raise
     if not made.done:
-        log.error("request %s could not be settled yet: the store does not answer", settlement.record.request_id)
-        raise StoreUnavailable("no settlement in time")
+        log.error("request %s could not be settled yet: the store is unavailable", settlement.record.request_id)
+        raise StoreUnavailable("the settlement timed out")
     if made.settled is not None and (runtime.pending_settlements or runtime.spooled):
         await retry_pending_settlements(runtime)
     return made.settled
@@ -77,15 +77,15 @@ async def _spooled(runtime: Runtime, settlement: Settlement) -> bool:
     try:
         await anyio.to_thread.run_sync(runtime.spool.add, settlement)
     except OSError as error:
-        log.error("%s takes no settlement: %s", runtime.spool.path, error)
+        log.error("%s: cannot write a settlement: %s", runtime.spool.path, error)
         return False
     runtime.spooled += 1
-    log.warning("request %s is settled later: the store does not answer", settlement.record.request_id)
+    log.warning("request %s will be settled later: the store is unavailable", settlement.record.request_id)
     return True
 
 
 async def retry_pending_settlements(runtime: Runtime) -> None:
-    """Try every pending settlement once more; stop at the first that the store does not take."""
+    """Retry every pending settlement once; stop at the first for which the store is unavailable."""
     pending = runtime.pending_settlements
     with anyio.move_on_after(runtime.routing.limits.settle_s, shield=True):
         while pending:
@@ -101,7 +101,7 @@ async def retry_pending_settlements(runtime: Runtime) -> None:
 
 
 async def deliver_spool(runtime: Runtime) -> None:
-    """Make the settlements that wait in the spool, those too that killed processes have left there."""
+    """Deliver the settlements in the spool, including those left there by killed processes."""
     spool = runtime.spool
     if spool is None or runtime.delivers:
         return

@@ -7,7 +7,7 @@
 
 There is a buffer because a call into the loop for each chunk costs ten times as much; the host takes all that is ready in
 one piece. The portal is started at the first exchange, so an application may be loaded before its server forks, and after a
-fork the child starts its own. A host that neither reads on nor closes is ended by the exchange itself, at `total_s`.
+fork the child starts its own. If a host neither reads on nor closes, the exchange ends by itself after `total_s`.
 
 At the interpreter's exit open exchanges are cancelled and settled, and the gateways' connections are closed.
 """
@@ -41,7 +41,7 @@ __all__ = ["BlockingBody", "Bridge", "SyncReply", "run"]
 T = TypeVar("T")
 
 BUFFER_BYTES = 64 * 1024
-"""The most that is queued for a host before the answer waits for it."""
+"""The maximum that is queued before the answer waits for the host to read, in bytes."""
 SHUTDOWN_TIMEOUT_S = 10.0
 """How long each step of the shutdown may take."""
 
@@ -104,7 +104,7 @@ class SyncAdmin:
         self._admin = admin
 
     def acting(self, operator: Operator) -> "SyncAdmin":
-        """Return this administration as an operator's."""
+        """Return this administration acting for an operator."""
         return SyncAdmin(self._bridge, self._admin.acting(operator))
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -203,7 +203,7 @@ def _process(gateway: Gateway | None = None) -> _Process:
 
 
 def _start() -> _Process:
-    """Start a portal. Not by anyio's context manager: dropped in a child, it would wait for a thread that is gone."""
+    """Start a portal without anyio's context manager, which would wait for a dead thread when dropped after a fork."""
     started: Future[BlockingPortal] = Future()
 
     async def serve() -> None:
@@ -314,7 +314,7 @@ class BlockingBody(Iterator[bytes]):
             error = raised
         finally:
             if not whole and error is None:
-                error = TimeoutError("the answer was cut off: the client took it too slowly, or the process stops")
+                error = TimeoutError("the answer was cut off: the client read too slowly, or the process is stopping")
             with self._changed:
                 self._error, self._left = error, True
                 self._changed.notify_all()

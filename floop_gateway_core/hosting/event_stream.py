@@ -44,7 +44,7 @@ def source_of(source: Source, headers: Iterable[tuple[str, str]]) -> Events:
 
 
 def merged_headers(own: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the headers of a stream, overridden by the host's own in any case."""
+    """Return the headers of a stream; the host's own override them, whatever their letter case."""
     names = {name.lower() for name in own or ()}
     kept = {name: value for name, value in STREAM_HEADERS if name.lower() not in names}
     return {**kept, **(own or {})}

@@ -1,7 +1,7 @@
-"""Ends event streams that would hold up a server that stops.
+"""Ends event streams that would delay a server's shutdown.
 
-A server that is told to stop waits for open responses, and an endless stream never ends by itself. Under uvicorn and
-gunicorn the streams see that the server stops; on other servers the host calls `stop_event_streams` at its shutdown.
+A server that is shutting down waits for open responses, and an endless stream never ends by itself. Under uvicorn and
+gunicorn the streams detect the shutdown; on other servers the host calls `stop_event_streams` when it shuts down.
 """
 
 import signal
@@ -12,7 +12,7 @@ import anyio
 __all__ = ["server_is_stopping", "stop_event_streams", "wait_for_stop"]
 
 POLL_INTERVAL_S = 0.5
-"""How often a stream looks: short beside any server's grace."""
+"""How often a stream checks for a shutdown: short compared with any server's grace period."""
 
 _stopped = threading.Event()
 
@@ -23,9 +23,9 @@ def stop_event_streams(*_: object) -> None:
 
 
 def server_is_stopping() -> bool:
-    """Return whether the host or its server stops.
+    """Return whether the host or its server is stopping.
 
-    uvicorn and gunicorn handle SIGTERM in a method of the server or worker, which knows whether it goes on.
+    uvicorn and gunicorn handle SIGTERM in a method of the server or worker, and that object says if it is stopping.
     """
     if _stopped.is_set():
         return True
@@ -34,6 +34,6 @@ def server_is_stopping() -> bool:
 
 
 async def wait_for_stop() -> None:
-    """Return when the server stops."""
+    """Wait until the server is stopping."""
     while not server_is_stopping():  # noqa: ASYNC110 - the server says it in an attribute
         await anyio.sleep(POLL_INTERVAL_S)

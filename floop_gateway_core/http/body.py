@@ -12,7 +12,7 @@ from floop_gateway_core.wire.messages import BodyReader, ClientDisconnected, Gat
 __all__ = ["drain", "may_have_body", "read_body"]
 
 DRAIN_BYTES = 64 * 1024 * 1024
-"""The most that is dropped of a refused body."""
+"""The maximum number of bytes to read and discard from a refused body."""
 DRAIN_TIMEOUT_S = 5.0
 """How long a refused client may keep sending."""
 

@@ -38,7 +38,7 @@ __all__ = ["Exchange"]
 log = logging.getLogger("floop_gateway")
 
 FRAMES_WITHOUT_PAUSE = 8
-"""After so many frames that nothing had to wait for, other tasks get their turn."""
+"""After this many frames without waiting, other tasks get their turn."""
 TRACE_HEADERS = ("traceparent", "tracestate")
 REPLAYED = ("Idempotency-Replayed", "true")
 SLOW_CLIENT_GRACE_S = 1.0
@@ -47,7 +47,7 @@ SLOW_CLIENT_GRACE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A heartbeat: nothing has come for a while, and the client should see that the connection is alive."""
+    """A heartbeat, sent after a silent interval to show the client that the connection is alive."""
 
 
 Event: TypeAlias = AnswerEvent | Heartbeat
@@ -142,7 +142,7 @@ class Exchange:
             return self._error(refused)
         match operation.kind:
             case "reserved":
-                refused = Refusal(ErrorCode.NOT_IMPLEMENTED, "Embeddings are reserved for later.")
+                refused = Refusal(ErrorCode.NOT_IMPLEMENTED, "Embeddings are not implemented yet.")
                 return self._error(await session.refuse(refused))
             case "reply":
                 return await self._without_call(operation, About(session.models))

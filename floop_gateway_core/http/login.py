@@ -30,13 +30,13 @@ async def ask_host(function: Callable[[Any], object], request: object) -> object
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """`authenticate` returns the name of a project for the host's own request, or None; None itself is no login."""
+    """`authenticate` returns a project's name for the host's own request, or None. It is None if there is no login."""
 
     authenticate: Authenticate | None = None
     origins: frozenset[str] = frozenset()
 
     async def caller(self, request: GatewayRequest) -> AsProject | None:
-        """Return whom the host's login lets in, or None, which leaves it to the key."""
+        """Return the caller that the host's login admits, or None, in which case the key decides."""
         if self.authenticate is None or not is_same_site(request, self.origins):
             return None
         name = await ask_host(self.authenticate, request.host)

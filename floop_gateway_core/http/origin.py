@@ -1,4 +1,4 @@
-"""Whether a browser's request comes from the host's own pages: what a cookie alone must never decide.
+"""Checks whether a browser's request comes from the host's own pages; a cookie alone must never decide that.
 
 A browser says where a request comes from in `Sec-Fetch-Site`; older ones send an `Origin`. Programs send neither.
 """

@@ -1,4 +1,4 @@
-"""Applications beside the gateway, for operators: the administration over HTTP, with a document of itself."""
+"""Applications for operators, served alongside the gateway: the HTTP administration and its OpenAPI document."""
 
 from floop_gateway_core.management.application import AdminApplication, Authorize
 

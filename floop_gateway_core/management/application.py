@@ -40,7 +40,7 @@ SAFE_HEADERS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosni
 UNAUTHORIZED = Refusal(ErrorCode.UNAUTHORIZED, "Log in as an operator.")
 METRICS = "/metrics"
 NO_METRICS = Refusal(ErrorCode.NOT_FOUND, "The gateway has no exporter; pass listeners=[Prometheus()] to it.")
-CROSS_SITE = Refusal(ErrorCode.FORBIDDEN, "A request from another site cannot change anything.")
+CROSS_SITE = Refusal(ErrorCode.FORBIDDEN, "Requests from another site may not make changes.")
 
 
 class AdminApplication:
@@ -99,7 +99,7 @@ class AdminApplication:
         return _reply(route, result)
 
     async def _probe(self, request: GatewayRequest) -> Reply:
-        """Say that the process answers, and whether it can serve."""
+        """Answer the liveness and readiness probes."""
         if request.method not in ("GET", "HEAD"):
             raise Refused(_not_allowed("GET, HEAD"))
         if request.path == "/healthz":
@@ -151,11 +151,11 @@ def _routed(request: GatewayRequest) -> tuple[Route, dict[str, str]]:
 
 
 def _not_allowed(allow: str) -> Refusal:
-    return Refusal(ErrorCode.METHOD_NOT_ALLOWED, f"This path takes {allow} only.", extra_headers=(("Allow", allow),))
+    return Refusal(ErrorCode.METHOD_NOT_ALLOWED, f"This path only accepts {allow}.", extra_headers=(("Allow", allow),))
 
 
 async def _read(request: GatewayRequest, model: type[BaseModel]) -> BaseModel:
-    """Read a JSON object, in which numbers are exact, as its model."""
+    """Parse a JSON object, keeping numbers exact, and validate it against its model."""
     body = await read_body(request, cap_bytes=BODY_BYTES, limit_s=BODY_S)
     if isinstance(body, Refusal):
         raise Refused(body)

@@ -1,6 +1,6 @@
-"""One operator at work: what they may see and do, around the administration that everybody shares.
+"""What one operator may see and do: a permission layer over the shared administration.
 
-What an operator may not see does not exist for them, and that comes before what they may not do.
+Objects that an operator may not see are reported as missing; this is checked before any permission to act.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class Desk:
 
     @property
     def sees_all(self) -> bool:
-        """Return whether the operator is one of all projects."""
+        """Return whether the operator has access to all projects."""
         return self.operator.projects is None
 
     async def visible(self) -> list[Project]:
@@ -77,9 +77,9 @@ class Desk:
     def must_write(self) -> None:
         """Raise `Forbidden` for an operator who only reads."""
         if not self.operator.may_write:
-            raise Forbidden("this operator may read only")
+            raise Forbidden("this operator has read-only access")
 
     def must_see_all(self) -> None:
-        """Raise `Forbidden` unless the operator is one of all projects."""
+        """Raise `Forbidden` unless the operator has access to all projects."""
         if not self.sees_all:
-            raise Forbidden("only an operator of all projects may do this")
+            raise Forbidden("only an operator with access to all projects may do this")

@@ -11,7 +11,7 @@ from floop_gateway_core.types import RECORD_FIELDS, UsageRecord
 __all__ = ["csv_rows", "json_lines"]
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes a cell that begins so for a formula."""
+"""A spreadsheet treats a cell that begins with one of these as a formula."""
 
 
 async def json_lines(records: AsyncIterator[UsageRecord]) -> AsyncIterator[bytes]:
@@ -28,7 +28,7 @@ async def csv_rows(records: AsyncIterator[UsageRecord]) -> AsyncIterator[bytes]:
 
 
 def csv_row(cells: tuple[str, ...]) -> bytes:
-    """Return one row; no cell is taken for a formula."""
+    """Return one row, escaped so that a spreadsheet reads no cell as a formula."""
     out = io.StringIO()
     csv.writer(out).writerow(f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells)
     return out.getvalue().encode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""What the exceptions of the administration mean to the caller: a refusal of the catalogue, and its status."""
+"""Maps exceptions raised by the administration to refusals from the error catalogue, with their HTTP status."""
 
 import logging
 
@@ -56,11 +56,11 @@ def refused(error: Exception) -> Refused:
         case AdminError():
             return Refused(Refusal(ErrorCode.VALIDATION_ERROR, f"{error}."))
         case StoreUnavailable():
-            return Refused(Refusal(ErrorCode.SERVICE_UNAVAILABLE, "The store does not answer.", retry_after_s=5))
+            return Refused(Refusal(ErrorCode.SERVICE_UNAVAILABLE, "The store is unavailable.", retry_after_s=5))
         case _:
             request_id = new_request_id(system_clock())
             log.error("an administrative request failed (%s)", request_id, exc_info=error)
-            return Refused(Refusal(ErrorCode.INTERNAL_ERROR, f"Internal error; the log names it {request_id}."))
+            return Refused(Refusal(ErrorCode.INTERNAL_ERROR, f"Internal error; see request {request_id} in the log."))
 
 
 def _path(location: tuple[int | str, ...]) -> str:

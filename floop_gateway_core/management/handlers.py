@@ -22,7 +22,7 @@ from floop_gateway_core.wire.sse import SSEEncoder
 __all__ = ["Call", "Page", "Raw"]
 
 TAIL_EVERY_S = 1.0
-"""How often a tail looks for records that were settled since."""
+"""How often a tail polls for newly settled records, in seconds."""
 RAW_SUMMARY_DAYS = 31
 DAY_S = 86_400.0
 Json: TypeAlias = dict[str, object]
@@ -58,7 +58,7 @@ class Raw:
 
 
 async def list_projects(call: Call) -> Page:
-    """List projects by name, with what holds today."""
+    """List projects by name, with their current limits and today's usage."""
     after = call.query.cursor(str)
     wanted = (call.query.text("q") or "").lower()
     found = [
@@ -172,7 +172,7 @@ async def usage(call: Call) -> Page | Raw:
     limit = call.query.limit
     found = await admin.usage_page(wanted, after=after, newest_first=not oldest_first, limit=limit + 1)
     page = found[:limit]
-    # A poller keeps its place even where there is nothing new yet.
+    # A poller keeps its cursor even if there is nothing new yet.
     last = place_of(page[-1]) if page else after or (0.0, "")
     more = len(found) > limit or oldest_first
     return Page([present.record(one) for one in page], cursor_of(*last) if more else None)
@@ -219,7 +219,7 @@ async def show_request(call: Call) -> Json:
 
 
 async def refund(call: Call) -> Json:
-    """Return what a request was charged, or a part of it, to the account that paid."""
+    """Refund all or part of a request's charge to the account that paid."""
     record = await call.desk.record(call.path["id"])
     call.desk.must_see_all()
     call.desk.must_write()
@@ -331,7 +331,7 @@ async def health(call: Call) -> Json:
 
 
 async def test(call: Call) -> Json:
-    """Ask a deployment for one token: no project's money, no record, no mark on its breaker."""
+    """Send a deployment a short test request, without charging a project, writing a record or moving its breaker."""
     call.desk.must_see_all()
     call.desk.must_write()
     ok, reason = await test_deployment(call.desk.gateway, call.path["deployment"])

@@ -16,7 +16,7 @@ TEST_EVERY_S = 5.0
 TEST_S = 30.0
 STORE_S = 2.0
 TEST_TOKENS = 16
-"""Some models refuse to answer with fewer."""
+"""Some models reject a lower `max_tokens`."""
 
 
 class NoSuchDeployment(AdminError):
@@ -28,7 +28,7 @@ class TestedTooSoon(AdminError):
 
 
 async def health_of(gateway: Gateway) -> dict[str, object]:
-    """Return deployments with their breakers, whether the store answers, and what waits for it."""
+    """Return deployments with their breakers, the state of the store, and the pending settlements."""
     states = gateway.health()
     deployments = [
         {
@@ -75,7 +75,7 @@ async def test_deployment(gateway: Gateway, name: str) -> tuple[bool, str | None
     runtime = gateway.runtime
     deployment = runtime.routing.deployments.get(name)
     if deployment is None:
-        raise NoSuchDeployment(f"there is no deployment {name[:100]!r}")
+        raise NoSuchDeployment(f"unknown deployment {name[:100]!r}")
     now = time.monotonic()
     if now - runtime.tested_at.get(name, -TEST_EVERY_S) < TEST_EVERY_S:
         raise TestedTooSoon(f"deployment {name!r} was tested less than {TEST_EVERY_S:g} s ago")

@@ -1,4 +1,4 @@
-"""The bodies that the administration takes and gives, from which its OpenAPI document is made."""
+"""Request and response bodies of the administration, from which its OpenAPI document is generated."""
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -43,7 +43,7 @@ class Empty(_Body):
 
 
 class CreateProject(_Body):
-    """A new project. Limits of null are the plan's."""
+    """A new project. A limit of null means the plan's limit."""
 
     name: NewName
     owner: NewName | None = None
@@ -54,7 +54,7 @@ class CreateProject(_Body):
 
 
 class ChangeProject(_Body):
-    """What to change; what is absent stays, and null takes a limit back to the plan's."""
+    """Changes to a project. Absent fields keep their value; null resets a limit to the plan's."""
 
     plan: str | None = None
     requests_per_minute: Count | None = None
@@ -62,13 +62,13 @@ class ChangeProject(_Body):
 
 
 class Rotation(_Body):
-    """How long the old key is accepted beside the new one."""
+    """How long the old key is still accepted, in seconds."""
 
     grace_s: Annotated[float, Field(ge=0, le=86_400, strict=False)] = 0.0
 
 
 class Posting(_Body):
-    """A grant or a debit. `id` counts once for an account."""
+    """A grant or a debit. It is idempotent by `id`, which is unique within an account."""
 
     credits: Credits
     id: Id | None = None
@@ -91,7 +91,7 @@ class Deletion(_Body):
 
 
 class Limit(BaseModel):
-    """A limit: what holds now, and what the plan says."""
+    """A limit: the effective value and the plan's."""
 
     value: int
     plan: int
@@ -150,7 +150,7 @@ class NewKey(BaseModel):
 
 
 class Entry(BaseModel):
-    """One movement of money; `credits` is signed as it moves what is posted."""
+    """One movement of money; `credits` has the sign of its effect on the posted balance."""
 
     at: str
     kind: Literal["grant", "debit", "refund", "capture", "overrun", "written_off", "closed", "carried"]
@@ -202,7 +202,7 @@ class Record(BaseModel):
 
 
 class SummaryRow(BaseModel):
-    """Sums of one group, which is named by the members that `by` asked for."""
+    """The sums of one group, identified by the dimensions requested with `by`."""
 
     model_config = ConfigDict(extra="allow")
 

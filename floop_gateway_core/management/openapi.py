@@ -22,7 +22,7 @@ PARAMETERS: dict[str, Json] = {
     "project": {"description": "a name or an id", "schema": {"type": "string"}},
     "q": {"description": "a part of the name or the owner", "schema": {"type": "string"}},
     "limit": {"schema": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 100}},
-    "cursor": {"description": "the `next` of the page before", "schema": {"type": "string"}},
+    "cursor": {"description": "the `next` of the previous page", "schema": {"type": "string"}},
     "order": {
         "description": "`settled` is oldest first, and its `next` is never null",
         "schema": {"enum": ["newest", "settled"], "default": "newest"},
@@ -32,7 +32,7 @@ PARAMETERS: dict[str, Json] = {
         "schema": {"enum": ["json", "jsonl", "csv"], "default": "json"},
     },
     "by": {
-        "description": f"one or two, with a comma, of {', '.join(DIMENSIONS)}",
+        "description": f"one or two of {', '.join(DIMENSIONS)}, separated by a comma",
         "schema": {"type": "string", "default": "day"},
     },
     "erase": {"schema": {"enum": ["true", "false"], "default": "false"}},
@@ -134,7 +134,7 @@ def _probes() -> Json:
         "/metrics": {
             "get": {
                 "operationId": "metrics",
-                "summary": "Prometheus' text, if the gateway has its exporter; without login if the configuration says so.",
+                "summary": "Prometheus metrics, if the gateway has that exporter; public if the configuration says so.",
                 "responses": {
                     "200": {"description": "the metrics", "content": {"text/plain": {"schema": {"type": "string"}}}},
                     "default": _failure(),

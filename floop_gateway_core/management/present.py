@@ -73,7 +73,7 @@ def new_key(new: NewKey, shown: Json) -> Json:
 
 
 def entry(of: Entry, names: Mapping[str, str]) -> Json:
-    """Return an entry; what is written off moves nothing, so its amount stands in the note."""
+    """Return an entry. A write-off does not change the balance, so its amount is only in the note."""
     off = of.kind == "written_off"
     return {
         "at": instant(of.at),
@@ -84,7 +84,7 @@ def entry(of: Entry, names: Mapping[str, str]) -> Json:
         "request_id": of.request_id,
         "project": None if of.project_id is None else names.get(of.project_id, of.project_id),
         "by": of.by,
-        "note": f"{format_credits(of.amount)} credits that nobody pays" if off else of.note,
+        "note": f"{format_credits(of.amount)} credits written off" if off else of.note,
     }
 
 

@@ -1,4 +1,4 @@
-"""What stands behind the question mark: filters, periods, pages. A mistake is an `AdminError` that names the parameter."""
+"""The query string: filters, periods and pages. An invalid parameter raises an `AdminError` that names it."""
 
 import base64
 import binascii
@@ -34,7 +34,7 @@ class Query:
             raise AdminError("the query is not valid") from None
         for name, value in pairs:
             if name not in known:
-                raise AdminError(f"unknown parameter {name[:50]!r}; known are {', '.join(sorted(known)) or 'none'}")
+                raise AdminError(f"unknown parameter {name[:50]!r}; allowed: {', '.join(sorted(known)) or 'none'}")
             if name in self._values:
                 raise AdminError(f"{name} must be given once")
             self._values[name] = value
@@ -81,7 +81,7 @@ class Query:
 
     @property
     def limit(self) -> int:
-        """Return how many are wanted."""
+        """Return the page size."""
         return self.number("limit", 1, MAX_LIMIT) or DEFAULT_LIMIT
 
     def cursor(self, *kinds: type) -> list[object] | None:
@@ -122,7 +122,7 @@ FILTERS: Mapping[str, str] = {
     "until": "records that started before this time",
     "status": "the HTTP status that was sent",
     "code": "the error code",
-    "alias": "what was asked for",
+    "alias": "the model name that was requested",
     "deployment": "what served",
     "dialect": "`native`, `openai`, `anthropic` or `in_process`",
     "tag": "`name` or `name:value`",

@@ -19,7 +19,7 @@ LOG = tuple(FILTERS)
 
 @dataclass(frozen=True)
 class Route:
-    """One operation. `gives` is the model of its `data`, in a list if it is `paged`; None is no body."""
+    """One operation. `gives` is the model of the response's `data`, a list if `paged`; None means no body."""
 
     method: str
     path: str

@@ -3,10 +3,10 @@
     RequestStarted → Refused
                    → Admitted → (AttemptStarted → [FirstText] → AttemptEnded)* → Settled
 
-`BreakerStateChanged`, `HedgeLost` and `PendingSettlements` may come between them, `BudgetNearlyUsed` before the end. Every
-request with a usage record of its own ends with `Settled`, also one that was refused. A `Refused` alone is a request
-without one: an unknown key, a store that does not answer, a refusal that shares a record. No event holds a key, a prompt,
-the text of an answer or an upstream's words.
+`BreakerStateChanged`, `HedgeLost` and `PendingSettlements` may come between them, `BudgetNearlyUsed` before the end.
+Every request with a usage record of its own ends with `Settled`, even if it was refused. A `Refused` without `Settled`
+is a request without a record of its own: an unknown key, an unavailable store, a refusal that shares a record. No event
+contains a key, a prompt, the text of an answer or an upstream's message.
 
 A listener is a callable, plain or async. A plain one is called on the event loop and must return quickly. An async one is
 awaited before the request goes on. What a listener raises is logged and ignored: listening never changes a request.
@@ -49,7 +49,7 @@ __all__ = [
 log = logging.getLogger("floop_gateway")
 
 ASYNC_LISTENERS_S = 5.0
-"""Bounds what async listeners may add to a request."""
+"""The maximum time that async listeners may add to a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class BudgetNearlyUsed:
 
 @dataclass(frozen=True, slots=True)
 class PendingSettlements:
-    """`count` settlements of this process now wait for the store: that of `request_id` was added, or waits no more."""
+    """`count` settlements of this process wait for the store; that of `request_id` was just added or delivered."""
 
     count: int
     request_id: RequestId

@@ -7,9 +7,9 @@
 The request's span is a child of the span that is current when the request starts: the host's own. Without one it is a
 server span, which continues the client's `traceparent`. Each attempt's span goes upstream as the new `traceparent`.
 
-Spans are kept by the request's id and never made current: a stream is read in other contexts than the one that opened it,
-and what was attached there could not be detached here. They end together, when the request has been settled, each with
-the time of its own end; only then is known what was billed.
+Spans are stored by request id and never made current: a stream is read in different contexts from the one that opened
+it, and a context attached in one cannot be detached in another. All spans end together when the request has been
+settled, each with its own end time, because only then is the billed usage known.
 
 No span or metric has a prompt, an answer or a key. `content=True` adds prompts and answers to the attempts that answered.
 """
@@ -48,7 +48,7 @@ __all__ = ["OpenTelemetry"]
 
 NAME = "floop_gateway"
 MAX_OPEN = 50_000
-"""Requests whose spans are kept. Beyond it the oldest ends unfinished: a settlement may wait for its store for long."""
+"""The most requests with open spans. Beyond it the oldest ends unfinished: a settlement may wait for a long time."""
 MAX_CONTENT = 64 * 1024
 """Characters of a prompt, and of an answer."""
 TOKEN_BUCKETS = [4**power for power in range(14)]
@@ -56,7 +56,7 @@ SECOND_BUCKETS = [0.01 * 2**power for power in range(14)]
 PROVIDERS = {"gemini": "gcp.gemini"}
 """The conventions' names, where they differ from ours."""
 OPERATION = "chat"
-"""What an upstream is asked, whatever the client has asked."""
+"""The operation of every upstream request, regardless of the client's endpoint."""
 SERVER_ERROR = 500
 
 Attributes = dict[str, AttributeValue]
@@ -129,7 +129,7 @@ class OpenTelemetry:
         headers: dict[str, str] = {}
         request = self._requests.get(request_id)
         if request is not None and attempt in request.attempts:
-            # A context of its own: the host's baggage is not for others.
+            # Use an empty context, so that the host's baggage is not sent to third parties.
             propagate.inject(headers, trace.set_span_in_context(request.attempts[attempt].span, Context()))
         return headers
 
@@ -192,7 +192,7 @@ class OpenTelemetry:
         if event.fault is not None:
             attempt.span.set_attribute("error.type", event.fault.value)
             attempt.span.set_status(Status(StatusCode.ERROR, event.reason))
-        # Of a race of two, the one that goes on.
+        # After a race between two attempts, the one that continues.
         running = [one for one in request.attempts.values() if one.ended_at is None]
         request.billed = running[-1] if running else attempt
 
@@ -237,7 +237,7 @@ class _Instruments:
         self._first_text_s = seconds("gen_ai.server.time_to_first_token", "From a request to its answer's first text.")
         self._microcredits = meter.create_counter(f"{NAME}.microcredits", "{microcredit}", "What was charged.")
         self._hedges = meter.create_counter(
-            f"{NAME}.hedge.microcredits", "{microcredit}", "What the host pays for the slower of two."
+            f"{NAME}.hedge.microcredits", "{microcredit}", "Cost of attempts that lost a hedging race."
         )
         self._refusals = meter.create_counter(f"{NAME}.refusals", "{request}", "Requests that got an error, by code.")
         self.holds = meter.create_up_down_counter(
@@ -290,7 +290,7 @@ class _Instruments:
 
 
 def _remote_parent(headers: tuple[tuple[str, str], ...]) -> Context:
-    """Return a context with the client's span, or none: several values of a header are none that can be trusted."""
+    """Return a context with the client's span, or without one: a repeated header cannot be trusted."""
     carrier = dict(headers)
     return TraceContextTextMapPropagator().extract(carrier if len(carrier) == len(headers) else {}, Context())
 

@@ -5,9 +5,9 @@
 Labels have few values, all of them from the configuration or from our own vocabulary: never a project, an alias as a client
 wrote it, or a tag. Summed over their labels, tokens and microcredits are the usage log's.
 
-Several worker processes: with `PROMETHEUS_MULTIPROC_DIR` set to an empty directory before the start, each process writes
-into files there, and each serves the sum of all. Counts of workers that have died go on counting; what they had under way
-is dropped when the page is next read.
+With several worker processes, set `PROMETHEUS_MULTIPROC_DIR` to an empty directory before starting: each process writes
+to files there, and each serves the sum of all of them. The counters of dead workers are kept; their gauges are dropped
+when the page is next read.
 """
 
 import glob
@@ -56,7 +56,7 @@ Page: TypeAlias = tuple[str, bytes]
 class Prometheus:
     """A listener. `registry` is where its metrics are registered: by default one of its own, which only `page` reads.
 
-    A registry takes one of these. One exporter may listen to several gateways of a process.
+    A registry accepts only one `Prometheus` instance, but one instance may listen to several gateways of a process.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -80,13 +80,13 @@ class Prometheus:
         self._refusals = counter("refusals", "Requests that got an error instead of an answer.", "code")
         self._tokens = counter("tokens", "Tokens that were billed.", "deployment", "type")
         self._microcredits = counter("microcredits", "Microcredits that were charged.", "deployment")
-        self._hedged = counter("hedge_microcredits", "What the host pays for the slower of two.", "deployment")
+        self._hedged = counter("hedge_microcredits", "Cost of attempts that lost a hedging race.", "deployment")
         self._attempts = counter("attempts", "Attempts at deployments.", "deployment", "outcome", "fault")
         self._attempt_s = seconds("attempt_duration_seconds", "How long an attempt takes.", "deployment")
         self._request_s = seconds("request_duration_seconds", "From a request to its settlement.", "endpoint", "ending")
         self._first_text_s = seconds("first_text_seconds", "From a request to its answer's first text.", "deployment")
         self._open = gauge("holds", "Requests that hold tokens and credits.")
-        self._held = gauge("held_microcredits", "Microcredits that these hold.")
+        self._held = gauge("held_microcredits", "Microcredits held by open requests.")
         self._breaker = gauge(
             "breaker_open", "Whether a deployment's circuit breaker has opened.", "deployment", over_processes="livemax"
         )
@@ -178,7 +178,7 @@ class _Ours:
 
 
 def _forget_dead_processes(directory: str) -> None:
-    """Drop the gauges of processes that are gone, so that a killed worker's requests do not count for ever."""
+    """Drop the gauges of dead processes, so that a killed worker's open requests are not counted forever."""
     files = glob.glob(os.path.join(glob.escape(directory), "gauge_live*_*.db"))
     for pid in {name.rpartition("_")[2].removesuffix(".db") for name in files}:
         if pid.isdigit() and not _runs(int(pid)):

@@ -1,4 +1,4 @@
-"""The id of the request that code runs for, for a host's own log lines.
+"""The id of the current request, for a host's own log lines.
 
 It is set where a request begins: for whatever the gateway calls (`authenticate`, listeners, hooks, a classifier,
 providers), and for the code that serves or makes the call. It stays set until its context ends or makes another call.

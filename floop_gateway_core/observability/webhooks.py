@@ -1,12 +1,12 @@
-"""Signed webhooks for what an operator should hear of at once (Standard Webhooks 1.0).
+"""Signed webhooks for events that an operator should learn of immediately (Standard Webhooks 1.0).
 
     gateway = Gateway(settings, listeners=[Webhooks("https://example.com/hook", "whsec_…")])
 
     budget_80_percent    a project has used 80 % of its day's tokens: once a day, whichever process sees it
     breaker_opened       a deployment keeps failing, as this process sees it: each process has breakers of its own
 
-A delivery runs beside the requests and changes none. What is not answered with 2xx is sent again, with the same
-`webhook-id`, until `RETRY_AFTER_S` is used up or the receiver says 410. A process that ends first sends no more.
+Deliveries run in the background and do not affect requests. A delivery that is not answered with 2xx is retried with
+the same `webhook-id` until `RETRY_AFTER_S` is exhausted or the receiver returns 410. Retries end when the process does.
 """
 
 import base64
@@ -36,7 +36,7 @@ WebhookEvent: TypeAlias = Literal["budget_80_percent", "breaker_opened"]
 
 RETRY_AFTER_S = (1.0, 5.0, 30.0, 300.0, 1800.0)
 MAX_UNDER_WAY = 100
-"""Deliveries at once; beyond it an event is dropped and logged."""
+"""Maximum number of concurrent deliveries; further events are dropped and logged."""
 TIMEOUT_S = 10.0
 SECRET_BYTES = range(24, 65)
 GONE = 410
@@ -45,8 +45,9 @@ GONE = 410
 class Webhooks:
     """A listener that posts events to `url`.
 
-    `secret` is `whsec_` and the base64 of 24 to 64 bytes; several, while a receiver changes over, sign each message. Raises
-    ValueError for another one. `client` is the host's own, which it closes itself.
+    `secret` is `whsec_` followed by 24 to 64 bytes in base64. To rotate it, pass several: each message is signed with
+    all of them. Raises ValueError for a malformed secret. The host may pass its own `client`, which the host must
+    close.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Webhooks:
         if kind not in self._events:
             return
         if self._under_way >= MAX_UNDER_WAY:
-            log.warning("webhook %s for %s was dropped: %d wait already", kind, about, self._under_way)
+            log.warning("webhook %s for %s was dropped: %d are already waiting", kind, about, self._under_way)
             return
         # The same event has the same id, whoever sends it again.
         id = f"msg_{hashlib.sha256(f'{kind} {about}'.encode()).hexdigest()[:32]}"
@@ -107,7 +108,7 @@ class Webhooks:
                 if pause_s is None or answer == str(GONE):
                     log.error("webhook %s was not delivered: %s", kind, answer)
                     return
-                log.warning("webhook %s failed: %s; it is sent again in %g s", kind, answer, pause_s)
+                log.warning("webhook %s failed: %s; retrying in %g s", kind, answer, pause_s)
                 await anyio.sleep(pause_s)
         except Exception:
             log.exception("webhook %s was not delivered", kind)
@@ -148,5 +149,5 @@ def _key(secret: str) -> bytes:
     except (binascii.Error, ValueError):
         key = b""
     if not secret.startswith("whsec_") or len(key) not in SECRET_BYTES:
-        raise ValueError("a secret must be whsec_ and the base64 of 24 to 64 bytes")
+        raise ValueError("a secret must be whsec_ followed by 24 to 64 bytes in base64")
     return key

@@ -4,9 +4,9 @@ The order is data (`PRECEDENCE`). Path, key, rate, body and fields are settled b
 and size are checked here, and `decide_hold` decides budget and credits together, inside the store's transaction,
 because both holds are placed or neither is. A refusal leaves no hold.
 
-A near-empty budget or account gets a smaller `max_tokens`; it is refused only when it cannot pay for the input, the
-thinking allowance and one token of output. A refusal that only other requests' holds cause says so, with a `Retry-After`
-of a few seconds, and promises nothing.
+If a budget or account is nearly empty, the request gets a smaller `max_tokens`; it is refused only if even the input,
+the thinking allowance and one token of output cannot be paid. If only other requests' holds cause the refusal, it says
+so, with a `Retry-After` of a few seconds, which is not a promise.
 """
 
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ RETRY = (("x-should-retry", "true"),)
 
 @dataclass(frozen=True, slots=True)
 class HoldEstimate:
-    """What a request may come to, on the dearest deployment of its route.
+    """The maximum cost of a request, on the most expensive deployment of its route.
 
     `fixed_tokens` is the input's upper bound and the thinking allowance; `costs` has one line for each deployment.
     """
@@ -153,7 +153,7 @@ def hold_refusal(refused: HoldRefused, now: float) -> Refusal:
         case AlreadySettled():
             return Refusal(ErrorCode.INTERNAL_ERROR, "The request was settled before it was admitted.")
         case KeyTaken(by, claim):
-            return refusal_of(by, claim) or IN_PROGRESS  # ended in this moment: the next try gets its answer
+            return refusal_of(by, claim) or IN_PROGRESS  # it has just ended: a retry gets its answer
         case _:
             assert_never(refused)
 

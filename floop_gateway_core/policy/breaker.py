@@ -6,11 +6,11 @@
     half-open  one probe passes at a time. Its first event closes the breaker, its failure opens it for another
                cool-down; a probe that is cancelled says nothing, and the next call is the probe.
 
-Some failures may be the request's own fault rather than the deployment's. They name a suspect (the project, say), and count
-once a suspect until a second one has met them, so that one caller cannot open the breaker for all.
+Some failures may be the request's own fault rather than the deployment's. They name a suspect (such as the project) and
+count only once per suspect until a second suspect has had one, so that one caller cannot open the breaker for everyone.
 
 Each call takes a `Permit` and gives it back as a success, a failure, or cancelled (a client's disconnect, our own
-cancellation, a fault that is not the deployment's). A permit from before the last transition says nothing any more.
+cancellation, a fault that is not the deployment's). A permit from before the last transition is ignored.
 Time comes in as an argument. No locks: use one breaker from one thread, or guard it.
 """
 
@@ -77,7 +77,7 @@ class CircuitBreaker:
         return 0.0 if self._opened_at is None else max(0.0, self._opened_at + self.cool_down_s - now)
 
     def admit(self, now: float) -> Permit | None:
-        """Return a permit for one call, or None. Return every permit by `success`, `failure` or `cancel`."""
+        """Return a permit for one call, or None. Give every permit back with `success`, `failure` or `cancel`."""
         match self.state(now):
             case "closed":
                 return Permit(self._era, probe=False)
@@ -97,7 +97,7 @@ class CircuitBreaker:
             self._turn(opened_at=None)
 
     def answered(self, permit: Permit | None) -> None:
-        """Note the first event of a call's answer, which closes a half-open breaker. The permit is still to be returned."""
+        """Note the first event of a call's answer, which closes a half-open breaker. Still give the permit back."""
         if permit is not None and permit.generation == self._era and permit.probe:
             self._turn(opened_at=None)
 

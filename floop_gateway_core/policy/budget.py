@@ -40,7 +40,7 @@ def is_nearly_used(limit: int, used: int, used_before: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DayBudget:
-    """One project's day. `limit` is the project's at this moment; `used` and `held` outlive a change of it.
+    """One project's day. `limit` is the project's current limit; `used` and `held` are kept when it changes.
 
     >>> DayBudget(limit=100).hold(60).capture(held=60, used=25)
     DayBudget(limit=100, used=25, held=0)
@@ -58,13 +58,13 @@ class DayBudget:
     def hold(self, tokens: int) -> "DayBudget":
         """Hold tokens; the caller has checked `available`. Raises ValueError if there are not enough."""
         if not 0 <= tokens <= self.available:
-            raise ValueError(f"a hold must be from 0 to {self.available} tokens, got {tokens}")
+            raise ValueError(f"a hold must be between 0 and {self.available} tokens, got {tokens}")
         return DayBudget(self.limit, self.used, self.held + tokens)
 
     def capture(self, *, held: int, used: int) -> "DayBudget":
         """Resolve a hold of `held` tokens with what was really used; 0 voids it."""
         if not 0 <= held <= self.held or used < 0:
             raise ValueError(
-                f"a hold must be from 0 to {self.held} tokens and its use at least 0, got {held} and {used}"
+                f"held must be between 0 and {self.held} tokens and used at least 0, got {held} and {used}"
             )
         return DayBudget(self.limit, self.used + used, self.held - held)

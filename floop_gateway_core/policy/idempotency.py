@@ -1,7 +1,7 @@
 """Idempotency keys: a request that is sent again gets the first answer again. Decisions only; no I/O.
 
-A key belongs to a project. It is claimed together with the holds, answers for as long as its request runs, and for a day
-after the answer has ended. A request that ends without an answer frees it.
+A key belongs to a project. It is claimed together with the holds, and serves the answer while its request runs and for
+a day after the answer has ended. A request that ends without an answer frees its key.
 """
 
 import hashlib
@@ -98,7 +98,7 @@ def is_valid_key(key: str) -> bool:
 
 
 def digest_of(call: Call, dialect: str) -> str:
-    """Return the digest of what must be the same: dialect, operation, and the parsed call with its defaults."""
+    """Return the digest of what a repeated request must match: dialect, operation, and the call with defaults."""
     return hashlib.sha256(
         repr((dialect, astuple(replace(call, ignored=())))).encode("utf-8", "surrogatepass")
     ).hexdigest()

@@ -1,15 +1,15 @@
 """The credit ledger: hold → capture | void | expire, as card payments do it, in whole micro-credits.
 
-An account has `posted` (what was granted and not yet spent) and `held` (set aside for requests in flight); `available`
-is their difference and never below zero. A hold is made by an id of the client's and resolves exactly once; every
-command may be repeated; a repeat changes nothing and returns what the first one did.
+An account has `posted` (granted and not yet spent) and `held` (set aside for requests in flight); `available` is the
+difference, and never below zero. A hold is placed under an id chosen by the caller and resolves exactly once. Every
+command may be repeated: a repeat changes nothing and returns the result of the first one.
 
 Invariants: `0 <= held <= posted`; posted = granted - captured - overruns; the sum of open holds is `held`.
 
-A capture above its hold takes the rest from what is available, as an *overrun*, never out of others' holds; what the
-account cannot pay is *written off*: a separate entry, never a negative balance. A hold whose id was resolved before
-it came (the caller gave up while it was on its way) is refused, or it would stay for good. A capture after the hold has
-expired is all overrun: what was delivered is charged as far as the account can pay.
+A capture above its hold takes the rest from the available balance, as an *overrun*, never from other holds. The part
+that the account cannot pay is *written off*: a separate entry, never a negative balance. A hold that arrives after its
+id was resolved (because the caller gave up in the meantime) is refused; otherwise it would never be released. A capture
+after the hold has expired is entirely overrun: delivered output is charged as far as the account can pay.
 
 `apply` is the whole state machine. A store loads the account and the one hold, applies, and writes both back in the same
 transaction.
@@ -97,7 +97,7 @@ class Capture:
 
 @dataclass(frozen=True, slots=True)
 class Void:
-    """Free the hold; nothing is charged. Of an unknown id it leaves a mark, so that a late `Place` is refused."""
+    """Release the hold; nothing is charged. For an unknown id it leaves a mark, so that a late `Place` is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def apply(account: Account, hold: Hold | None, command: Command) -> tuple[Accoun
         case Grant(amount):
             if not 0 <= amount <= MAX_MICROCREDITS - account.posted:
                 raise ValueError(
-                    f"a grant must be from 0 to {MAX_MICROCREDITS - account.posted} micro-credits, got {amount}"
+                    f"a grant must be between 0 and {MAX_MICROCREDITS - account.posted} micro-credits, got {amount}"
                 )
             return Account(Microcredits(account.posted + amount), account.held), hold, Credited(amount)
         case Place(amount):

@@ -63,7 +63,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class CostLine:
-    """`fixed + per_output * output`, in millionths of a micro-credit; convex over a route by taking the maximum."""
+    """`fixed + per_output * output`, in millionths of a micro-credit. The maximum over a route's lines is convex."""
 
     fixed: int
     per_output: int

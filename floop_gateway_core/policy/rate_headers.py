@@ -1,7 +1,7 @@
 """The rate headers of an answer, for the windows that its request was counted in.
 
-`X-RateLimit-*` are of the window that matters most: the one that refuses longest, else the one with the least left. The
-structured fields (`RateLimit-Policy` and `RateLimit`, as the IETF's draft has them) name every window.
+The `X-RateLimit-*` headers describe the most restrictive window: the one that refuses longest, else the one with the
+least left. The structured fields (`RateLimit-Policy` and `RateLimit`, as in the IETF draft) list every window.
 """
 
 from collections.abc import Sequence

@@ -24,9 +24,9 @@ def microseconds(seconds: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RateDecision:
-    """`retry_after_s` is 0 if allowed, else at least 1, and sufficient: a client that waits that long alone gets in.
+    """`retry_after_s` is 0 if allowed, else at least 1; if nobody else calls, a retry after it is sure to be allowed.
 
-    `reset_s` counts to the instant at which the oldest counted admission leaves; it is at least 1.
+    `reset_s` is the time until the oldest counted admission leaves; it is at least 1.
     """
 
     allowed: bool
@@ -54,10 +54,10 @@ def decide(
     in, the one at `leaving_index`.
     """
     if limit < 1:
-        raise ValueError(f"limit is {limit}; it is 1 or more")
+        raise ValueError(f"limit must be at least 1, got {limit}")
     allowed = count + cost <= limit
     if oldest_us is None or now_us < oldest_us < now_us + SECOND_US:
-        # Calls may read the clock in one order and get here in another: then the oldest is a moment ahead of this one.
+        # Calls may get here in a different order than they read the clock, so the oldest may be slightly ahead of this.
         oldest_us = now_us
     reset_s = _wait_s(oldest_us, now_us, window_us)
     retry_after_s = 0 if allowed or leaving_us is None else _wait_s(leaving_us, now_us, window_us)
@@ -131,9 +131,9 @@ class RateLimiter:
 
     def __init__(self, limit: int, window_s: float = WINDOW_S) -> None:
         if limit < 1:
-            raise ValueError(f"limit is {limit}; it is 1 or more")
+            raise ValueError(f"limit must be at least 1, got {limit}")
         if not window_s > 0:
-            raise ValueError(f"window_s is {window_s}; it is more than 0")
+            raise ValueError(f"window_s must be greater than 0, got {window_s}")
         self.limit = limit
         self.window_s = window_s
         self._windows: dict[str, Window] = {}
@@ -149,7 +149,7 @@ class RateLimiter:
         """
         now_us, window_us = microseconds(now), microseconds(self.window_s)
         if self._sweep_us is None or abs(now_us - self._sweep_us) >= window_us:
-            # Forget idle keys, once a window: memory is bounded by the keys that two windows saw.
+            # Drop idle keys once per window: memory is bounded by the number of keys used in two windows.
             self._windows = {name: window for name, window in self._windows.items() if not window.idle(now_us)}
             self._sweep_us = now_us
         window = self._windows.get(key)

@@ -1,11 +1,10 @@
 """What follows a failed attempt: the same deployment again, the next one, or the end.
 
-One budget of attempts for a request and its whole route. A deployment gets a second attempt if the budget then still
-holds one for each deployment that remains; the last one takes what is left (three attempts: A A A, A A B or A B C).
-Between attempts on one deployment the wait is full-jitter back-off, never less than the upstream's `Retry-After`. If
-that is more than `MAX_RETRY_AFTER_S` and another deployment remains, that one is next. A wait that would outlast the
-request's deadline ends it
-immediately (contract: Providers).
+A request has one budget of attempts for its whole route. A deployment gets a second attempt if that leaves at least one
+for each remaining deployment; the last deployment gets all remaining attempts (three attempts: A A A, A A B or A B C).
+The wait between attempts on one deployment is full-jitter back-off, but never less than the upstream's `Retry-After`.
+If that exceeds `MAX_RETRY_AFTER_S` and another deployment remains, that one is next. If a wait would outlast the
+request's deadline, the request ends immediately (contract: Providers).
 """
 
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ def next_step(
     retry_after_s: float | None = None,
     again: bool | None = None,
 ) -> Step:
-    """Decide after a failure. `deployments_left` counts those after this one; `again` is what the upstream said.
+    """Decide what follows a failure. `deployments_left` excludes this one; `again` is the upstream's retry hint.
 
     >>> next_step(FaultKind.TRANSIENT, attempts_left=2, tries_here=1, deployments_left=0, time_left_s=9.0, jitter=0.5)
     RetrySame(delay_s=0.25)

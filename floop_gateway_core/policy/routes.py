@@ -63,14 +63,14 @@ class Routes:
             if not self.knows(name):
                 raise ValueError(f"{name!r} is not an alias or a deployment")
         if models is not None and AUTO in models and not set(models) & set(JUDGED):
-            raise ValueError(f"'auto' needs one of {', '.join(JUDGED)} beside it")
+            raise ValueError(f"'auto' requires at least one of {', '.join(JUDGED)} as well")
 
     def default(self, models: Sequence[str] | None) -> str:
         """Return what a call without a model means: `auto`, or the first name that the plan allows."""
         return AUTO if models is None or AUTO in models else models[0]
 
     def nearest(self, judged: str, models: Sequence[str] | None) -> str:
-        """Return the alias that `auto` takes: the judged one, else the nearest dearer, else the nearest cheaper.
+        """Return the alias that `auto` uses: the classifier's choice, else the next dearer, else the next cheaper one.
 
         >>> Routes({"fast": ["m"], "smart": ["m"], "reason": ["m"]}, ["m"]).nearest("smart", ["auto", "fast", "reason"])
         'reason'
@@ -83,7 +83,7 @@ class Routes:
     def alias_refusal(self, alias: str, models: Sequence[str] | None = None) -> Refusal | None:
         """Refuse an alias that is unknown, or that the plan does not allow.
 
-        The client's text is not echoed: it may be long, or anything.
+        The client's text is not echoed, because it could be long or contain anything.
         """
         if self.knows(alias) and (models is None or alias in models):
             return None

@@ -1,4 +1,4 @@
-"""JSON schemas: what vendors are known to refuse in the schema of an answer, told before anything is held.
+"""JSON schemas: checks for what vendors are known to reject in an answer's schema, made before anything is held.
 
 Sources: OpenAI's guide *Structured outputs*, section *Supported schemas*, and Anthropic's *Structured outputs*, section
 *JSON Schema limitations*, both read in 2026. What is not listed there is left to the vendor.
@@ -73,7 +73,7 @@ def schema_fault(schema: str, rules: SchemaRules) -> SchemaFault | None:
         return None
     root = json.loads(schema)
     if rules.root_is_object and (root.get("type") != "object" or "anyOf" in root):
-        return SchemaFault("", "must be of the type object at its root, and no anyOf")
+        return SchemaFault("", "must have the type object at its root, without anyOf")
     for path, part in _parts(root):
         if (found := _fault(path, part, rules)) is not None:
             return found
@@ -132,13 +132,13 @@ def _recursion(root: Mapping[str, Any]) -> SchemaFault | None:
                 references[f"#/{where}/{name}"] = _references(part, f".{where}.{name}")
     done: set[str] = set()
     for start in references:
-        above = {} if start in done else {start: iter(references[start])}  # the way down, in its order
+        above = {} if start in done else {start: iter(references[start])}  # the current path, in order
         while above:
             name, rest = next(reversed(above.items()))
             for target, path in rest:
                 if target == "#" or target in above:
                     return SchemaFault(
-                        path, "makes the schema contain itself, which the models of this route do not take"
+                        path, "makes the schema recursive, which the models of this route do not support"
                     )
                 if target in references and target not in done:
                     above[target] = iter(references[target])

@@ -1,4 +1,4 @@
-"""Protects holds from a wall clock that steps forward: a machine that resumes, the first step of a time service.
+"""Protects holds when the wall clock jumps forward: after a suspended machine resumes, or at the first NTP sync.
 
 Holds expire by the wall clock, which processes share. When it steps by more than a hold's time to live, the holds of living
 requests look like those of dead processes. Each process therefore compares the wall clock with its monotonic clock and, for
@@ -29,7 +29,7 @@ class StepGuard:
         self._steps: deque[tuple[float, float]] = deque()
 
     def time_for_expiry(self, now: float, monotonic: float) -> float:
-        """Return the time up to which holds may expire; `now` is wall time, both are in seconds."""
+        """Return the time up to which holds may expire. `now` is wall time; both arguments are in seconds."""
         offset = now - monotonic
         step = 0.0 if self._offset is None else offset - self._offset
         if self._offset is None or abs(step) > STEP_S:

@@ -3,8 +3,8 @@
 A *codec* is pure (bytes ↔ values, no I/O) and knows one vendor's wire format; `providers.http` sends its bytes over
 HTTP. A *provider* is what the engine opens: the driver with a codec, or `echo`, which needs no wire.
 
-Preamble (role chunks, pings, empty deltas, thinking) is an event of the upstream but no text: it resets the time-outs
-and commits nothing.
+Preamble (role chunks, pings, empty deltas, thinking) counts as upstream activity but not as text: it resets the
+time-outs and commits nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,8 +49,8 @@ class UpstreamFault(Exception):
         self.reason = reason
         self.retry_after_s = retry_after_s
         self.request_suspected = request_suspected  # the request itself may have caused it: 403, 404
-        self.refused_call = refused_call  # the model's server does not take the call itself: 400, 413, 422
-        self.subject = subject  # the name of what it does not take, as it says
+        self.refused_call = refused_call  # the model's server rejected the call itself: 400, 413, 422
+        self.subject = subject  # the name of the rejected field, as the server reports it
         self.again = again  # whether the upstream asked for a retry; None if it did not say
 
 
@@ -93,7 +93,7 @@ def texts_alone(items: list[DeltaItem]) -> list[str] | None:
 
 @dataclass(slots=True)
 class Delta:
-    """What one chunk of the upstream added. Mutable and one for each chunk, not each event: this is the hot path.
+    """What one chunk of the upstream added. Mutable, and one per chunk rather than per event: this is the hot path.
 
     `items` is what came, in order: text as `str`, or a piece of a thought or of a tool's call.
     `events` counts the upstream's events, preamble included. `usage` is cumulative, the last report in the chunk.

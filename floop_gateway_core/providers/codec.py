@@ -30,5 +30,5 @@ class JsonEventCodec:
         return http_fault(status, headers, body, now)
 
     def without_refused(self, body: bytes) -> Self | None:
-        """Return None: there is nothing in a request that it could do without."""
+        """Return None: by default, no part of a request is optional."""
         return None

@@ -1,7 +1,7 @@
 """The provider that needs no key: it answers with the last user text itself, word by word.
 
 A frame is a word with the white space that follows it; white space at the start goes with the first word, and white space
-alone is one word. One word counts as one output token, each word of all that was sent (the system text included) as one
+alone is one word. One word counts as one output token, each word of the input (the system text included) as one
 input token. Both are reported with every frame. `max_tokens` cuts the answer after that many words, and a stop sequence
 before its first occurrence.
 """
@@ -37,7 +37,7 @@ class EchoProvider:
 
 
 def words(text: str) -> list[str]:
-    """Cut a text into frames that joined are the text.
+    """Split a text into frames; joined, they are the text again.
 
     >>> words(" one  two")
     [' one  ', 'two']

@@ -1,7 +1,7 @@
 """What the codecs share for requests: the URL, the order of turns, and what `extra_body` may add.
 
-It decides that a deployment's `extra_body` never wins over a field that the gateway sets, at any depth, for those
-fields carry what was held and will be billed.
+A deployment's `extra_body` never overrides a field that the gateway sets, at any depth, because those fields
+determine what was held and what will be billed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -65,7 +65,7 @@ def request(
 
 
 def present(**members: object) -> dict[str, object]:
-    """Return the members that are there.
+    """Return the members that are not None.
 
     >>> present(top_p=0.5, seed=None)
     {'top_p': 0.5}
@@ -90,7 +90,7 @@ def _merged(body: Mapping[str, object], extra: Mapping[str, object]) -> dict[str
 
 
 def ceiling(call: UpstreamCall, options: Options) -> int:
-    """Return the most that the upstream may write: what was granted to the client, and the thinking on top of it."""
+    """Return the upstream's output limit: the tokens granted to the client, plus the thinking allowance."""
     return call.max_tokens + options.allowance_for(call.shape.effort)
 
 

@@ -145,7 +145,7 @@ def stream_error_fault(error: object) -> UpstreamFault:
     """Return what the `error` member of an event means. It may be an object or just the message."""
     facts = _read_error(error, None)
     status = _implied_status(facts)
-    return _fault(status, facts, f"an error came in band, as of status {status}", facts.retry_delay_s, None)
+    return _fault(status, facts, f"in-band error, treated as status {status}", facts.retry_delay_s, None)
 
 
 def retry_after_s(fields: Mapping[str, str], now: float) -> float | None:
@@ -192,7 +192,7 @@ def _fault(status: int, error: _Error, reason: str, wait_s: float | None, again:
 
 def _judge(status: int, error: _Error, again: bool | None) -> tuple[FaultKind, str]:
     """The contract's table, and what it leaves open: other 4xx are the request's fault, redirects the deployment's."""
-    # What the upstream says goes before its status.
+    # The error body takes precedence over the status.
     if status >= 400 and (found := _by_words(status, error)) is not None:
         return found
     match status:
@@ -215,7 +215,7 @@ def _judge(status: int, error: _Error, again: bool | None) -> tuple[FaultKind, s
 
 
 def _by_words(status: int, error: _Error) -> tuple[FaultKind, str] | None:
-    """Return what the body says by itself, under any status; None if it says nothing that is known."""
+    """Return what the body means regardless of the status; None if it contains no known error."""
     if status != 429 and _exhausted(error):
         return FaultKind.UNUSABLE, "the quota is exhausted"
     if status != 429 and (

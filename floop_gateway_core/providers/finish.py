@@ -1,4 +1,4 @@
-"""Finish reasons: one union of all vendors' words, compared without case and up to a colon."""
+"""Finish reasons: the values of all vendors in one table, compared case-insensitively and up to a colon."""
 
 from collections.abc import Mapping
 

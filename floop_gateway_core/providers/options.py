@@ -15,7 +15,7 @@ THINKING_ALLOWANCES: Mapping[str, int] = {
     "xhigh": 32_768,
     "max": 65_536,
 }
-"""Tokens by effort, when the deployment sets none: what the vendors' models think at most in practice, rounded up."""
+"""Thinking tokens by effort, unless the deployment sets its own: the most that models use in practice, rounded up."""
 DEFAULT_THINKING_ALLOWANCE = 16_384
 """For an effort that is not in the table."""
 
@@ -50,7 +50,7 @@ class Options(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
 
     def effort_for(self, wanted: str | None) -> str | None:
-        """Return the effort of a call: the client's, if this deployment has efforts."""
+        """Return the effort of a call: the client's, if given and if this deployment sets an effort at all."""
         return self.thinking if self.thinking is None or wanted is None else wanted
 
     def allowance_for(self, wanted: str | None) -> int:

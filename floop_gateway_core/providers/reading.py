@@ -134,7 +134,7 @@ class StreamDecoder:
             self._whole += chunk
             delta.events = 1
             if len(self._whole) > WHOLE_MAX_BYTES:
-                self._fault = malformed_reply("an answer is longer than the gateway holds")
+                self._fault = malformed_reply("the answer is longer than the gateway can buffer")
                 raise self._fault
             return delta
         try:
@@ -142,7 +142,7 @@ class StreamDecoder:
         except SSEOverflow:
             events = None
         if events is None:
-            self._fault = malformed_reply("an event is longer than the gateway holds")
+            self._fault = malformed_reply("an event is longer than the gateway can buffer")
             raise self._fault
         try:
             self._take(events, delta)

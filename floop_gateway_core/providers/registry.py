@@ -1,4 +1,4 @@
-"""The providers that a deployment can name, each with all that the gateway needs to know of it."""
+"""The providers that a deployment can name, each with everything the gateway needs to know about it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class ProviderSpec:
     """A kind of provider: how to make one for a deployment, and its defaults.
 
     `vocabulary` is what token estimates use unless the deployment sets its own. `needs_model` is whether a deployment
-    must name a model and a price. `thinking_budget` is whether `thinking_tokens` means something to the vendor.
+    must name a model and a price. `thinking_budget` is whether the vendor supports `thinking_tokens`.
     """
 
     name: str
@@ -49,7 +49,7 @@ class ProviderSpec:
     capabilities: frozenset[Capability] = frozenset()
     """What its models can do beyond text, unless a deployment says otherwise."""
     grants: frozenset[Wish] = frozenset()
-    """What its codec has a member for."""
+    """The optional request fields that its codec can send."""
     schema_rules: SchemaRules | None = None
     """What the vendor refuses in the schema of an answer."""
 

@@ -27,7 +27,7 @@ def schema_of(text: str | None) -> object:
 
 
 def arguments_of(call: ToolCallPart) -> object:
-    """Return a call's arguments as an object; what is none goes as `{"_raw": text}`.
+    """Return a call's arguments as an object; anything else is wrapped as `{"_raw": text}`.
 
     >>> arguments_of(ToolCallPart("1", "f", "[1]"))
     {'_raw': '[1]'}
@@ -70,7 +70,7 @@ class _Call:
 
 
 class CallPieces:
-    """The calls of one answer as they come: pieces by the vendor's key, numbered in the order of their first ones."""
+    """The calls of one answer as they arrive: pieces grouped by the vendor's key, numbered in order of appearance."""
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []

@@ -64,7 +64,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
-    """Both holds of one request, by its id, and its record, which is there from now on.
+    """Both holds of one request, identified by its id, and its record, which exists from now on.
 
     `day` is the UTC day key and `budget_tokens` the day's limit at admission. The hold expires at `expires_at` (epoch
     seconds), which no living request reaches; holds on the same account that have expired by `now` are voided first.
@@ -103,9 +103,9 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The state of the hold, by this settlement or by an earlier one of the same id, and the account after it.
+    """The state of the hold after this settlement, or an earlier one with the same id, and the account after it.
 
-    `day_tokens` is what the project has used of its day since; None if the store does not tell.
+    `day_tokens` is what the project has now used of its daily tokens, or None if the store does not report it.
     """
 
     hold: Hold
@@ -117,7 +117,8 @@ class Settled:
 class KeyAdmitted:
     """A known key: its project, and what the project's rate says.
 
-    None: a suspended project spends nothing, or the rate store does not answer and requests pass uncounted.
+    The decision is None for a suspended project, which spends nothing, or if the rate store is unavailable and requests
+    pass uncounted.
     """
 
     project: Project
@@ -160,8 +161,8 @@ class ProjectStore(Protocol):
     async def delete_project(self, id: ProjectId, *, now: float, erase: bool = False) -> None:
         """Delete a project: its name is free, its keys are dead. Raises `NoSuchProject`.
 
-        The account of its own (`project:NAME`) goes on as `project:ID`, and is closed with its last hold; an owner's
-        stays. `erase` also replaces the name in its records by the id.
+        Its own account (`project:NAME`) continues as `project:ID` until its last hold ends; an owner's account stays
+        open. `erase` also replaces the project's name with the id in its records.
         """
 
     async def rotate_key(
@@ -176,7 +177,7 @@ class ProjectStore(Protocol):
         """Return the project that a key with this digest opens; a change is seen within one second."""
 
     async def audit(self, line: AuditLine) -> None:
-        """Keep an audit line; its `number` is the store's to give."""
+        """Save an audit line; the store assigns its `number`."""
 
     async def audit_lines(
         self, *, before: int | None = None, projects: frozenset[ProjectId] | None = None, limit: int = 100
@@ -213,7 +214,7 @@ class WindowStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """A grant, debit or refund to make. `id` is the caller's own: repeated, the first one counts.
+    """A grant, debit or refund to make. `id` is chosen by the caller; if it is repeated, only the first posting counts.
 
     `amount` is more than 0 for every kind. A refund names its request.
     """
@@ -260,7 +261,7 @@ class BookStore(Protocol):
         """Return an account's entries with numbers above `after`, oldest first."""
 
     async def carry(self, *, before: float, limit: int) -> int:
-        """Replace about `limit` entries from before a time by one `carried` entry an account, with their sum.
+        """Replace about `limit` entries from before a time with one `carried` entry per account that has their sum.
 
         Sums of the log from before that time are deleted with them. Return how many rows were replaced or deleted. Ids of
         postings stay known.
@@ -310,8 +311,8 @@ class LedgerStore(BookStore, Protocol):
 
         A capture after the hold has expired is charged all the same, and its record replaces the one that says `lost`.
 
-        Of an unknown id (a refusal before any hold, or a hold still on its way) it writes the record and a mark, so that
-        a late hold is refused.
+        For an unknown id (a refusal before any hold, or a hold that has not arrived yet) it writes the record and a
+        mark, so that a late hold is refused.
         """
 
     async def log(self, record: UsageRecord) -> None:

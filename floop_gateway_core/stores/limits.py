@@ -1,9 +1,8 @@
-"""Windows over any storage of the `limits` package, for hosts that run one already: a strategy of `limits`, its own clock.
+"""Windows on any storage of the `limits` package, with its strategies and its clock, for hosts that already use one.
 
-`limits` keeps an instant through the moment at which it is exactly as old as the window: the wait that is promised is
-therefore rounded up past that moment. Right after a limit was lowered, the wait is the oldest instant's only. On trio,
-where its asynchronous storages do not run, pass the URI of a synchronous one (`memory://`, `redis://…`): it is called in a
-worker thread.
+`limits` still counts an instant when it is exactly as old as the window, so the promised wait is rounded up past that
+moment. Right after a limit was lowered, the wait only covers the oldest instant. On trio, which its asynchronous
+storages do not support, pass the URI of a synchronous one (`memory://`, `redis://…`): it is called in a worker thread.
 """
 
 import math
@@ -31,7 +30,7 @@ NAMESPACE = "floop-gateway"
 TIMEOUT_S = 2.0
 """How long a storage may take; a server that does not answer, as behind a firewall, counts as down."""
 MAX_THREADS = 16
-"""Threads of our own for synchronous storages, so that a slow one does not use up the host's."""
+"""Size of a separate thread pool for synchronous storages, so that a slow one does not use up the host's threads."""
 
 
 class LimitsStorage:
@@ -51,9 +50,9 @@ class LimitsStorage:
             # Counters know their time to live in whole seconds, rounded down; a moving window knows its instants.
             self._rounding_s = 0 if strategy == "moving-window" else 1
         except NotImplementedError as error:
-            raise ValueError(f"the storage has no {strategy}: {error}") from None
+            raise ValueError(f"the storage does not support {strategy}: {error}") from None
         except ConfigurationError as error:
-            raise ValueError(f"storage must be one that limits knows: {error}") from None
+            raise ValueError(f"storage is not supported by limits: {error}") from None
 
     _threads: RunVar[anyio.CapacityLimiter] = RunVar("floop_gateway_limits_threads")
 

@@ -1,7 +1,7 @@
 """Everything in this process's memory, for tests and single-process use. It is lost at exit; the log is bounded.
 
-It is safe on any number of event loops and threads of one process. Several processes would each count for themselves, which
-operators should know: a process that finds out that it is one of several workers logs it.
+It is safe to use from any number of event loops and threads of one process. Several processes would each count
+separately, so a process that detects that it is one of several workers logs a warning.
 """
 
 import logging

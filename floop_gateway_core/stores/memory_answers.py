@@ -57,8 +57,8 @@ class Answers:
         found = self._kept.get(place)
         is_anothers = found is not None and found.answer.request_id != record.request_id
         if found is not None and is_anothers and (settlement.answer is None or found.until > settlement.now):
-            # Not this request's to free, though the clock may be ahead of the other's hold; or claimed since this one's
-            # hold has expired.
+            # The claim is another request's, even if its hold seems expired by this clock, or it was made after this
+            # request's hold expired.
             return
         self._kept.pop(place, None)
         if settlement.answer is not None:

@@ -134,7 +134,7 @@ class Books:
         return next((one.owner for one in self._entries if one.request_id == request_id and one.kind in CHARGES), None)
 
     def rename(self, old: str, new: str) -> None:
-        """Give an account and its entries another owner."""
+        """Change the owner of an account and its entries."""
         if old in self.accounts:
             self.accounts[new] = self.accounts.pop(old)
         moved = [replace(entry, owner=new) if entry.owner == old else entry for entry in self._entries]

@@ -1,8 +1,8 @@
 """Settlements that wait in a file while the store is down: written to the disk before the client is told its usage.
 
-The file has one settlement a line. Processes that share it append to it under a lock; one that delivers takes the whole
-file away under a name of its own. A settlement that is delivered twice changes nothing the second time, so what a
-process has left behind when it was killed is delivered again by the next one.
+The file has one settlement per line. Processes that share it append to it under a lock; to deliver, a process renames
+the whole file to a unique name. Delivering a settlement twice changes nothing the second time, so files left behind by
+a killed process are delivered again by the next one.
 """
 
 import logging
@@ -52,7 +52,7 @@ class SettlementSpool:
                 raise
 
     def taken(self) -> list[Path]:
-        """Take what waits away from other processes, and return the files to deliver, those left behind first."""
+        """Claim the waiting settlements for this process; return the files to deliver, those left behind first."""
         left = self._left_behind()
         if self.path.exists():
             with self._locked() as file:
@@ -72,14 +72,14 @@ class SettlementSpool:
 
     @staticmethod
     def read(taken: Path) -> list[Settlement]:
-        """Return the settlements of a file; a line that was cut short was never answered, and is passed over."""
+        """Return the settlements in a file. A truncated line was never acknowledged to a client, and is skipped."""
         found = []
         for line in taken.read_bytes().split(b"\n"):
             if line:
                 try:
                     found.append(_decoder.decode(line))
                 except msgspec.MsgspecError as error:
-                    log.error("%s: a settlement cannot be read, and is passed over: %s", taken, error)
+                    log.error("%s: skipping a settlement that cannot be read: %s", taken, error)
         return found
 
     @contextmanager

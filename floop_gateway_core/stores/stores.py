@@ -23,7 +23,7 @@ log = logging.getLogger("floop_gateway")
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Who keeps projects, who counts the rate, and who holds money and the usage log.
+    """The stores for projects, for rate limits, and for money and the usage log.
 
     If one store keeps projects and counts the rate, a key costs one round trip.
     """
@@ -32,7 +32,7 @@ class Stores:
     rate: RateStore
     ledger: LedgerStore
     admits_without_rate: bool = False
-    """Whether a rate store of its own that does not answer lets requests pass uncounted."""
+    """Whether requests pass uncounted while a separate rate store is unavailable."""
 
     @classmethod
     def of(
@@ -69,7 +69,7 @@ class Stores:
         except StoreUnavailable as error:
             if not self.admits_without_rate:
                 raise
-            log.warning("the rate store does not answer, and a request passes uncounted: %s", error)
+            log.warning("the rate store is unavailable; a request passes uncounted: %s", error)
             return KeyAdmitted(project, None)
 
     @property

@@ -1,8 +1,8 @@
-"""The rate on Valkey or Redis: one script a request, for many machines that share their limits.
+"""Rate limits in Valkey or Redis: one script call per request, for several machines that share their limits.
 
 Each project has a list of the instants that still count, in microseconds. The script trims it, counts, and keeps the new
-instant if there is room; `policy.rate_window.decide` turns the counts into the decision. A key has its project in braces,
-so that a cluster keeps it in one place.
+instant if there is room; `policy.rate_window.decide` turns the counts into the decision. Keys have
+the project in braces, so that a cluster keeps each in one place.
 """
 
 import asyncio

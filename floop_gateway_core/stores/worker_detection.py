@@ -1,8 +1,8 @@
 """Whether this process is one of several workers of one server, as far as can be seen from inside.
 
-Workers have the same parent and the same command line. The first of them takes a name after those two, in Linux's abstract
-namespace of sockets, which is cleaned up when a process dies; a process that finds the name taken has a sibling. Other
-systems have no such namespace, so nothing is detected there.
+Workers have the same parent and the same command line. The first of them binds a name derived from both in Linux's
+abstract socket namespace, which is cleaned up when the process dies; a process that finds the name taken has a sibling.
+Other systems have no such namespace, so nothing is detected there.
 """
 
 import hashlib

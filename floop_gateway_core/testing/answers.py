@@ -54,7 +54,7 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Keep an answer waiting for an event that the test sets, so that it can look at what is there so far."""
+    """Pause an answer until the test sets an event, so that the test can inspect what has arrived so far."""
 
     until: anyio.Event
     at: Moment = "text"

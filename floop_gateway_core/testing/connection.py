@@ -1,7 +1,7 @@
 """The bytes under the scripted upstream: a connection that can die in every way, and requests read from it.
 
 Plain non-blocking sockets on `anyio.wait_readable` and `wait_writable`, the same under asyncio and trio: a library's
-stream says goodbye (FIN) before it aborts, and then a reset is not a reset.
+stream sends a FIN before it aborts, so it cannot produce a plain reset.
 """
 
 import json
@@ -29,8 +29,8 @@ class Received:
     """One request as it came, and what became of its answer.
 
     Header names are lower case. `json` is None if the body is not JSON. `at` is `anyio.current_time()` when the request
-    was complete. `cut` says that the client left before its answer was; `answered`, that all of it was sent (also
-    if the script broke it off).
+    was complete. `cut` means that the client left before its answer was complete; `answered`, that all of it was
+    sent (even if the script broke it off).
     """
 
     method: str

@@ -9,7 +9,7 @@ one; if neither has one left, `default` is sent every time.
         ...  # point the app under test at upstream.base_url("openai")
         assert [request.cut for request in upstream.requests] == [False, False, False]
 
-It runs under asyncio and trio, in the task that enters it. It always streams: `stream: false` is not looked at. It must
+It runs under asyncio and trio, in the task that enters it. It always streams: `stream: false` is ignored. It must
 never be reachable from outside: it binds to 127.0.0.1.
 """
 
@@ -134,7 +134,7 @@ class ScriptedUpstream:
     def _next(self, request: Received) -> Reply | Status:
         queue = self._by_model.get(request.model) or self._common
         answer = queue.popleft() if queue else self.default
-        if _refuses(answer):  # it was not foreseen at the door: the connection is reused, or the script is a model's
+        if _refuses(answer):  # unknown when the connection was accepted: it is reused, or the script is for one model
             return Reply(broken=Break("refuse", "head"))
         return Reply(broken=answer) if isinstance(answer, Break) else answer
 

@@ -8,8 +8,9 @@
     with search.call():                    # or `async with`
         ...
 
-While it is open a call raises `BreakerOpen` and does nothing. What counts as a failure is every `Exception`, or what the
-host names in `counts`; cancellation counts neither way. One breaker may be used from any number of threads and tasks.
+While it is open a call raises `BreakerOpen` and does nothing. Every `Exception` counts as a failure, or only those
+that the host lists in `counts`; cancellation counts as neither success nor failure. One breaker may be used from any
+number of threads and tasks.
 """
 
 import inspect
@@ -42,7 +43,7 @@ class BreakerOpen(Exception):
 
 
 class Breaker:
-    """`on_state_change` hears of each change of state, in the thread of the call that brought it about.
+    """`on_state_change` is called on every change of state, in the thread of the call that caused it.
 
     >>> breaker = Breaker(failures=1, cool_down_s=60.0, clock=lambda: 0.0)
     >>> @breaker
@@ -87,7 +88,7 @@ class Breaker:
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return the function guarded by this breaker, as a decorator."""
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-            raise TypeError("a generator works after its call has returned; guard what it does with `call()`")
+            raise TypeError("cannot decorate a generator, whose body runs after the call; use `call()` inside it")
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
 
             @wraps(function)
@@ -128,7 +129,7 @@ class Breaker:
         if turned is not None and self._on_turn is not None:
             try:
                 self._on_turn(turned)
-            except Exception:  # it must not take the place of what the call has to say
+            except Exception:  # it must not mask the call's own result or exception
                 log.exception("the listener of a circuit breaker failed")
 
 

@@ -1,4 +1,4 @@
-"""The credit ledger for anything that is metered: hold before the work, capture what it came to, in a file or database.
+"""The credit ledger for anything that is metered: hold before the work, capture the actual cost, in a file or database.
 
     credits = Credits("credits.db")
     await credits.grant("olga", Microcredits(5_000_000))
@@ -43,7 +43,7 @@ class Credits:
     async def hold(self, id: str, owner: str, amount: Microcredits, *, ttl_s: float) -> Hold | Insufficient:
         """Hold an amount and return the hold. If the id exists, return that hold, whose `state` may be resolved already.
 
-        Raises ValueError for an id that is another account's, or was held for another amount.
+        Raises ValueError if the id was used for another account or for another amount.
         """
         if not 0 < ttl_s < 10**9:
             raise ValueError(f"ttl_s must be greater than 0, got {ttl_s}")
@@ -53,7 +53,7 @@ class Credits:
         raise AssertionError("a hold is placed or refused")
 
     async def capture(self, id: str, amount: Microcredits) -> Hold | Unknown:
-        """Charge an amount, and free the rest; beyond the hold only what is available, the rest is written off."""
+        """Charge an amount and free the rest. Beyond the hold, what the account cannot pay is written off."""
         return self._resolved(await self._apply(id, None, ledger.Capture(amount)))
 
     async def void(self, id: str) -> Hold | Unknown:

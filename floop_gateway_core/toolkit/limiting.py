@@ -5,8 +5,8 @@
     limiter = RequestLimiter("10/minute", storage="redis://localhost:6379", strategy="sliding-window-counter")
     verdict = await limiter.hit("203.0.113.7")
 
-On our stores a request that one limit refuses spends nothing of the others, and `Retry-After` is true. A storage of
-`limits` counts by its own clock; there the wait that is promised is as good as the strategy's.
+On our stores, a request that one limit refuses does not count against the others, and `Retry-After` is exact. A
+storage of `limits` uses its own clock; there, `Retry-After` is only as accurate as the strategy.
 """
 
 import hashlib
@@ -55,12 +55,12 @@ class LimitResult:
 
 
 class RequestLimiter:
-    """`limits` as the package of that name writes them, or a function that returns them for a caller's key.
+    """`limits` uses the notation of the `limits` package, or a function that returns them for a caller's key.
 
     `when_down` says what happens while the storage does not answer. A limiter whose `enabled` is False lets everything pass
     uncounted, for tests.
 
-    Limiters of one `name` on one store count the same callers together; give those apart that are for different routes.
+    Limiters with the same `name` on one store share their counts; use different names for different routes.
     Raises ValueError for a malformed limit and for an unknown storage or strategy.
 
     >>> import anyio
@@ -91,14 +91,14 @@ class RequestLimiter:
         self._store = store or MemoryStore()
         self._foreign = None if storage is None else LimitsStorage(storage, strategy)
         if storage is not None and store is not None:
-            raise ValueError("a limiter has a store or a storage, not both")
+            raise ValueError("pass either store or storage, not both")
         if storage is None and strategy != "moving-window":
-            raise ValueError(f"strategy is {strategy!r}; our stores have a moving window, others need a storage")
+            raise ValueError(f"strategy {strategy!r} needs a storage; our own stores only have a moving window")
 
     async def hit(self, key: str, *, cost: int = 1) -> LimitResult:
-        """Spend one request of each of a caller's limits, or of none if one of them refuses.
+        """Count one request against each of a caller's limits, or against none if one of them refuses it.
 
-        A request may count as several (`cost`), but as no more than a limit: that raises ValueError.
+        A request may count as several (`cost`); a cost above any of the limits raises ValueError.
         """
         if not self.enabled:
             return LimitResult()
@@ -122,7 +122,7 @@ class RequestLimiter:
 
 _DOWN = Refusal(
     ErrorCode.SERVICE_UNAVAILABLE,
-    f"The store of the rate limits does not answer. Retry after {DOWN_RETRY_AFTER_S} s.",
+    f"The rate limit store is unavailable. Retry after {DOWN_RETRY_AFTER_S} s.",
     retry_after_s=DOWN_RETRY_AFTER_S,
 )
 

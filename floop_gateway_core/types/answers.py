@@ -29,7 +29,7 @@ FinishReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "r
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer. What was read from a cache or written to it is part of the input, reasoning of the output."""
+    """Token counts of one answer. Input includes tokens read from or written to a cache; output includes reasoning."""
 
     input_tokens: int
     output_tokens: int
@@ -54,9 +54,9 @@ class Bill:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The answer begins: `deployment` serves it, and its input is `input_tokens` long, as far as is known.
+    """The answer begins: `deployment` serves it, and its input has `input_tokens` tokens, as far as is known yet.
 
-    `cached_tokens` and `cache_written_tokens` are parts of it.
+    `input_tokens` includes `cached_tokens` and `cache_written_tokens`.
     """
 
     deployment: str

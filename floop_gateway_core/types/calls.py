@@ -38,7 +38,7 @@ class Call:
     max_tokens: int | None = None
     stream: bool = False
     names_model: bool = True
-    """Whether the client named `alias`; else its plan's default takes its place."""
+    """Whether the client chose `alias` itself; otherwise the plan's default replaces it."""
     sampling: Sampling = DEFAULT_SAMPLING
     shape: Shape = NO_SHAPE
     tags: tuple[tuple[str, str], ...] = ()

@@ -17,7 +17,7 @@ Vendor = Literal["openai", "anthropic", "gemini"]
 class TextPart:
     """A piece of text. The parts of a message join without a separator.
 
-    `cache` is Anthropic's `cache_control` behind it, as JSON text, for Anthropic's deployments alone.
+    `cache` is the `cache_control` that follows it, as JSON text; only Anthropic deployments use it.
     """
 
     text: str
@@ -37,7 +37,7 @@ class ImagePart:
 
 @dataclass(frozen=True, slots=True)
 class OpaquePart:
-    """What only one vendor reads, and gets back as it was: a thought with its signature, a document.
+    """Content for one vendor only, which is sent back to it unchanged: a thought with its signature, a document.
 
     `json` is the block as that vendor writes it.
     """

@@ -48,7 +48,7 @@ class Suspension:
 class Project:
     """A project as a store keeps it. Times are epoch seconds.
 
-    Everything that belongs to a project goes by its id, so that a later project of the same name inherits nothing.
+    Everything that belongs to a project refers to its id, so that a later project of the same name inherits nothing.
     """
 
     id: ProjectId
@@ -123,9 +123,9 @@ EntryKind = Literal["grant", "debit", "refund", "capture", "overrun", "written_o
 class Entry:
     """One movement of money of an account, in the order of `number`.
 
-    `amount` is signed as it moves what is posted; of what is written off, which moves nothing, it is the amount that
-    nobody pays. `posted_after` is None for entries from before it was kept. `id` is the caller's own, for grants,
-    debits and refunds.
+    The sign of `amount` shows how it changes the posted balance. Write-offs do not change it; there, `amount` is what
+    nobody pays. `posted_after` is None for entries made before this field existed. `id` is chosen by the caller of a
+    grant, debit or refund.
     """
 
     number: int
@@ -158,9 +158,9 @@ class AuditLine:
 
 @dataclass(frozen=True, slots=True)
 class UsageFilter:
-    """Which records of the log are wanted; None is no condition. Times are epoch seconds, `since` <= started < `until`.
+    """Which records of the log to return; None means any. Times are epoch seconds, `since` <= started < `until`.
 
-    `tag` is a name, and a value or None for any.
+    `tag` is a name and a value; a value of None matches any.
     """
 
     projects: frozenset[ProjectId] | None = None

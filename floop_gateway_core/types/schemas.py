@@ -1,7 +1,7 @@
-"""The keywords of JSON schemas, by what stands under them."""
+"""The keywords of JSON Schema, grouped by the kind of value they take."""
 
 MAPS = ("properties", "patternProperties", "$defs", "definitions")
-"""Schemas by names that are not keywords."""
+"""Values are objects that map arbitrary names to schemas."""
 LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
 """Lists of schemas."""
 SINGLE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
@@ -9,4 +9,4 @@ SINGLE = ("items", "additionalProperties", "not", "if", "then", "else", "contain
 VALUES = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength")
 """Limits of a value."""
 COUNTS = ("minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties")
-"""Limits of how many there are."""
+"""Limits on the number of items or properties."""

@@ -1,13 +1,13 @@
-"""What a model may call, how its answer is to be shaped, and how much it is to think."""
+"""The tools that a model may call, the format of its answer, and how much it should think."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Capability = Literal["tools", "images", "json_object", "json_schema", "serial_tools", "documents"]
-"""What not every deployment can do. `serial_tools` is to make one call at a time when asked to."""
+"""Features that only some deployments support. `serial_tools` is making one call at a time on request."""
 
 Wish = Literal["effort", "thinking", "seed", "penalties", "top_k", "extensions"]
-"""What a vendor may have no member for; the client is told what was left out."""
+"""Options that some vendors' APIs lack; the client is told which ones were left out."""
 
 __all__ = ["NO_SHAPE", "Capability", "ResponseFormat", "Shape", "ThinkingRequest", "Tool", "ToolChoice", "Wish"]
 
@@ -29,7 +29,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """Whether tools may, must or must not be called. With `name` that tool must be."""
+    """Whether tools may, must or must not be called. With `name`, that tool must be called."""
 
     kind: Literal["auto", "none", "required", "tool"] = "auto"
     name: str | None = None

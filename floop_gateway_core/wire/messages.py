@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 CLIENT_GONE_STATUS = 499
-"""What nginx logs for a client that left before it was answered; nobody receives it."""
+"""The status that nginx logs for a client that disconnected before the response. It is never sent."""
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 

@@ -2,8 +2,8 @@
 
 The encoder writes what any conforming parser reads back: encode, split the bytes anywhere, decode is the identity.
 The decoder is spec-complete: CR, LF and CRLF (also cut between two chunks), one leading BOM, comments, several `data`
-lines, `id` and `retry`, and an event that the stream's end leaves unfinished is dropped. Bytes that are not UTF-8
-become U+FFFD, as the spec's decoder does it. Decoding happens a line at a time, so a character cut by a chunk is whole.
+lines, `id` and `retry`; an event that is unfinished when the stream ends is dropped. Bytes that are not UTF-8 become
+U+FFFD, as in the spec's decoder. Decoding happens a line at a time, so a character cut by a chunk is whole.
 
 The decoder never keeps more than one event: a line or an event beyond `max_event_bytes` is refused with `SSEOverflow`.
 """
@@ -55,13 +55,13 @@ class SSEEncoder:
         lines = []
         if id is not None:
             if "\0" in id:
-                raise ValueError("an SSE id may not hold NUL")
+                raise ValueError("an SSE id must not contain NUL")
             lines.append("id: " + _one_line("id", id))
         if event is not None:
             lines.append("event: " + _one_line("event", event))
         if retry is not None:
             if retry < 0:
-                raise ValueError(f"retry is {retry}; it is a number of milliseconds, 0 or more")
+                raise ValueError(f"retry must be at least 0 milliseconds, got {retry}")
             lines.append(f"retry: {retry}")
         lines.extend("data: " + line for line in _NEWLINE.split(data))
         return _utf8("\n".join(lines) + "\n\n")
@@ -84,7 +84,7 @@ class SSEEncoder:
 
 def _one_line(field: str, value: str) -> str:
     if _NEWLINE.search(value):
-        raise ValueError(f"an SSE {field} may hold no line break")
+        raise ValueError(f"an SSE {field} must not contain line breaks")
     return value
 
 
@@ -125,8 +125,8 @@ class SSEDecoder:
         """Feed the next bytes and return the events that they complete. Raises `SSEOverflow`."""
         if not self._started or self._cr:
             chunk = self._open(chunk)
-        # An unfinished line is looked at again with the bytes that follow; a long one would cost the square of its
-        # length, so bytes that end no line are only appended.
+        # Scanning an unfinished line again with every chunk would take quadratic time for a long line, so bytes without
+        # a line end are only appended.
         if b"\n" not in chunk and b"\r" not in chunk:
             self._hold(chunk)
             return []
@@ -161,7 +161,7 @@ class SSEDecoder:
         """
         if not self._started or self._cr:
             chunk = self._open(chunk)
-        if b"\n" not in chunk and b"\r" not in chunk:  # a long line would cost the square of its length
+        if b"\n" not in chunk and b"\r" not in chunk:  # otherwise a long line would take quadratic time
             self._hold(chunk)
             return []
         block = bytes(self._tail + chunk) if self._tail else chunk
@@ -176,7 +176,7 @@ class SSEDecoder:
         return [event.data.encode() for event in self.feed(chunk)]
 
     def rest_data(self) -> list[bytes]:
-        """Return the data that the end of the body leaves without its blank line; nothing may be fed afterwards."""
+        """Return the data of a last event without its blank line, at the end of the body. Feed nothing afterwards."""
         line = bytes(self._tail)
         self._tail.clear()
         if line:
@@ -218,7 +218,7 @@ class SSEDecoder:
 
     def _bound(self, unfinished: int) -> None:
         if self._size + unfinished > self._max:
-            raise SSEOverflow(f"an event of more than {self._max} bytes")
+            raise SSEOverflow(f"event exceeds {self._max} bytes")
 
     def _append(self, value: bytes) -> None:
         self._size += len(value) + 1  # the line break too, or empty lines would be free

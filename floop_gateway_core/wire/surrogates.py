@@ -57,6 +57,6 @@ class SurrogateJoiner:
         return [whole for text in texts if (whole := self.feed(text))]
 
     def flush(self) -> str:
-        """The text is over: a half that is still held stays alone."""
+        """End the text: return a half that is still held as U+FFFD, or an empty string."""
         half, self._half = self._half, ""
         return "\ufffd" if half else ""

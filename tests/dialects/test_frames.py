@@ -77,7 +77,7 @@ def test_credits_are_exact_decimals(microcredits: int, text: str) -> None:
 def test_nothing_may_come_after_the_last_frame(last: str, after: str) -> None:
     frames = StreamFrames()
     STEPS[last](frames)
-    with pytest.raises(FrameError, match=f"no {after} frame may come when the stream is closed"):
+    with pytest.raises(FrameError, match=f"no {after} frame is allowed while the stream is closed"):
         STEPS[after](frames)
     assert "closed" == frames.state
 

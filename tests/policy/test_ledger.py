@@ -242,5 +242,5 @@ def test_an_amount_below_zero_is_a_bug_of_the_caller(command: Command) -> None:
 def test_a_balance_always_fits_a_64_bit_column() -> None:
     after, _, _ = apply(Account(), None, Grant(amount(MAX_MICROCREDITS)))
     assert account(MAX_MICROCREDITS) == after
-    with pytest.raises(ValueError, match="must be from 0 to 0 micro-credits, got 1"):
+    with pytest.raises(ValueError, match="must be between 0 and 0 micro-credits, got 1"):
         apply(after, None, Grant(amount(1)))

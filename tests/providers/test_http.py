@@ -130,7 +130,7 @@ async def test_names_for_no_encoding_are_none(encoding: str) -> None:
 async def test_an_unknown_encoding_is_a_fault_of_the_deployment() -> None:
     async with serving(encoded(EVENTS, "br")) as (_, provider):
         fault = await fault_of(provider)
-        assert (FaultKind.TRANSIENT, "a content encoding that was not asked for") == (fault.fault, fault.reason)
+        assert (FaultKind.TRANSIENT, "the content encoding was not requested") == (fault.fault, fault.reason)
 
 
 async def test_a_body_that_inflates_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,7 +185,7 @@ json_values = st.recursive(
 def test_no_body_whatever_its_shape_makes_reading_it_fail(value: object, status: int) -> None:
     fault = http_fault(status, {}, json.dumps(value).encode(), 0.0)
     assert fault.reason.startswith((f"status {status}", "an error came with status 200"))
-    assert stream_error_fault(value).reason.startswith("an error came in band")
+    assert stream_error_fault(value).reason.startswith("in-band error, treated as status")
 
 
 @given(st.binary(max_size=200), st.text(max_size=40))
@@ -216,7 +216,7 @@ def test_an_event_longer_than_the_gateway_holds_is_a_fault(monkeypatch: pytest.M
 def test_a_whole_answer_beyond_measure_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "WHOLE_MAX_BYTES", 100)
     read = outcome(OpenAICodec(), [b'{"choices": [{"message": {"content": "', b"x" * 200, b'"}}]}'])
-    assert (FaultKind.TRANSIENT, "an answer is longer than the gateway holds") == (read.fault, read.reason)
+    assert (FaultKind.TRANSIENT, "the answer is longer than the gateway can buffer") == (read.fault, read.reason)
 
 
 @pytest.mark.parametrize("cut", [b"[", b'[{"candidates": [', b'[{"candidates": []}, {]'])

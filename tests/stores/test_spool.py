@@ -70,7 +70,7 @@ def test_a_line_that_was_cut_short_is_passed_over_and_spoils_no_other(
         file.truncate(spool.path.stat().st_size - 20)
     spool.add(made(2))
     assert [made(2)] == read(spool)
-    assert "cannot be read, and is passed over" in caplog.text
+    assert "skipping a settlement that cannot be read" in caplog.text
 
 
 def test_processes_share_a_spool_while_another_takes_it(tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ async def test_a_file_of_a_later_release_is_left_alone(path: Path) -> None:
     file.execute("PRAGMA user_version = 99")
     file.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
     file.close()
-    with pytest.raises(StoreUnavailable, match="schema 99"):
+    with pytest.raises(StoreUnavailable, match="the file has 99"):
         await SQLiteStore(path).setup()
     file = sqlite3.connect(path)
     assert [] == file.execute("SELECT * FROM sqlite_master").fetchall()

@@ -124,7 +124,7 @@ class BlockStream:
 def whole_blocks(items: Sequence[str | Piece]) -> str:
     """Return the content of a message, a JSON array.
 
-    A call whose arguments are no object is left out if it was cut short, and has no input otherwise.
+    A call whose arguments are not a JSON object is omitted if it was cut short; otherwise its input is empty.
     """
     return f"[{', '.join(one for block in blocks_of(items) if (one := _block(block)))}]"
 

@@ -93,7 +93,7 @@ class MessageFields(PartFields):
         if isinstance(source, dict) and source.get("type") == "url":
             url = source.get("url")
             if isinstance(url, str) and url.startswith("data:"):
-                self.fault(f"{path}.source.url", "must be an https URL; send base64 as such")
+                self.fault(f"{path}.source.url", "must be an https URL; send inline data with source type base64")
                 return None
             return self.image_url(f"{path}.source.url", url)
         self.fault(f"{path}.source", "must have the type base64 or url")
@@ -114,7 +114,7 @@ class MessageFields(PartFields):
         id, given = block.get("id"), block.get("input")
         name = self.tool_name(f"{path}.name", block.get("name"))
         if not isinstance(id, str) or not isinstance(given, dict):
-            self.fault(path, "must have an id, a string, and an input, an object")
+            self.fault(path, "must have an id (a string) and an input (an object)")
             return None
         extra = block.get("extra_content")
         google = extra.get("google") if isinstance(extra, dict) else None

@@ -1,4 +1,4 @@
-"""Reads the body of `/v1/messages`. What cannot be served is refused by name."""
+"""Reads the body of `/v1/messages`. Unsupported fields are refused by name."""
 
 from floop_gateway_core.dialects.anthropic.shape import ShapeFields
 from floop_gateway_core.dialects.body import load_object

@@ -21,7 +21,7 @@ class ShapeFields(MessageFields):
     """The rest of a body."""
 
     def shape(self) -> Shape:
-        """Return the shape; call it after the messages, for their needs belong to it."""
+        """Return the shape. Call this after reading the messages, because it includes their requirements."""
         tools = self._tools()
         choice, parallel = self._choice(tools)
         if not parallel and tools:
@@ -56,7 +56,7 @@ class ShapeFields(MessageFields):
                 return ()
             found.append(self._tool(path, one))
         if len({tool.name for tool in found}) < len(found):
-            self.fault("tools", "must have different names")
+            self.fault("tools", "must have unique names")
         return tuple(found)
 
     def _tool(self, path: str, one: Mapping[str, object]) -> Tool:
@@ -64,7 +64,7 @@ class ShapeFields(MessageFields):
         if one.get("type") is not None:
             extra["type"] = "custom"
         if not isinstance(one.get("input_schema"), dict):
-            self.fault(f"{path}.input_schema", "must be a JSON schema, an object")
+            self.fault(f"{path}.input_schema", "must be a JSON schema object")
         return Tool(
             self.tool_name(f"{path}.name", one.get("name")),
             self.text_member(f"{path}.description", one.get("description")),

@@ -58,7 +58,7 @@ class StreamFrames:
         try:
             self.state = TABLE[self.state, frame]
         except KeyError:
-            raise FrameError(f"no {frame} frame may come when the stream is {self.state}") from None
+            raise FrameError(f"no {frame} frame is allowed while the stream is {self.state}") from None
 
     def texts(self, texts: Sequence[str]) -> bytes:
         """Return one frame for each text, joined. A text must not be empty and holds no lone surrogate."""

@@ -106,9 +106,9 @@ def _tool(tool: object) -> object:
 
 
 def closed(schema: Any) -> Any:
-    """Return a schema as every vendor takes it: no other members, every member required, and no limits of values.
+    """Return a schema that every vendor accepts: no additional properties, all required, no value constraints.
 
-    Whoever made the schema from a model checks the limits on the answer.
+    The caller that derived the schema from a model must check those constraints on the answer.
 
     >>> closed({"type": "object", "properties": {"a": {"type": "string", "default": "x", "minLength": 1}}})
     {'type': 'object', 'properties': {'a': {'type': 'string'}}, 'additionalProperties': False, 'required': ['a']}

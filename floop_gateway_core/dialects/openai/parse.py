@@ -1,4 +1,4 @@
-"""Reads the body of `/v1/chat/completions`. What cannot be served is refused by name."""
+"""Reads the body of `/v1/chat/completions`. Unsupported fields are refused by name."""
 
 from floop_gateway_core.dialects.body import load_object
 from floop_gateway_core.dialects.fields import ignored_names

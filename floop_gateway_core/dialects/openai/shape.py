@@ -14,7 +14,7 @@ class ShapeFields(MessageFields):
     """The rest of a body."""
 
     def shape(self) -> Shape:
-        """Return the shape; call it after the messages, for their needs belong to it."""
+        """Return the shape. Call this after reading the messages, because it includes their requirements."""
         tools = self._tools()
         wanted = self._format()
         parallel = self.value.get("parallel_tool_calls")
@@ -50,7 +50,7 @@ class ShapeFields(MessageFields):
                 return ()
             found.append(self._tool(f"{path}.function", function))
         if len({tool.name for tool in found}) < len(found):
-            self.fault("tools", "must have different names")
+            self.fault("tools", "must have unique names")
         return tuple(found)
 
     def _tool(self, path: str, function: Mapping[str, object]) -> Tool:
@@ -89,7 +89,7 @@ class ShapeFields(MessageFields):
         self.need("json_schema", "response_format")
         path = "response_format.json_schema"
         if not isinstance(wanted.get("schema"), dict):
-            self.fault(f"{path}.schema", "must be a JSON schema, an object")
+            self.fault(f"{path}.schema", "must be a JSON schema object")
         return ResponseFormat(
             "json_schema",
             self.tool_name(f"{path}.name", wanted.get("name")),

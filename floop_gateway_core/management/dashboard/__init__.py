@@ -1,4 +1,4 @@
-"""*Project settings → AI*: pages for operators and owners over the administration, made on the server.
+"""*Project settings → AI*: server-rendered pages over the administration, for operators and owners.
 
 They show and do what the administration over HTTP does, through the same handlers, and nothing else.
 """

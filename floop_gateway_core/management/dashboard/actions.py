@@ -1,4 +1,4 @@
-"""What the forms do, through the handlers of the administration. Each returns where to go, and what to say there."""
+"""What the forms do, through the administration's handlers. Each returns a path to redirect to, and a notice."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
@@ -35,35 +35,35 @@ async def rotate(desk: Desk, name: str, form: Form) -> Page:
 
 
 async def settings(desk: Desk, name: str, form: Form) -> Went:
-    """Save limits; an empty one is the plan's."""
+    """Save limits; an empty field means the plan's limit."""
     body = models.ChangeProject(
         requests_per_minute=integer(form, "requests_per_minute"), daily_tokens=integer(form, "daily_tokens")
     )
     if form.get("plan"):
         body = models.ChangeProject(**body.model_dump(exclude_unset=True), plan=form["plan"])
     await handlers.change_project(call(desk, {"p": name}, body))
-    return f"/projects/{name}", "The limits are saved."
+    return f"/projects/{name}", "Limits saved."
 
 
 async def suspend(desk: Desk, name: str, _: Form) -> Went:
     """Suspend a project."""
     await handlers.suspend(call(desk, {"p": name}))
-    return f"/projects/{name}", "The project is suspended."
+    return f"/projects/{name}", "Project suspended."
 
 
 async def resume(desk: Desk, name: str, _: Form) -> Went:
     """Resume a project."""
     await handlers.resume(call(desk, {"p": name}))
-    return f"/projects/{name}", "The project is served again."
+    return f"/projects/{name}", "Project resumed."
 
 
 async def delete(desk: Desk, name: str, form: Form) -> Went:
-    """Delete a project, whose name must have been typed."""
+    """Delete a project, after its name was typed for confirmation."""
     project = await desk.project(name)
     if form.get("confirm") != project.name:
         raise AdminError("type the project's name to delete it")
     await handlers.delete_project(call(desk, {"p": name}))
-    return "/", f"Project {project.name} is deleted."
+    return "/", f"Project {project.name} deleted."
 
 
 async def money(desk: Desk, name: str, form: Form) -> Went:
@@ -74,7 +74,7 @@ async def money(desk: Desk, name: str, form: Form) -> Went:
     )
     post = handlers.debit if form.get("kind") == "debit" else handlers.grant
     await post(call(desk, {"o": project.owner}, body))
-    return f"/projects/{name}", "The balance has changed."
+    return f"/projects/{name}", "Balance updated."
 
 
 async def refund(desk: Desk, id: str, form: Form) -> Went:
@@ -83,7 +83,7 @@ async def refund(desk: Desk, id: str, form: Form) -> Went:
         credits=amount(form, "credits"), id=form.get("id") or None, note=form.get("note") or None
     )
     await handlers.refund(call(desk, {"id": id}, body))
-    return f"/requests/{id}", "The request is refunded."
+    return f"/requests/{id}", "Request refunded."
 
 
 async def test(desk: Desk, deployment: str, _: Form) -> Went:
@@ -103,4 +103,4 @@ ACTIONS: Mapping[str, Action] = {
     r"/requests/([^/]+)/refund": refund,
     r"/health/([^/]+)/test": test,
 }
-"""By the path, whose group is what the action is about."""
+"""Actions by path; the pattern's group is the name of what an action applies to."""

@@ -2,8 +2,8 @@
 
     static?  →  authorize  →  page, or (same site? token?) action  →  template
 
-A form needs the token that stands in its page and in a cookie that no other site can read or send. Scripts and styles come
-from here alone, and every page works without scripts.
+A form must send the token from its page, which must match a cookie that no other site can read or send. Scripts and
+styles are only loaded from this application, and every page works without scripts.
 """
 
 import hmac
@@ -59,7 +59,7 @@ STATIC = {
     "htmx.min.js": "text/javascript; charset=utf-8",
     "htmx.LICENSE.txt": "text/plain; charset=utf-8",
 }
-NO_PAGE = Refusal(ErrorCode.NOT_FOUND, "There is no such page.")
+NO_PAGE = Refusal(ErrorCode.NOT_FOUND, "Page not found.")
 CROSS_SITE = Refusal(ErrorCode.FORBIDDEN, "This form came from another page or has expired. Open the page again.")
 LOGIN = Refusal(ErrorCode.UNAUTHORIZED, "Log in as an operator.")
 
@@ -76,9 +76,9 @@ def _static(name: str) -> bytes:
 
 
 class DashboardApplication:
-    """`authorize` is that of the administration. Who is not let in goes to `login_url`, if that is given.
+    """`authorize` is the administration's. A visitor that it rejects is redirected to `login_url`, if that is set.
 
-    `gateway_path` is where the gateway itself is mounted, for the lines that a new key's page shows.
+    `gateway_path` is where the gateway itself is mounted; the page of a new key shows commands with that path.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class DashboardApplication:
         if request.method == "POST":
             return await self._act(request, desk, view)
         if request.method not in ("GET", "HEAD"):
-            refusal = Refusal(ErrorCode.METHOD_NOT_ALLOWED, "This page takes GET and POST only.")
+            refusal = Refusal(ErrorCode.METHOD_NOT_ALLOWED, "This page only accepts GET and POST.")
             raise Refused(refusal)
         form = fields(request.query.encode("ascii", "replace"))
         match [unquote(part) for part in request.path.split("/")[1:]]:
@@ -208,7 +208,7 @@ def _file(request: GatewayRequest) -> Reply:
 
 
 class _View:
-    """Renders the pages of one request; `operator` is None until somebody is let in."""
+    """Renders the pages of one request; `operator` is None until the request is authorized."""
 
     def __init__(self, request: GatewayRequest, gateway_path: str) -> None:
         self.mount = mount_of(request)

@@ -73,7 +73,7 @@ async def project(desk: Desk, name: str) -> Page:
         names = await desk.names()
         entries = [present.entry(one, names) for one in statement.entries[: -ENTRIES - 1 : -1]]
     except AdminError:
-        pass  # an account that pays for projects of others too is not theirs to see
+        pass  # the account also pays for projects that this operator may not see
     meter = plots.meter(status.tokens_used_today, status.tokens_held_today, status.daily_tokens)
     return Page(
         "project.html",
@@ -128,7 +128,7 @@ async def usage(desk: Desk, name: str | None, form: Mapping[str, str], mount: st
 
 
 def _without_gaps(rows: list[dict[str, Any]], by: str, since: float, until: float) -> list[dict[str, Any]]:
-    """Return a row for each hour or day of a period, those without requests too."""
+    """Return a row for each hour or day of a period, including those without requests."""
     step, form = (HOUR_S, "%Y-%m-%dT%H:00:00Z") if by == "hour" else (DAY_S, "%Y-%m-%d")
     found = {row[by]: row for row in rows}
     starts = range(int(since) // step * step, int(until) + 1, step)

@@ -31,12 +31,12 @@ def bars(labels: Sequence[str], values: Sequence[float], title: str) -> str:
 
 
 def _short(label: str) -> str:
-    """Return the hour of an hour and the month and day of a day."""
+    """Return a short label: the time for an hour, the month and day for a day."""
     return label[11:16] if "T" in label else label[5:]
 
 
 def meter(used: int, held: int, limit: int) -> str:
-    """Return a bar of what is used and what is held of a limit."""
+    """Return a bar that shows how much of a limit is used and how much is held."""
     limit = max(1, limit)
     of_used = min(1.0, used / limit) * WIDTH
     of_held = min(1.0 - of_used / WIDTH, held / limit) * WIDTH

@@ -6,9 +6,9 @@ return any of the text, and never take longer for a longer text (it reads a boun
 Theory. Two questions, two tables. *Which kind of task*: every feature has three fitted weights, and the kind with the
 greatest sum wins (`tables/classify.json`, in hundredths, made by `tools/fit_classify.py`). *How hard within its kind*:
 length, numbers, clauses, technical terms and the like, with weights set by hand (`DIFFICULTY`, a test for each). The
-score joins both: each kind owns a third of [0, 1], and difficulty, with how close the other kinds came, places a
-request in its third. So the alias follows from the score by two thresholds, and a host that moves `reason_from` up
-sends the easiest of the `reason` requests to `smart` first.
+score combines both: each kind has a third of [0, 1], and the difficulty, together with how close the other kinds came,
+positions a request within its third. Two thresholds turn the score into an alias, and a host that raises `reason_from`
+sends the easiest `reason` requests to `smart` first.
 """
 
 import json
@@ -103,7 +103,7 @@ def _weights() -> dict[str, tuple[float, float, float]]:
 def classify(
     messages: Sequence[Message], system: str | None = None, *, thresholds: Thresholds = DEFAULT
 ) -> Classification:
-    """Classify a conversation by its last user turn; its system prompt and the turn before count if that says little.
+    """Classify a conversation by its last user turn, plus the system prompt and previous turn if that says little.
 
     >>> proof = Message.of("user", "Translate into French: Prove that there are infinitely many primes.")
     >>> classify([proof]).alias

@@ -17,10 +17,10 @@ from typing import NamedTuple, TypeAlias
 from unicodedata import combining, normalize
 
 TOKENS = 1_500
-"""At most so many tokens are read: a window of prose has about 500, one of nothing but signs 2 400."""
+"""The maximum number of tokens read: a window of prose has about 500, one of punctuation only has 2 400."""
 
 STEM, NEXT = 4, 2
-"""By how many first characters a stem is looked up, and the rest of a phrase after its first word."""
+"""The number of leading characters by which a stem is looked up, and the rest of a phrase after its first word."""
 
 EASY = frozenset({"translate", "summarize", "classify", "extract", "rewrite"})
 """Tasks that stay easy however hard the text they are about."""

@@ -21,13 +21,13 @@ CONTEXT = 800
 """Characters read of the system prompt, and of the user turn before the last."""
 
 _CONVERTS = frozenset({"translate", "rewrite", "extract"})
-"""Easy tasks that are none when they are done to code."""
+"""Easy tasks that are no longer easy when applied to code."""
 
 _WORK = TASKS - EASY - {"ask_fact", "define", "chitchat"}
-"""What an easy verb's object may be called after: "summarise debates, highlighting the arguments"."""
+"""Tasks that an easy verb's object may also name: "summarise debates, highlighting the arguments"."""
 
 _ABOUT_TEXT = EASY | {"material"}
-"""What an instruction about code does not say, though its words do."""
+"""Concepts that the words of an instruction about code match but do not mean."""
 
 OPTIONS = 700
 """Options are looked for in texts of fewer characters."""
@@ -45,7 +45,7 @@ _SOURCE = re.compile(
 
 _OUTER = frozenset({('"', '"'), ("'", "'"), ("“", "”"), ("«", "»"), ("„", "“"), ("「", "」"), ("『", "』")})
 _MANY = (0.0, 1.0, 1.5, 1.8, 2.0)
-"""What n mentions of a concept count: the second adds less than the first, the fifth nothing."""
+"""The weight of n mentions of a concept: the second adds less than the first, the fifth adds nothing."""
 
 
 def _unwrapped(text: str) -> str:
@@ -73,7 +73,7 @@ def _window(text: str) -> str:
 
 
 def _weigh(part: list[Segment]) -> dict[str, float]:
-    """The weight of each concept in a part: its first mention counts 1, many in a long part no more than in a short one."""
+    """Weigh each concept in a part. The first mention counts 1; in long parts, counts are scaled down by length."""
     counts: dict[str, int] = {}
     words = 0
     if not part:

@@ -1,10 +1,10 @@
-"""Parts the segments of a request into its instruction and the material that the instruction is about.
+"""Splits the segments of a request into its instruction and the material that the instruction is about.
 
-Decides nothing else. Theory. People say what they want at the head of a text or at its tail, and the rest is what they
-want it done to. Whatever mentions nothing at either end (a greeting, thanks, "this is for work", a heading) is no part
-of the request, so that only what names a task can part a text. The head ends when it has named a task and announces
-material (a colon, a line's end, a quotation); the tail is the last line, choices and the slot for an answer left out.
-Where the turn commands nothing, the system prompt does, and all of the turn is material.
+Decides nothing else. Theory. People say what they want at the start of a text or at its end; the rest is the text it
+should be done to. Anything at either end that mentions nothing (a greeting, thanks, "this is for work", a heading) is
+not part of the request, so only words that name a task can divide a text. The head ends once it has named a task and
+announces material (a colon, a line break, a quotation); the tail is the last line, without choices and the slot for an
+answer. If the turn contains no command, the command is in the system prompt, and the whole turn is material.
 """
 
 from typing import NamedTuple
@@ -12,17 +12,17 @@ from typing import NamedTuple
 from floop_gateway_core.policy.auto.cues import EASY, TASKS, VERBS, Segment
 
 HEAD = 400
-"""How far from its start, in characters, a text is taken to hold its instruction."""
+"""The number of characters from the start of a text in which its instruction is expected."""
 
 OPENING = 16
-"""A paragraph of at most so many words that mentions nothing is no part of the request behind it; one that greets as
-well, none of the request ahead of it."""
+"""A paragraph of at most this many words that mentions nothing is not part of the request that follows it; if it also
+greets, it is not part of the request before it either."""
 
 LINE = 20
-"""At most so many words on a line of their own, at the end, are about all of the text ahead of them."""
+"""A last line of at most this many words refers to all of the text before it."""
 
 CHOICES, CHOICE = 14, 8
-"""At most so many segments, each of so many words, at the end of a text are choices and a slot for the answer."""
+"""The most segments, and the most words in each, that choices and a slot for the answer have at the end of a text."""
 
 _ENDS = ':："“„«「『`\n'
 """What announces material, once a task has been named."""
@@ -42,7 +42,7 @@ class Parts(NamedTuple):
 
 
 def lead(part: list[Segment]) -> str | None:
-    """Return the first task that a part names; a thing to be made only if nothing is to be done."""
+    """Return the first task that a part names: an action if there is one, else a thing to be made."""
     named = [concept for segment in part if segment.task for concept in segment.concepts if concept in TASKS]
     if not named:
         return None
@@ -85,7 +85,7 @@ def commanded(parts: Parts, background: list[Segment]) -> Parts | None:
 
 
 def essence(found: list[Segment]) -> list[Segment]:
-    """Leave out politeness at both ends, and opening paragraphs that mention nothing; never all that says something."""
+    """Drop polite phrases at both ends, and opening paragraphs that mention nothing; always keep some substance."""
     first, last = 0, len(found)
     while last > first:
         end = last - 1 if found[last - 1].polite else _closing(found, last)

@@ -5,11 +5,11 @@ never raise on a string, depend on a clock, on chance or on an earlier call, tak
 or put `upper` above the text's length in UTF-8 bytes, which bounds every byte-level vocabulary (`claude` normalises to
 NFKC first: there it is that form's length, by a sample beyond `EXACT_CHARACTERS`).
 
-Theory. Texts up to `EXACT_CHARACTERS` are summed whole (`_tokens`); `upper` is the sum with a margin, so appending
-never lowers it. Of a longer text the beginning is summed whole and the rest by windows spread evenly over it. Windows
-can miss a dense place, so a thin sample of characters of the whole rest is classed too: if it looks more or less expensive
-than the windows do, the windows' sum is scaled. Where both look follows from a hash of the text. `upper` is at least that
-of the beginning.
+Theory. Texts up to `EXACT_CHARACTERS` are summed completely (`_tokens`); `upper` is the sum plus a margin, so appending
+never lowers it. For a longer text, the beginning is summed completely and the rest is estimated from windows spread
+evenly over it. Windows can miss a dense passage, so a thin sample of characters from all of the rest is classified as
+well: if it looks more or less expensive than the windows, their sum is scaled. A hash of the text decides where both
+samples are taken. `upper` is never below that of the beginning.
 """
 
 import hashlib
@@ -52,15 +52,16 @@ _WINDOWS, _WINDOW = 192, 125
 _COMB, _BLOCKS = 20_000, 64
 # Windows and comb are samples: what they may miss, as a share of their estimate.
 _SAMPLING_MARGIN = 1.08
-# No vocabulary has a token of more characters than this that a text could be made of.
+# The longest token, in characters, that a text could consist of, in any vocabulary.
 _LONGEST_TOKEN = 1024
 # Two characters that alternate for long are not language: each may be a token, so the hold is much larger than expected.
 _COST_OF_ALTERNATION = 0.85
-# Of letters at random, a text of a few has up to a third more tokens than one of all that are in their classes.
+# Random text over a few distinct letters has up to a third more tokens than random text over every letter of their
+# classes.
 _STRANGE_MARGIN = 0.3
-# What joins at the edges of a sample's windows is counted apart there.
+# Allows for characters at the edges of a sample's windows that would combine with their neighbours in the whole text.
 _NORMAL_FORM_SLACK = 0.998
-# Normal forms are made in pieces of so many characters, cut before the next one that joins nothing, if it is near.
+# Text is normalized in pieces of this many characters, cut before a character that does not combine if one is near.
 _PIECE, _SEAM, _FIRST_MARK = 500, 16, "\u0300"
 # The most bytes that NFKC makes of a character.
 _LONGEST_FORM = 33
@@ -111,7 +112,7 @@ def estimate_tokens(text: str, vocabulary: str = "o200k") -> TokenEstimate:
         expected, held = expected + likely, held + safe
     margin, root, fixed = costs.margin
     upper = math.ceil(held * margin + root * math.sqrt(held) + fixed)
-    # No form has fewer bytes than half of the text's characters, NFKC's neither: nothing to bound below that.
+    # Every form, NFKC too, has at least half as many bytes as the text has characters: no bound applies below that.
     if upper > len(text) // 2:
         upper = _bounded(upper, text, vocabulary)
     least = -(-len(text) // _LONGEST_TOKEN)
@@ -200,7 +201,7 @@ def _costs(vocabulary: str) -> Costs:
 
 
 def _sums(text: str, costs: Costs) -> Sums:
-    """Add up what a text costs: what no language writes apart, and the rest by the tables."""
+    """Add up the cost of a text: passages in no language separately, the rest from the tables."""
     codes = classes_of(text)
     if text.isascii():
         return add_up(codes, costs)
@@ -226,10 +227,10 @@ def _rest(text: str, costs: Costs) -> tuple[float, float]:
 
 
 def _chance(text: str) -> random.Random:
-    """Return the chance that decides where a text is sampled, the same in every process.
+    """Return the random generator that decides where a text is sampled; it is the same in every process.
 
-    It follows from the whole text by a cryptographic hash: a text cannot be written around places that each of its
-    characters moves. A checksum would not do, for four characters anywhere set it at will.
+    The seed is a cryptographic hash of the whole text. Changing any character moves every sampled place, so a text
+    cannot be written around them. A checksum would not be enough: four characters anywhere can set it to any value.
     """
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return random.Random(int.from_bytes(digest, "big"))

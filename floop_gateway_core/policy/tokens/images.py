@@ -1,4 +1,4 @@
-"""What an image costs in tokens: each vendor's formula on its size, which is read from the image's first bytes.
+"""What an image costs in tokens, by each vendor's formula for its size, which is read from the image's first bytes.
 
 Sources: OpenAI, "Images and vision" (tiles of 512 pixels, 85 + 170 a tile); Anthropic, "Vision" (width × height / 750,
 longest edge 1568, at most about 1600); Google, "Image understanding" (258 tokens up to 384 pixels, else 258 a tile of 768).
@@ -14,7 +14,7 @@ from floop_gateway_core.types import ImagePart
 __all__ = ["image_size", "image_tokens"]
 
 HEAD_BYTES = 64 * 1024
-"""How much of an image is looked at: a JPEG's size may stand behind a thumbnail."""
+"""How much of an image is read: in a JPEG, the size may come after a thumbnail."""
 LARGEST = {"claude": 1_600, "gemini": 258 * 12}
 LARGEST_IN_TILES = 85 + 170 * 16
 """OpenAI scales to 768 pixels on the short side and 2048 on the long one: at most two by four tiles; twice that is held."""

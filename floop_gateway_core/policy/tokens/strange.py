@@ -1,14 +1,14 @@
-"""Finds what no language writes in a text, so that it can be counted apart, at what its characters cost alone.
+"""Finds passages of a text that belong to no language, so that their characters can be priced separately.
 
-The fitted costs are those of words. Letters at random cost up to four times as much, and a hold that takes them for
-words is too small. A run of one blank (wide spaces, byte order marks) costs from a sixteenth to three times as much.
+The fitted costs are for words. Random letters cost up to four times as much, so a hold that treats them as words is too
+small. A run of one blank (wide spaces, byte order marks) costs between a sixteenth and three times as much.
 
-Theory. Of each script of letters or syllables the table knows which of them follow which in its languages
-(`tools/fit_strange.py` says from how often on). Four strange pairs or more among sixteen characters are no language,
-with spaces between them or without: there each letter, and each space, costs what its class costs among letters at
-random. Ordinary texts have next to none of them.
+Theory. For each alphabet or syllabary, the table records which letters follow which in its languages
+(`tools/fit_strange.py` defines how often a pair must occur). Four or more strange pairs among sixteen characters do not
+belong to a language, with or without spaces between them: there each letter and each space costs what its class costs
+among random letters. Ordinary texts have almost no such passages.
 
-Like every cost, this looks back only: what stands apart stays apart whatever is appended.
+Like every cost, this only looks back: a passage that was set apart stays so, whatever is appended.
 """
 
 import re
@@ -25,7 +25,7 @@ _NEEDED = 4
 _PASSAGE = bytes(_NEEDED) + b"\xff" * (256 - _NEEDED)
 _ONE_IF_ANY = bytes(1) + b"\1" * 255
 _SPACE = 32
-# The first of a run's blanks cost what the tables say: ordinary texts have as many.
+# The first blanks of a run cost what the tables say: ordinary texts have runs of this length.
 _SHORT_RUN = 4
 # Which byte of a 32-bit cell is which: the letter, the one before, the page.
 _LETTER, _BEFORE, _PAGE = (0, 1, 2) if sys.byteorder == "little" else (3, 2, 1)
@@ -33,7 +33,7 @@ _LETTER, _BEFORE, _PAGE = (0, 1, 2) if sys.byteorder == "little" else (3, 2, 1)
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """The classes of what is left of a text, and what is apart costs, in thousandths of a token."""
+    """The classes of the remaining text, and the cost of the parts set apart, in thousandths of a token."""
 
     left: bytes
     letters: int
@@ -93,7 +93,7 @@ def _strange(text: str, codes: bytes) -> int:
 
 
 def _passages(marks: bytes) -> int:
-    """Return a number with 255 in the byte of each character with enough ones among it and the fifteen before it."""
+    """Return a number with 255 in each character's byte if it and the fifteen before it have enough marks."""
     if marks.count(1) < _NEEDED:
         return 0
     lately = number(marks)

@@ -1,9 +1,9 @@
 """The sum that the token estimate is based on: what each character of a text costs in one vocabulary, added up.
 
-Theory. A text has as many tokens as characters at which a token starts. Whether one starts at a character follows well
-from little: its class and its neighbour's (`pairs`), the letters of the last three (`triples`), its place in a run of
-its kind (`places`), and, if it is not Latin, a hash of three classes (`hashes`). Each is a table of costs of 64 k
-entries at most, fitted on texts with true counts; a character costs the sum of its four.
+Theory. The number of tokens equals the number of characters at which a token starts. Little is needed to predict
+whether a token starts at a character: its class and its neighbour's (`pairs`), the last three letters (`triples`), its
+position in a run of its kind (`places`), and, for scripts other than Latin, a hash of three classes (`hashes`). Each is
+a table of at most 64 k costs, fitted on texts with known counts; the cost of a character is the sum of its four.
 
 Two properties hold by construction, and `upper` rests on them. Every cost is at least zero, and a character's costs
 depend on what comes before it only: the sum never falls when text is appended.
@@ -27,15 +27,16 @@ _ZERO_TO_ONE = bytes([1]) + bytes(255)
 _UNICODE = 0x110000
 UNIT = 1000
 _FOREIGN = 128  # the kinds of what is not Latin begin here
-# Places of the twelfth and later of one sign, and of line ends of two kinds in turn: what these cost was counted apart.
+# Positions from the twelfth repetition of one character on, and of two alternating kinds of line break; their costs
+# were determined separately.
 DEEP, LINE_ENDS = range(0x3C, 0x40), range(0x0C, 0x10)
 
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """What the cells see of a character: `of_…` map characters to classes, the others but `unknown` classes to bytes.
+    """How cells see a character: `of_…` map characters to classes; the others, except `unknown`, map classes to bytes.
 
-    No character is of class 0. `page` is 0 for what is no letter of a script whose pairs are known.
+    No character has class 0. `page` is 0 for everything but letters of scripts whose pairs are known.
     """
 
     of_character: bytes
@@ -55,7 +56,7 @@ class Classes:
 class Costs:
     """One vocabulary's costs, in thousandths of a token, by cell; and `upper`'s (factor, root, fixed).
 
-    `alone` is what a letter of each class costs among letters at random, `blanks` what a further one of a run costs.
+    `alone` is the cost of a letter of each class among random letters, `blanks` that of each further blank in a run.
     """
 
     pairs: list[int]
@@ -69,8 +70,10 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """A text's cost in tokens; `alternating` counts the characters after at least sixteen at which two characters took
-    turns (`._._._`). `strange` is what letters at random cost of the total.
+    """A text's cost in tokens.
+
+    `alternating` counts characters in a run of two alternating characters (`._._._`), after the first sixteen of the
+    run. `strange` is the part of the total that is due to random letters.
     """
 
     total: float
@@ -157,9 +160,9 @@ def load_blanks() -> str:
 
 @cache
 def load_strange() -> bytes:
-    """Read which letters no language writes after which: a byte, 0 or 1, for each page, letter before and letter.
+    """Read which pairs of letters occur in no language: a byte, 0 or 1, for each page, previous letter and letter.
 
-    A letter is the low byte of its code point, and the one before 0 if it is of another page. Page 0 holds no pair.
+    A letter is the low byte of its code point; the previous letter is 0 if it is on another page. Page 0 has no pairs.
     """
     eight = [bytes(byte >> bit & 1 for bit in range(8)) for byte in range(256)]
     known = b"".join(map(eight.__getitem__, _table().bytes_of("known")))
@@ -204,7 +207,7 @@ def _places(codes: bytes, kinds: bytes) -> bytes:
     kind_changes = number(kinds) ^ number(b"\xff" + kinds[:-1])
     run = number(kind_changes.to_bytes(size, "little").translate(_ZERO_TO_ONE))
     depth = run
-    for _ in range(11):  # after k rounds `run` marks who has k + 1 of its kind just before it
+    for _ in range(11):  # after k rounds `run` marks characters preceded by k + 1 of their kind
         run &= run << 8
         if not run:
             break
@@ -251,7 +254,7 @@ def _alternating(codes: bytes, before: bytes, before_that: bytes) -> int:
     turns = equal(codes, before_that)
     turns ^= turns & equal(codes, before)
     for bits in (8, 16, 32, 64):
-        turns &= turns << bits  # a shift only ever loses bits to the `and`: none beyond the text stays
+        turns &= turns << bits  # the `and` drops every bit that was shifted past the end of the text
     return turns.bit_count()
 
 
@@ -260,7 +263,7 @@ def equal(codes: bytes, others: bytes) -> int:
     return number((number(codes) ^ number(others)).to_bytes(len(codes), "little").translate(_ZERO_TO_ONE))
 
 
-# What a character of each look costs roughly, in any vocabulary; only ratios of sums of these are used.
+# The rough cost of a character of each kind, in any vocabulary; only ratios of their sums are used.
 _ROUGH = ((b"etaoinshrdlucm", 0.2), (b"pfgybvwkjqxz", 0.35), (b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", 0.45), (b"0123456789", 0.5),
           (b" \t", 0.12), (b"\n\r", 0.3))  # fmt: skip
 _ROUGH_MARK, _ROUGH_FOREIGN, _ROUGH_UNKNOWN = 0.5, 0.8, 3.0

@@ -29,10 +29,10 @@ _BUDGET_MIN = 1024
 
 
 def _thinking(options: Options, shape: Shape, most: int) -> dict[str, object]:
-    """Return the members that turn thinking on, or none. The client's wish goes before the deployment's.
+    """Return the members that turn thinking on, if any. The client's setting takes precedence over the deployment's.
 
-    The budget is part of `max_tokens`, so raising it to the vendor's minimum costs nothing that was not held. If
-    the two do not fit, the vendor would refuse the request, so the answer comes without thinking.
+    The budget is part of `max_tokens`, so raising it to the vendor's minimum cannot cost more than was held. If
+    `max_tokens` leaves no room for that minimum, the vendor would refuse the request, so thinking is left out.
     """
     wanted, effort = shape.thinking, options.effort_for(shape.effort)
     if wanted is not None and wanted.kind == "disabled":
@@ -79,7 +79,7 @@ class AnthropicCodec(JsonEventCodec):
         key = (api_key or "").strip()
         betas = (("anthropic-beta", ",".join(shape.betas)),) if shape.betas else ()
         auth = (("anthropic-version", _VERSION), *betas, *auth_header(key, self.options.api_key_header or "x-api-key"))
-        # No temperature beside thinking, not the host's either: the vendor refuses the two together.
+        # The vendor refuses a temperature together with thinking, even one that the host set.
         withheld = ("temperature",) if thinking else ()
         return request(endpoint(base_url or _BASE_URL, "/v1/messages"), auth, body, self.options.extra_body, withheld)
 
@@ -98,7 +98,7 @@ def _shaped(shape: Shape, body: dict[str, object]) -> dict[str, object]:
 
 
 def _tools_of(call: UpstreamCall) -> dict[str, object]:
-    """Return the tools of a conversation that has calls and asks for no more: the vendor wants them named."""
+    """Return the tools of a conversation with earlier calls but no tools: the vendor requires their names."""
     names = dict.fromkeys(part.name for part in calls_by_id(call.messages).values())
     tools = [_tool(Tool(name)) for name in names]
     return {"tools": tools, "tool_choice": {"type": "none"}} if tools else {}

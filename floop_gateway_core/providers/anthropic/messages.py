@@ -15,7 +15,7 @@ Object = dict[str, object]
 
 
 def messages_of(call: UpstreamCall) -> list[Object]:
-    """Return the messages in strict alternation, starting with the user; those of the system stay in their places."""
+    """Return the messages in strict alternation, starting with the user; system messages keep their position."""
     if not any(message.role == "system" for message in call.messages):
         if is_plain(call.messages):
             return [{"role": role, "content": text} for role, text in turns(call)]
@@ -35,7 +35,7 @@ def messages_of(call: UpstreamCall) -> list[Object]:
 
 
 def _without_filler(messages: Sequence[Message], *, is_first: bool) -> list[tuple[str, list[Part]]]:
-    """Return turns; only a conversation that begins with an answer needs a user's turn before it."""
+    """Return the turns; a filler user turn is only kept at the start of the conversation."""
     found = part_turns(messages)
     if not is_first and found[0] == ("user", [TextPart(FILLER)]):
         del found[0]
@@ -56,7 +56,7 @@ def _results_first(parts: Sequence[Part]) -> list[Part]:
 
 
 def _thoughts_first(parts: Sequence[Part]) -> list[Part]:
-    """Return an answer's parts with a thought first, if it has any: other dialects tie them to the call behind a text."""
+    """Return an answer's parts, thoughts before texts: other dialects attach a thought to the call after a text."""
     texts = list(takewhile(lambda part: isinstance(part, TextPart), parts))
     thoughts = list(takewhile(lambda part: isinstance(part, OpaquePart), parts[len(texts) :]))
     return [*thoughts, *texts, *parts[len(texts) + len(thoughts) :]]

@@ -1,8 +1,8 @@
 """Anthropic's Messages API, and the servers that speak it: bytes ↔ values, no I/O.
 
 The terminal event is `message_stop` after a `message_delta` with a `stop_reason`. Usage comes twice: `message_start`
-knows the input, `message_delta` the output so far (cumulative); servers that are only compatible may say the input as
-0 first and right at the end. Input is what was sent, read from a cache or written to one.
+knows the input, `message_delta` the output so far (cumulative); merely compatible servers may report an input of
+0 first and the correct count at the end. Input is the sum of tokens sent, read from a cache and written to one.
 
 The `type` inside an event names it (the `event:` line repeats it). Unknown types are skipped
 whatever they hold, because the vendor adds some without a new version; a known type that cannot be read is a broken reply.
@@ -222,7 +222,7 @@ class Reader:
         self._finish = finish_reason(message.stop_reason or "end_turn")
 
     def end(self, delta: Delta) -> None:
-        """The end of the body ends a message that has a reason to stop."""
+        """Finish the message if a stop reason has arrived."""
         self._calls.end(delta)
         finish = self._finish
         if finish in ("end_turn", "tool_use"):

@@ -24,7 +24,7 @@ __all__ = ["GeminiCodec"]
 _BASE_URL = "https://generativelanguage.googleapis.com"
 _TEMPERATURE_MAX = 2.0
 _OTHER_SPELLINGS = frozenset({"generation_config", "system_instruction"})
-"""Protobuf reads these names too: under them, `extra_body` could set what the gateway sets."""
+"""Protobuf also accepts these names, through which `extra_body` could override what the gateway sets."""
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "tool": "ANY"}
 
 

@@ -12,7 +12,7 @@ __all__ = ["contents_of"]
 
 Object = dict[str, object]
 NO_SIGNATURE = "skip_thought_signature_validator"
-"""What the vendor documents for a call whose signature is not known, because another model has made it."""
+"""The vendor's documented placeholder for a call from another model, which has no known signature."""
 
 
 def contents_of(call: UpstreamCall) -> list[Object]:

@@ -132,7 +132,7 @@ class Reader:
             raise stream_error_fault(error_of(loads(data)))
 
     def end(self, delta: Delta) -> None:
-        """The end of the body ends an answer that has a reason to finish."""
+        """Finish the answer if a finish reason has arrived."""
         delta.finish = "tool_use" if self._calls and self._finish == "end_turn" else self._finish
 
 

@@ -27,17 +27,17 @@ from floop_gateway_core.providers.http.base import HttpxResponse, Response, Send
 __all__ = ["HttpProvider", "HttpSenders"]
 
 MAX_ERROR_BYTES = 64 * 1024
-"""The most that is read of an error body."""
+"""The maximum number of bytes to read from an error body."""
 MAX_INFLATED_BYTES = 16 * 1024 * 1024
 """The most that one compressed chunk may inflate to."""
 ERROR_BODY_S = 5.0
-"""How long to read an error body; what has come by then decides."""
+"""How long to wait for an error body; it is classified by whatever has arrived by then."""
 REUSE_READ_TIMEOUT_S = 0.05
 """How long to wait for the end of a body after its terminal event: a new connection costs about as much."""
 CLOSE_S = 1.0
 """How long closing may take before the connection is dropped."""
 MAX_CHANGES = 2
-"""How often a request is changed and sent again because the server refuses an optional part of it."""
+"""How many times a request is resent without an optional part that the server has refused."""
 
 
 class _ChangedRequest(Exception):
@@ -78,7 +78,7 @@ class HttpSenders:
             await sender.aclose()
 
     def _abandon_closed(self) -> None:
-        """Close what event loops that are closed have left: async Flask views, for one, run one for each call."""
+        """Close connections left by closed event loops: async Flask views, for example, run one loop for each call."""
         for loop, sender in list(self._own.items()):
             if isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed():
                 del self._own[loop]
@@ -183,7 +183,7 @@ class _Answer:
             inflate = self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
             plain += inflate.decompress(rest, MAX_INFLATED_BYTES)
         if inflate.unconsumed_tail or len(plain) > MAX_INFLATED_BYTES:
-            raise UpstreamFault(FaultKind.TRANSIENT, "a compressed body that inflates to too many bytes")
+            raise UpstreamFault(FaultKind.TRANSIENT, "the compressed body inflates to too many bytes")
         return plain
 
     async def next(self) -> Delta:
@@ -230,7 +230,7 @@ def _inflater(encoding: str) -> "zlib._Decompress | None":
         case "gzip" | "x-gzip" | "deflate":
             return zlib.decompressobj(zlib.MAX_WBITS | 32)
         case _:
-            raise UpstreamFault(FaultKind.TRANSIENT, "a content encoding that was not asked for")
+            raise UpstreamFault(FaultKind.TRANSIENT, "the content encoding was not requested")
 
 
 def _translate(doing: str, error: Exception) -> UpstreamFault:

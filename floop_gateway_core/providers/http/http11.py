@@ -1,7 +1,7 @@
 """An HTTP/1.1 client on asyncio that does one thing: post a body and read the answer's bytes as they come.
 
-`httptools` (llhttp) parses. What a general client adds (redirects, cookies, decompression, a reader with its own flow
-control) costs more than a request's whole policy, and an answer of many small chunks pays for it with each chunk.
+`httptools` (llhttp) parses. The extra features of a general client (redirects, cookies, decompression, its own flow
+control) cost more than all policy work for a request, and a response of many small chunks pays for them on each one.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ MAX_HEADER_BYTES = 128 * 1024
 HIGH_WATER_BYTES = 256 * 1024
 """Reading from the socket pauses while this much of a body waits for its reader."""
 SAFE = "/?%:@!$&'()*+,;=~"
-"""What stands in a path or a query as it is (RFC 3986)."""
+"""The characters that need no escaping in a path or a query (RFC 3986)."""
 NEXT_ADDRESS_AFTER_S = 0.25
-"""How long a connection attempt runs before the host's next address is tried beside it (RFC 8305)."""
+"""How long a connection attempt runs before the host's next address is tried in parallel (RFC 8305)."""
 
 
 class UpstreamConnectionError(ConnectionError):
@@ -141,7 +141,7 @@ class Http11Sender:
             idle.remove(connection)
 
     def _close_idle(self) -> None:
-        """Close what has been idle for too long, and look again as long as something is kept."""
+        """Close connections that have been idle for too long, and check again later while any remain."""
         now = self._loop.time()
         for origin, connections in list(self._idle.items()):
             for connection in connections:
@@ -339,7 +339,7 @@ class Http11Response:
                 if not self._parts:
                     self._end()
             elif self._error is None:
-                self._error = UpstreamConnectionError("the connection was closed before the answer's end")
+                self._error = UpstreamConnectionError("the connection was closed before the response was complete")
         self._wake()
 
     def _fail(self, reason: str) -> None:
@@ -350,7 +350,7 @@ class Http11Response:
     # -- called by the parser ---------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """Note a second answer, which nobody has asked for."""
+        """Record that the server sent a second, unsolicited response."""
         self._is_reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:

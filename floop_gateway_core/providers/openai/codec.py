@@ -1,4 +1,4 @@
-"""Requests of OpenAI's Chat Completions: what a call is for the vendor's own server, and for compatible ones."""
+"""Requests of OpenAI's Chat Completions, for the vendor's own server and for compatible ones."""
 
 import re
 from urllib.parse import urlsplit
@@ -69,7 +69,7 @@ class OpenAICodec(JsonEventCodec):
         )
 
     def without_refused(self, body: bytes) -> "OpenAICodec | None":
-        """Return a codec that leaves out what a refusal names, if that can be left out and is not yet."""
+        """Return a codec that omits what a refusal names; None if it cannot be omitted or already is."""
         changes: dict[str, object] = {}
         if _REFUSES_STREAM_OPTIONS.search(body):
             changes["stream_usage"] = False

@@ -116,7 +116,7 @@ class Reader:
         """Read one event."""
         try:
             chunk = _decode(data)
-        except Exception:  # its own decoder is asked again, which knows what may be wrong
+        except Exception:  # decode again with the tolerant reader
             again = read(_CHUNK, data)
             if again is None:
                 return self._mark(data.strip(), delta)
@@ -136,7 +136,7 @@ class Reader:
             if self._finish is None and self._written:
                 self._finish = "end_turn"
             if self._finish is None:
-                raise malformed_reply("the stream was done before it began")
+                raise malformed_reply("the stream ended with [DONE] before any content")
             self.end(delta)
         elif data:
             raise malformed_reply("an event is malformed")
@@ -189,7 +189,7 @@ class Reader:
         self._finish = self._finish or "end_turn"
 
     def end(self, delta: Delta) -> None:
-        """The end of the body ends an answer that has finished."""
+        """Finish the answer if a finish reason or `[DONE]` has arrived."""
         finish = self._finish
         if self._calls is not None:
             self._calls.end(delta)
@@ -230,7 +230,7 @@ def _parts(parts: "list[_Part] | str", delta: Delta) -> None:
 def _usage(usage: _Usage) -> Usage | None:
     """Read a usage report, each count by itself. A missing count follows from the total, else it is 0.
 
-    Reasoning counts as output: a total that is larger than the sum holds reasoning that was counted beside it.
+    Reasoning counts as output: a total larger than the sum includes reasoning that was counted separately.
     """
     given = _first(usage.prompt_tokens, usage.input_tokens)
     produced = _first(usage.completion_tokens, usage.output_tokens)
@@ -262,7 +262,7 @@ def _usage(usage: _Usage) -> Usage | None:
 
 
 def _first(*values: object) -> int | None:
-    """Return the first count that makes sense, one that is not 0 before one that is."""
+    """Return the first valid count, preferring one that is not 0."""
     counts = [found for value in values if (found := count(value)) is not None]
     return next((one for one in counts if one), counts[0] if counts else None)
 

@@ -18,7 +18,7 @@ Raw = psycopg.Connection[tuple[Any, ...]]
 def migrate(conninfo: str, timeout_s: float) -> None:
     """Bring the schema up to date; processes that start together take turns.
 
-    Nothing is written if it is, so a role that may not create tables can use a schema that somebody else has migrated.
+    If it already is, nothing is written, so a role that may not create tables can use a schema migrated by another.
     """
     with closing(connect(conninfo, timeout_s)) as raw:
         if _version(raw) < len(STEPS):
@@ -34,7 +34,7 @@ def _version(raw: Raw) -> int:
     version, oldest = row or (0, 0)
     if oldest > len(STEPS):
         raise StoreUnavailable(
-            f"PostgreSQL: the schema has version {version}, this release knows {len(STEPS)}: use the release that wrote it"
+            f"PostgreSQL: this release supports schema {len(STEPS)}, found {version}; use the release that wrote it"
         )
     return int(version)
 

@@ -1,11 +1,11 @@
 """One connection to PostgreSQL, for one thread at a time: transactions with their locks, within a deadline.
 
-Locks are advisory ones, all taken at the beginning. They are waited for in one order, or taken only if they are free, so no
-two transactions can wait for each other. They end with their transaction, and so do all settings: a pooler between us and
-the server may hand each transaction to another connection (`pgbouncer` in transaction mode).
+All locks are advisory locks, taken at the beginning. They are acquired in a fixed order, or only if they are free, so
+transactions cannot deadlock. Locks and settings end with their transaction, because a pooler such as `pgbouncer` in
+transaction mode may run each transaction on another server connection.
 
-Rows are read one statement after the other, for each depends on what was read before. What is written needs no answer: it
-goes out together with the commit.
+Rows are read one statement at a time, because each depends on what was read before. Writes need no response, so they
+are sent together with the commit.
 """
 
 import re
@@ -27,7 +27,7 @@ Work: TypeAlias = Callable[[Connection], None]
 Guarded: TypeAlias = tuple[Sequence[str], Sequence[Work]]
 """Functions, and the locks that they need."""
 GRACE_S = 0.25
-"""The server's own limits end a statement first; a server that does not answer is given up this much later."""
+"""The server's own time-outs end a statement first; an unresponsive server is given up on this much later."""
 
 
 class Overdue(psycopg.OperationalError):
@@ -35,7 +35,7 @@ class Overdue(psycopg.OperationalError):
 
 
 class _Watched(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that stops waiting at a deadline, which the driver itself has for connecting only."""
+    """A connection that stops waiting at a deadline; the driver itself has one only for connecting."""
 
     deadline = float("inf")
 
@@ -74,10 +74,10 @@ class Session:
     def transaction(self, groups: Sequence[Guarded], *, durable: bool) -> list[bool]:
         """Run functions in one transaction that holds their locks, or undo all of them; return which groups were run.
 
-        A group alone waits for its locks. Of several, those are run whose locks are free, so that none waits for
-        another one's. Without `durable`, a crash of the server may lose the transaction. Raises what a function
-        raises, and `psycopg.Error`. `Overdue` and a lost connection leave it open whether the commit was the last thing
-        that the server did.
+        A single group waits for its locks. If there are several, only those with free locks are run, so that none waits
+        for another's locks. Without `durable`, the transaction may be lost if the server crashes. Raises whatever a
+        function raises, and `psycopg.Error`. After `Overdue` or a lost connection, it is unknown whether the server
+        committed.
         """
         raw, self.began = self._raw, False
         raw.deadline = time.monotonic() + self._timeout_s + GRACE_S
@@ -128,7 +128,7 @@ def _translated(sql: str) -> bytes:
 
 
 def _kept(value: object) -> object:
-    """PostgreSQL's texts cannot hold a NUL, which a note or a tag may."""
+    """Replace NUL characters, which a note or a tag may contain but PostgreSQL cannot store."""
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) and "\0" in value else value
 
 

@@ -1,8 +1,8 @@
 """Everything in PostgreSQL, for many processes on many machines.
 
-Each call is one transaction. Those that touch the same account (or window, or project) take turns, by a lock that the
-server ends with the transaction; others do not wait for them. Commits are durable, but for the windows of the rate: a
-server that crashes may forget the last moments of those.
+Each call is one transaction. Transactions that touch the same account, window or project take turns, using a lock that
+the server releases with the transaction; others do not wait for them. Commits are durable, except for rate windows: if
+the server crashes, their last moments may be lost.
 """
 
 import time
@@ -24,12 +24,12 @@ __all__ = ["PostgresStore"]
 
 T = TypeVar("T")
 KEY_SEEN_S = 1.0
-"""How long a key is known without asking again; the contract allows a change as much."""
+"""How long a key is cached; the contract allows the same delay for changes."""
 MAX_KEYS_SEEN = 10_000
 
 
 class PostgresStore(SQLStore):
-    """`url` is libpq's `postgresql://…`, with one parameter of our own: `pgbouncer=true`, for poolers of transactions.
+    """`url` is a libpq URL (`postgresql://…`) with one additional parameter: `pgbouncer=true`, for transaction poolers.
 
     `timeout_s` is how long a call may take; `connections` is how many there are at most in each process.
     """

@@ -1,4 +1,4 @@
-"""The URL of a database, which is libpq's with one parameter of our own."""
+"""The URL of a database: a libpq URL with one additional parameter."""
 
 from urllib.parse import parse_qsl, urlencode, urlsplit
 

@@ -1,11 +1,11 @@
 """A few threads with a connection each, and the jobs that wait for them.
 
-Jobs that are waiting share a transaction and its commit. Those whose locks are not free are passed over; they are taken
-alone next time, and wait for their locks: a busy account keeps one thread and stops nobody. A job that fails undoes the
-transaction, whose jobs are then done one by one.
+Waiting jobs share a transaction and its commit. Jobs whose locks are taken are skipped; they run alone next time and
+wait for their locks, so a busy account occupies one thread and blocks nobody else. A job that fails rolls back the
+transaction, and its jobs are then run one by one.
 
-If the server does not answer, what was waiting for it fails together with the job that found out, so nobody waits for
-longer than one job may take; the next job tries again.
+If the server does not respond, all waiting jobs fail together with the one that detected it, so nobody waits for longer
+than one job may take; the next job tries again.
 """
 
 import logging
@@ -29,7 +29,7 @@ __all__ = ["Job", "Workers"]
 
 T = TypeVar("T")
 MAX_BATCH = 32
-"""Jobs that share a transaction at most, so that the first of them does not wait long for the last."""
+"""The maximum number of jobs in a transaction, so that the first does not wait long for the last."""
 log = logging.getLogger("floop_gateway")
 
 
@@ -167,10 +167,10 @@ class Workers:
         except BaseException as error:
             if session is None or session.lost:
                 if session is not None and not (fresh or session.began or isinstance(error, Overdue)):
-                    return self._do(None, batch)  # it ended while nobody used it: the server was restarted, say
+                    return self._do(None, batch)  # it was closed while idle, for example by a server restart
                 self._fail([*jobs, *self._give_up()], error)
                 return None
-            if len(jobs) == 1 or not session.began:  # a job's own failure, or the locks were not to be had
+            if len(jobs) == 1 or not session.began:  # the job itself failed, or its locks could not be acquired
                 self._fail(jobs, error)
                 return session
             for job in jobs:
@@ -197,7 +197,7 @@ class Workers:
 
 
 def _as_ours(error: BaseException) -> BaseException:
-    """Turn the driver's failures into ours. The messages of statements may quote values, so only their kind is told."""
+    """Translate the driver's errors. Statement errors may quote values, so only their type is reported."""
     if not isinstance(error, psycopg.Error):
         return error
     if isinstance(error, psycopg.errors.ConnectionTimeout):

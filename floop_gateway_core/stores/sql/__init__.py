@@ -1,1 +1,1 @@
-"""What the SQL databases share: rows of every table, in SQL that each of them understands, and a store over them."""
+"""Code shared by the SQL stores: functions for each table's rows, in portable SQL, and a store built on them."""

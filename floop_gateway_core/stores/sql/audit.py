@@ -6,7 +6,7 @@ from floop_gateway_core.stores.sql.connection import Connection, among
 from floop_gateway_core.types import AuditLine, ProjectId
 
 LAST = 2**62
-"""A number above that of every line."""
+"""Greater than the number of any line."""
 _COLUMNS = "at, by, what, project_id, project, account, origin, details, number"
 
 

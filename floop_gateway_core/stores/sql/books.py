@@ -17,7 +17,7 @@ _COLUMNS = "number, at, owner, kind, amount, posted_after, id, request_id, proje
 _SELECT = f"SELECT {_COLUMNS}, held_after FROM entries "
 _SELECT_CARRIED = f"SELECT {_COLUMNS}, held_after FROM carried "
 _OLDEST_ENTRIES = 1000
-"""How many entries are looked at for accounts that have old ones."""
+"""How many entries are scanned to find accounts with old ones."""
 
 
 def account(connection: Connection, owner: str) -> Account | None:
@@ -110,12 +110,12 @@ def _left(connection: Connection, posting: Posting, before: Account) -> Microcre
                 " coalesce(sum(amount) FILTER (WHERE kind = 'refund'), 0) FROM entries WHERE request_id = ?",
                 (posting.request_id,),
             ).fetchone()
-            left = max(0, int(charged) - int(refunded))  # the charge may be carried, and refunds not yet
+            left = max(0, int(charged) - int(refunded))  # the charge may be carried before its refunds
             return Microcredits(min(left, MAX_MICROCREDITS - before.posted))
 
 
 def _again(posting: Posting, row: Sequence[object]) -> Posted | PostingRefused:
-    """Return the first answer of an id, or refuse another posting of the same id."""
+    """Return the original answer for a repeated id, or refuse a different posting with the same id."""
     entry = _entry(row[:-1])
     if (entry.kind, abs(entry.amount)) != (posting.kind, posting.amount):
         return PostingRefused()
@@ -158,7 +158,7 @@ def owners_with_entries_before(before: float, connection: Connection) -> list[st
 
 
 def carry(connection: Connection, owner: str, before: float, limit: int) -> int:
-    """Replace an account's oldest entries by one with their sum. What has an id is kept, for when it is repeated."""
+    """Replace an account's oldest entries with one for their sum. Entries with an id are kept for repeats."""
     query = (
         "SELECT number, at, kind, amount, posted_after, held_after FROM entries"
         " WHERE owner = ? AND at < ? AND kind {} 'carried' ORDER BY number LIMIT ?"

@@ -31,7 +31,7 @@ class Connection(Protocol):
 
 
 def among(column: str, count: int) -> str:
-    """Return the condition that a column has one of so many values, of which there may be none."""
+    """Return the condition that a column has one of `count` values; `count` may be 0."""
     return f"{column} IN ({', '.join('?' * count)})" if count else "1 = 0"
 
 

@@ -44,7 +44,7 @@ MAX_EXPIRED_AT_ONCE = 1000
 
 
 def hold(connection: Connection, request: HoldRequest) -> Held | HoldRefused:
-    """Chores run inside requests: expired holds are voided first, so that their amounts are available again."""
+    """See `LedgerStore.hold`. Expired holds are voided first, so that their amounts are available again."""
     if (taken := answers.taken(connection, request)) is not None:
         return taken
     record = request.record
@@ -96,7 +96,7 @@ def _resolve(
 
 
 def payers_of_expired(now: float, connection: Connection) -> list[str]:
-    """Return the owners of the accounts that holds have expired on."""
+    """Return the owners of accounts with expired holds."""
     query = "SELECT DISTINCT owner FROM holds WHERE state = 'open' AND expires_at <= ? ORDER BY owner LIMIT ?"
     return [str(row[0]) for row in connection.execute(query, (now, MAX_EXPIRED_AT_ONCE)).fetchall()]
 
@@ -148,7 +148,7 @@ def prune(connection: Connection, before: float, day: int, now: float, limit: in
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What a request touches, and who pays for it: a hold knows, for a deleted project's account has another name."""
+    """The rows that a request touches, and who pays: the hold's owner, as deleting a project renames its account."""
 
     holds: RequestHolds
     owner: str

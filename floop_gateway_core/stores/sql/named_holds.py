@@ -1,4 +1,4 @@
-"""Rows of holds that do not belong to requests: of other things that a host meters, on the same accounts.
+"""Rows of holds that do not belong to requests, but to other things that a host meters on the same accounts.
 
 Each function runs inside a transaction that its caller opened. `policy.ledger` decides; every movement leaves an entry.
 """
@@ -49,7 +49,7 @@ def payer_of(id: str, connection: Connection) -> str | None:
 
 
 def payers_of_expired(now: float, connection: Connection) -> list[str]:
-    """Return the owners of the accounts that holds have expired on."""
+    """Return the owners of accounts with expired holds."""
     query = "SELECT DISTINCT owner FROM named_holds WHERE state = 'open' AND expires_at <= ? ORDER BY owner LIMIT ?"
     return [str(row[0]) for row in connection.execute(query, (now, MAX_EXPIRED_AT_ONCE)).fetchall()]
 

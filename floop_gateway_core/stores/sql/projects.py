@@ -111,7 +111,7 @@ def suspend(connection: Connection, id: ProjectId, suspension: Suspension | None
 
 
 def delete(connection: Connection, id: ProjectId, now: float, *, erase: bool) -> None:
-    """Free a project's name, end its keys, and give its own account and all that refers to it the id's name."""
+    """Free a project's name, revoke its keys, and rename its own account and all references after the id."""
     project = by_id(connection, id)
     name = id if erase else project.name
     connection.execute("UPDATE projects SET deleted_at = ?, name = ? WHERE id = ?", (now, name, id))

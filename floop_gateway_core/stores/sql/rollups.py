@@ -1,8 +1,8 @@
 """Rows of sums by day and by hour, so that a summary does not read every record.
 
-Records are added some minutes after they were settled, in small steps (`roll_up`), and marked. A summary adds up the
-whole days and hours of its period from here, and reads as records what is not marked yet and what lies in a part of
-an hour.
+Records are added a few minutes after they were settled, in small steps (`roll_up`), and marked. A summary takes the
+full days and hours of its period from here, and reads individual records only for partial hours and those not yet
+marked.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,9 +18,9 @@ from floop_gateway_core.stores.sql.connection import Connection, among, upsert
 from floop_gateway_core.types import Microcredits, UsageFilter, UsageRecord
 
 SETTLE_S = 120.0
-"""A record that was settled longer ago does not change: the shared record of a minute's refusals has ended."""
+"""Records settled longer ago than this no longer change: the shared record of a minute's refusals has ended by then."""
 FAR = 2**40
-# Named, for the planner prefers the index by time, which holds every record.
+# The index is named because the planner prefers the one by time, which holds every record.
 _FRESH = (
     "request_id IN (SELECT request_id FROM usage INDEXED BY unrolled_usage WHERE rolled = 0 AND ending IS NOT NULL)"
 )
@@ -79,7 +79,7 @@ def _add(connection: Connection, records: Sequence[UsageRecord], sign: int) -> N
             key: Key = span, record.project_id, start, alias, deployment, status
             names[key] = record.project
             sums.setdefault(key, SummaryRow(key)).add(record, sign)
-    for key, row in sorted(sums.items(), key=itemgetter(0)):  # everybody locks these rows in the same order
+    for key, row in sorted(sums.items(), key=itemgetter(0)):  # every process locks these rows in the same order
         before = connection.execute(_LOCK, key).fetchone()
         if before is not None:
             row.merge(_row(key, before))
@@ -132,7 +132,7 @@ def summary(wanted: UsageFilter, span: int, connection: Connection) -> list[Summ
 
 
 def _whole(since: float, until: float, span: int) -> tuple[int, int]:
-    """Return the start of the first span that lies whole in a period, and the end of the last one."""
+    """Return the start of the first span that lies entirely within a period, and the end of the last one."""
     first = -int(-since // span) * span
     return first, max(first, int(until // span) * span)
 

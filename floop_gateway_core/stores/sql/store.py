@@ -1,7 +1,8 @@
 """A store over SQL: every method, as a read or as a transaction of the row functions.
 
-A database says how those run (`_read`, `_write`). A transaction names what it locks, so that a database with several
-writers can put those in a row that touch the same account, window or project; one that has a single writer need not look.
+Each database defines how those run (`_read`, `_write`). A transaction names what it locks, so that a database with
+several writers can serialize transactions that touch the same account, window or project; one with a single writer
+ignores it.
 """
 
 from abc import ABC, abstractmethod
@@ -57,7 +58,7 @@ T = TypeVar("T")
 
 
 class SQLStore(ABC):
-    """Everything that a store does but opening and closing."""
+    """Everything that a store does, except for opening and closing."""
 
     def __init__(self) -> None:
         self._swept: dict[float, float] = {}
@@ -182,7 +183,7 @@ class SQLStore(ABC):
 
         def apply(connection: Connection) -> Outcome:
             if owner is None and named_hold_rows.payer_of(id, connection) != account:
-                raise StoreUnavailable("the account of the hold was renamed at this moment; repeat the call")
+                raise StoreUnavailable("the hold's account was renamed during the call; try again")
             return named_hold_rows.apply(connection, id, owner, command, now=now, expires_at=expires_at)
 
         return await self._write(apply, f"hold {id}", *(() if account is None else (_account(account),)))

@@ -1,7 +1,7 @@
 """Rows of moving windows. Each function runs inside a transaction that its caller opened.
 
-The window of a project is named by its id. A host's own are named `limit <microseconds> <key>`, with the spaces that
-no id contains, and are swept: their keys (addresses, say) come and go.
+A project's window is named after its id. A host's own windows are named `limit <microseconds> <key>` (no id contains a
+space) and are swept, because their keys (such as IP addresses) come and go.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from floop_gateway_core.stores.base import WindowLimit
 from floop_gateway_core.stores.sql.connection import Connection, upsert
 from floop_gateway_core.types import ProjectId
 
-# The oldest instant that counts, and how many are past, or of a clock that has been set back since. Each is a look at one
-# end of an index, and only what has to be deleted is counted.
+# The oldest instant that counts, and how many are in the past or come from a clock that has since been set back. Each
+# is found at one end of an index, and only instants that must be deleted are counted.
 _LOOK = (
     "SELECT (SELECT count FROM windows WHERE key = ?),"
     " (SELECT at_us FROM instants WHERE key = ? AND at_us > ? ORDER BY at_us LIMIT 1),"
@@ -43,7 +43,7 @@ def _own(connection: Connection, window: WindowLimit, now: float, *, spends: boo
 
 
 def sweep(connection: Connection, window_s: float, now: float) -> None:
-    """Forget the host's keys of which nothing counts any more."""
+    """Delete the host's keys that have no current instants."""
     window_us, now_us = microseconds(window_s), microseconds(now)
     names = f"limit {window_us} ", f"limit {window_us}!"  # "!" is the character after the space
     connection.execute(

@@ -1,4 +1,4 @@
-"""Copies a running store into a new file, by SQLite's own means."""
+"""Copies a running store to a new file with SQLite's backup API."""
 
 import os
 import sqlite3
@@ -10,11 +10,11 @@ from floop_gateway_core.errors import AdminError, StoreUnavailable
 __all__ = ["copy_to"]
 
 PAGES_AT_ONCE = 256
-"""After so many pages others may write to the source."""
+"""After this many pages, others may write to the source."""
 
 
 def copy_to(source: Path, target: Path) -> None:
-    """Copy a store's file; the copy is as of one moment. In it, open holds are expired and answers to repeats dropped.
+    """Copy a store's file as a consistent snapshot. In the copy, open holds are expired and stored answers are deleted.
 
     Raises `AdminError` if the target exists, and `StoreUnavailable` if the source cannot be read.
     """

@@ -1,9 +1,9 @@
 """Does short jobs immediately, on the thread that asks, as long as nobody else writes to the file.
 
-A short transaction takes some fifty microseconds; handing it to the worker's thread and back takes several times that. The
-connection never waits: if another connection holds the write lock, the job goes to the worker, which does. It never does
-checkpoints either, which take milliseconds: the worker is asked for one after every `CHECKPOINT_EVERY` jobs. If a
-job is slow all the same (a busy disk), the event loop is spared for a while.
+A short transaction takes about fifty microseconds; passing it to the worker thread and back takes several times that.
+This connection never waits: if another connection holds the write lock, the job goes to the worker, which can wait. Nor
+does it run checkpoints, which take milliseconds: the worker is asked for one after every `CHECKPOINT_EVERY` jobs. If a
+job is slow anyway (for example because the disk is busy), jobs go to the worker for a while.
 """
 
 import sqlite3
@@ -17,7 +17,7 @@ __all__ = ["InlineConnection"]
 Connection = sqlite3.Connection
 
 CHECKPOINT_EVERY = 128
-"""Jobs between two checkpoints: they write about as many pages as SQLite itself would wait for."""
+"""Jobs between two checkpoints. They write about as many pages as trigger SQLite's own automatic checkpoint."""
 SLOW_S = 0.005
 """A job that takes longer has kept the event loop from other requests."""
 PAUSE_S = 1.0
@@ -74,7 +74,7 @@ class InlineConnection:
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(sqlite3.Error):  # what is left of a damaged file need not close well
+            with suppress(sqlite3.Error):  # closing a damaged file may fail
                 connection.close()
 
     def close(self) -> None:

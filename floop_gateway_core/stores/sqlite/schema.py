@@ -217,7 +217,7 @@ STEPS = (
 
 
 def check_ours(connection: sqlite3.Connection) -> None:
-    """Raise `sqlite3.DatabaseError` for a file of another application; an empty file is free to take.
+    """Raise `sqlite3.DatabaseError` for a file of another application; an empty file is accepted.
 
     Files from before the mark are recognized by their tables, which must be exactly those of their version.
     """
@@ -272,7 +272,7 @@ def known_version(connection: sqlite3.Connection) -> int:
     version = _version(connection)
     if version > len(STEPS):
         raise sqlite3.DatabaseError(
-            f"the file has schema {version}, this release knows {len(STEPS)}: use the release that wrote it"
+            f"this release supports schema {len(STEPS)}, the file has {version}; use the release that wrote it"
         )
     return version
 

@@ -1,10 +1,10 @@
 """Everything in one SQLite file: the default. Several processes of one machine may share it, and it survives kill -9.
 
-WAL, so readers never wait; `BEGIN IMMEDIATE`, so a transaction that will write never has to be taken back;
-`synchronous=NORMAL`, so a commit costs no fsync: a process that dies loses nothing, a machine that loses power may lose
-the last moments, never the file's consistency. Whatever may wait or take long runs in a worker thread of the process, so
-the event loop is never blocked, and a cancelled caller's transaction still runs to its end. While the thread waits for
-another process's write, reads go to a second one.
+WAL mode, so readers never wait; `BEGIN IMMEDIATE`, so a transaction never fails when it starts to write;
+`synchronous=NORMAL`, so a commit needs no fsync: nothing is lost if a process dies, and after a power failure the last
+moments may be missing but the file stays consistent. Anything that may wait or take long runs in a worker thread of the
+process, so the event loop is never blocked, and a cancelled caller's transaction still completes. While the thread
+waits for another process's write, reads go to a second one.
 """
 
 import os
@@ -34,7 +34,7 @@ T = TypeVar("T")
 RETRY_S = 0.01
 """How long to wait before asking again for a lock that SQLite does not wait for."""
 MAX_JOURNAL_BYTES = 16 * 1024 * 1024
-"""What the write-ahead log is cut to after a checkpoint; a long reader lets it grow for a while."""
+"""The size to which the write-ahead log is truncated after a checkpoint; a long read lets it grow for a while."""
 
 
 class SQLiteStore(SQLStore):
@@ -56,7 +56,7 @@ class SQLiteStore(SQLStore):
         return cast(T, await self._worker.run(Job(None, lambda connection, _: work(connection), short)))
 
     def _file_identity(self) -> object:
-        """Return what distinguishes this file from another one at the same path; None if there is no file."""
+        """Return the identity of the file at the path, which changes if it is replaced; None if there is no file."""
         try:
             found = os.stat(self.path)
         except OSError:
@@ -96,7 +96,7 @@ class SQLiteStore(SQLStore):
         def spend(connection: Connection, project: Project) -> KeyAdmitted:
             return self._spend(connection, project, limits, now)
 
-        # Only a known key takes the write lock: strangers do not make the projects' requests wait, nor wait themselves.
+        # Only a known key takes the write lock: unknown keys neither delay the projects' requests nor wait themselves.
         if self._worker.is_held_up and await self.authenticate(digest, now) is None:
             return None
         return await self._worker.run(Job(partial(project_rows.by_digest, digest, now), spend, short=True))

@@ -1,9 +1,9 @@
-"""Puts the processes that wait to write to one file in a row.
+"""Queues the processes that wait to write to one file.
 
-SQLite lets its waiters ask again ever more rarely, and whoever asks at the right moment wins: mostly the process that has
-just written. Under load one of the others may wait for many seconds. So a process that wants to write first waits at a
-turnstile, a file lock of its own, which admits one: that one is next, asks for the write lock in short steps, and lets the
-next process into the turnstile when it has it. A process that has written goes behind the others.
+SQLite's waiters retry at growing intervals, and whoever retries at the right moment wins: usually the process that has
+just written. Under load, another process may wait for many seconds. So a process that wants to write first waits at a
+turnstile, a separate file lock that admits one process at a time. That process polls for the write lock at short
+intervals, and releases the turnstile once it has it. A process that has written goes to the end of the queue.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: SQLite's own way to wait has to do
+except ImportError:  # Windows: rely on SQLite's own busy handler
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Turnstile"]
@@ -47,7 +47,7 @@ class Turnstile:
         if fcntl is None:
             return
         if self._file is None:
-            with suppress(OSError):  # a folder that takes no more files: go on without a turn
+            with suppress(OSError):  # the lock file cannot be created: go on without a turn
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         while self._file is not None and time.monotonic() < deadline:
             try:

@@ -39,13 +39,13 @@ ADVICE = {
     sqlite3.SQLITE_FULL: "free some space; until then requests are refused and cost nothing",
     sqlite3.SQLITE_READONLY: "let this process write to the file and to its folder",
     sqlite3.SQLITE_CANTOPEN: "let this process create files in the folder",
-    sqlite3.SQLITE_CORRUPT: "stop every process and restore a backup, or what `sqlite3 FILE .recover` gives",
+    sqlite3.SQLITE_CORRUPT: "stop every process and restore a backup, or the output of `sqlite3 FILE .recover`",
     sqlite3.SQLITE_NOTADB: "stop every process and restore a backup",
-    sqlite3.SQLITE_IOERR: "the disk fails, or its limits are reached",
+    sqlite3.SQLITE_IOERR: "the disk is failing, or one of its limits was reached",
 }
 """What an operator can do, by SQLite's primary result code."""
 MAX_BATCH = 128
-"""Calls that share one transaction at most, so that the first of them does not wait long for the last."""
+"""The maximum number of calls in one transaction, so that the first does not wait long for the last."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +83,7 @@ class Worker:
 
     @property
     def is_held_up(self) -> bool:
-        """Return whether the thread has been at one batch for long: it waits for another process's write."""
+        """Return whether one batch has been running for long: the thread is waiting for another process's write."""
         since = self._busy_since
         return since is not None and time.monotonic() - since > HELD_UP_S
 
@@ -108,7 +108,7 @@ class Worker:
 
     def _queue(self, job: Job[Any]) -> None:
         job.expect()
-        with self._lock:  # or a stop could end the thread between the look at it and the job
+        with self._lock:  # otherwise a stop could end the thread between this check and queueing the job
             if self._thread is None:
                 self._start()
             self._jobs.put(job)
@@ -194,12 +194,12 @@ class Worker:
 
 def _closed(connection: Connection) -> None:
     """Close a connection, even if its file is gone or broken."""
-    with suppress(sqlite3.Error):  # what is left of a damaged file need not close well
+    with suppress(sqlite3.Error):  # closing a damaged file may fail
         connection.close()
 
 
 def _damaged(error: BaseException | None) -> bool:
-    """Return whether an error is of the file or the connection, and not of a busy moment or of one statement."""
+    """Return whether an error concerns the file or the connection, and not contention or a single statement."""
     cause = error.__cause__ if isinstance(error, StoreUnavailable) else error
     if not isinstance(cause, sqlite3.DatabaseError):
         return False
@@ -214,7 +214,7 @@ def _do(connection: Connection, batch: list[Job[Any]], begin: Callable[[Connecti
     writing = [job for job in batch if _looked(connection, job)]
     if not writing:
         return
-    # Those that only read are answered before we wait for the write lock: a stranger's unknown key is one of them.
+    # Read-only jobs are answered before waiting for the write lock; they include requests with an unknown key.
     wake([job for job in batch if job not in writing])
     begin(connection)
     try:

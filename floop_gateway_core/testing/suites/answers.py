@@ -82,7 +82,7 @@ class AnswerSuite:
         await grant(store, 1_000)
         request = keyed("req_1")
         await store.hold(request)
-        refused = keyed("req_2")  # its time for expiry is without the step that its settlement's time is with
+        refused = keyed("req_2")  # held by the old clock; its settlement uses the time after the step
         assert isinstance(await store.hold(refused), KeyTaken)
         void = replace(settlement(refused, None), claim=refused.claim, now=request.expires_at + 4_000)
         await store.settle(void)

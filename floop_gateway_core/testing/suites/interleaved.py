@@ -1,4 +1,4 @@
-"""Two connections to one place, commands in turns at random: every answer is that of one store in memory."""
+"""Runs random commands over several connections to one store: each answer must equal that of an in-memory store."""
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +19,7 @@ PROJECTS = {"p": "a", "q": "a", "r": "b"}
 
 
 class InterleavedSuite:
-    """Give it a fixture `stores`: at least two open stores over one empty place."""
+    """Subclass it with a fixture `stores`: at least two open stores over the same empty database."""
 
     async def test_commands_in_turns_are_answered_like_those_of_one_store(self, stores: Sequence[Store]) -> None:
         for seed in SEEDS:
@@ -119,7 +119,7 @@ class _Schedule:
         await self._posted(refund)
 
     async def _posted(self, posting: Posting) -> None:
-        """Entries have numbers of their own in every place."""
+        """Compare postings without the numbers of their entries, which differ between stores."""
 
         async def amounts(store: Store) -> object:
             posted = await store.post(posting)

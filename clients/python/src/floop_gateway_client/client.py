@@ -25,7 +25,7 @@ KEY_VARIABLE, URL_VARIABLE = "FLOOPFLOOP_AI_KEY", "FLOOPFLOOP_AI_URL"
 DEFAULT_URL = "https://api.floopfloop.com/api/v1/ai"
 DEFAULT_TIMEOUT_S = 300.0
 MAY_HELP = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
-"""Failures after which another try may help: it carries the same key, so the gateway neither asks nor charges twice."""
+"""Failures after which another try may help: it reuses the idempotency key, so nothing runs or is charged twice."""
 
 
 class _Settings:

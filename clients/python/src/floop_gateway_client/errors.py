@@ -74,7 +74,7 @@ class ProviderError(FloopError):
 
 
 class UnavailableError(FloopError):
-    """Nothing can serve now."""
+    """The service is temporarily unavailable."""
 
 
 class NotImplementedByGateway(FloopError):
@@ -86,7 +86,7 @@ class ConnectionFailed(FloopError):
 
 
 class StreamCut(FloopError):
-    """A stream ended without its end."""
+    """A stream ended before it was complete."""
 
 
 _CLASSES: Mapping[str, type[FloopError]] = {

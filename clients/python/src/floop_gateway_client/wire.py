@@ -16,7 +16,7 @@ __all__ = ["Frames", "answer", "headers", "loads", "refusal", "retry_delay_s", "
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 8.0
 LONGEST_WAIT_S = 60.0
-"""A server that asks for more is not waited for: the caller decides."""
+"""If the server asks for a longer wait, the error is raised and the caller decides."""
 MAY_HELP = frozenset({408, 409, 429, 502, 503, 504})
 
 
@@ -47,7 +47,7 @@ def answer(body: bytes, found: Mapping[str, str], status: int) -> Answer:
             value["content"], value["model"], Usage.of(value["usage"]), value["finishReason"], found.get("x-request-id")
         )
     except (ValueError, KeyError, TypeError, ArithmeticError):
-        raise FloopError("the answer is not the gateway's", "UNKNOWN", status, found.get("x-request-id")) from None
+        raise FloopError("the response is not from the gateway", "UNKNOWN", status, found.get("x-request-id")) from None
 
 
 def refusal(status: int, found: Mapping[str, str], body: bytes) -> FloopError:
@@ -74,7 +74,7 @@ def backoff_s(tries: int) -> float:
 
 
 class Frames:
-    """Decodes a stream: feed it bytes, and it yields texts; `end` raises unless the end has come."""
+    """Decodes a stream: feed it bytes, and it yields texts; `end` raises if the stream is incomplete."""
 
     def __init__(self, request_id: str | None) -> None:
         self.request_id = request_id
@@ -114,7 +114,7 @@ class Frames:
     def end(self) -> None:
         """Raise `StreamCut` unless the stream has come to its end."""
         if not self._done:
-            raise StreamCut("the stream ended before its end", "STREAM_CUT", 200, self.request_id)
+            raise StreamCut("the stream ended before it was complete", "STREAM_CUT", 200, self.request_id)
 
     @property
     def done(self) -> bool:
