@@ -117,14 +117,14 @@ def _deployment(name: str, one: DeploymentSettings, settings: Settings, provider
         model=one.model,
         prices=one.prices,
         vocabulary=one.vocabulary or _spec(one).vocabulary,
-        thinking_allowance_tokens=one.thinking_allowance,
         capabilities=_capabilities(one),
         grants=_grants(one),
         # A thinking model may be silent for any length of time; the request's own limit still applies.
         first_event_s=one.first_event_s or (upstream.total_s if thinks else upstream.first_event_s),
         between_events_s=one.between_events_s or (upstream.total_s if thinks else upstream.between_events_s),
         provider_name=one.provider,
-        effort=one.thinking,
+        thinking_range=_spec(one).thinking,
+        own_thinking=one.own_thinking,
         schema_rules=_schema_rules(one),
     )
 
@@ -146,7 +146,7 @@ def _schema_rules(one: DeploymentSettings) -> SchemaRules | None:
 
 def _grants(one: DeploymentSettings) -> frozenset[Wish]:
     """Return the wishes that a deployment can grant: its provider's, and thinking if it has an allowance for it."""
-    thinks: set[Wish] = {"thinking"} if one.thinking_allowance else set()
+    thinks: set[Wish] = {"thinking"} if one.thinking_allowance else {"no_thinking"}
     return _spec(one).grants | thinks | ({"effort"} if one.thinking is not None else set())
 
 

@@ -65,13 +65,15 @@ class MoneyAdmin(AdminBase):
 
         The record and the day's tokens stay. Raises `NoSuchRequest`, and `Conflict` for more than is left to refund.
         """
-        record = await self.request(request_id)
-        owner = await self._ledger.payer(record.request_id)
+        owner = await self._ledger.payer(RequestId(request_id))
+        record = await self._ledger.record(RequestId(request_id))
+        if record is None and (owner is None or credits is None):
+            raise NoSuchRequest(request_id)
         if owner is None:
-            raise Conflict("the request was charged nothing, so nothing can be refunded")
-        if credits is None:
+            raise Conflict("the request was charged nothing, or its charge is older than the entries that are kept")
+        if credits is None and record is not None:
             credits = record.microcredits
-        posting = self._posting("refund", owner, credits, id, note, record)
+        posting = self._posting("refund", owner, credits or ZERO_CREDITS, id, note, RequestId(request_id), record)
         return await self._post(posting, "only {left} credits of this request are left to refund")
 
     async def request(self, request_id: str) -> UsageRecord:
@@ -116,6 +118,7 @@ class MoneyAdmin(AdminBase):
         credits: Credits,
         id: str | None,
         note: str | None,
+        request_id: RequestId | None = None,
         record: UsageRecord | None = None,
     ) -> Posting:
         try:
@@ -134,7 +137,7 @@ class MoneyAdmin(AdminBase):
             amount,
             self._clock(),
             id,
-            None if record is None else record.request_id,
+            request_id,
             None if record is None else record.project_id,
             self._operator.name,
             note,

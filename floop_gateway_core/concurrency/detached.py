@@ -16,7 +16,7 @@ class DetachedTasks:
     def __init__(self) -> None:
         self._running: dict[anyio.CancelScope, tuple[object, anyio.Event]] = {}
 
-    def start(self, run: Callable[[], Awaitable[None]]) -> None:
+    def start(self, run: Callable[[], Awaitable[None]]) -> anyio.CancelScope:
         """Run something in this event loop. It must raise nothing."""
         scope, ended = anyio.CancelScope(), anyio.Event()
         self._running[scope] = current_event_loop(), ended
@@ -30,6 +30,7 @@ class DetachedTasks:
                 ended.set()
 
         spawn(task)
+        return scope
 
     async def aclose(self, grace_s: float) -> None:
         """End the tasks that run in this event loop: they have a moment, then they are cancelled and waited for."""

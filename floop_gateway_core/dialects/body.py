@@ -3,14 +3,12 @@
 import json
 import re
 from codecs import BOM_UTF8
-from typing import NoReturn
 
 from floop_gateway_core.errors import ErrorCode, Refusal
+from floop_gateway_core.wire.strict_json import MAX_DEPTH, OutOfRange, TooDeep, loads
 
 __all__ = ["HALF_A_PAIR", "invalid", "load_object"]
 
-MAX_DIGITS = 1000
-"""Python takes time quadratic in the digits of an integer."""
 HALF_A_PAIR = "The body holds half a surrogate pair. Escape such characters as a whole pair, or send UTF-8."
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -23,20 +21,22 @@ def load_object(body: bytes) -> dict[str, object] | Refusal:
     >>> load_object(b"[]").message
     'The body is JSON but not an object. Send a JSON object.'
     """
-
-    def refuse_constant(name: str) -> NoReturn:
-        raise ValueError(name)
-
     try:
-        value = json.loads(body.removeprefix(BOM_UTF8).decode(), parse_constant=refuse_constant, parse_int=_integer)
+        text = body.removeprefix(BOM_UTF8).decode()
+        try:
+            value = loads(text)
+        except OutOfRange:
+            value = loads(text, finite=False)
+            if _nests_infinity(value):
+                return invalid("The body holds a number beyond the range of a 64-bit float. Send a smaller number.")
         if _SURROGATE_ESCAPE.search(body):
             json.dumps(value, ensure_ascii=False).encode()  # raises for half a pair, in keys and ignored fields too
     except UnicodeDecodeError:
         return invalid("The body is not UTF-8. Send a JSON object in UTF-8.")
     except UnicodeEncodeError:
         return invalid(HALF_A_PAIR)
-    except RecursionError:
-        return invalid("The body is nested too deeply. Send a flat JSON object.")
+    except TooDeep:
+        return invalid(f"The body is nested more than {MAX_DEPTH} levels deep. Send a flatter JSON object.")
     except ValueError:
         return invalid("The body is not valid JSON. Send a JSON object in UTF-8; NaN and Infinity are not JSON.")
     if not isinstance(value, dict):
@@ -44,9 +44,14 @@ def load_object(body: bytes) -> dict[str, object] | Refusal:
     return value
 
 
-def _integer(digits: str) -> int:
-    """Read an integer of any length: JSON has no limit, and Python refuses to parse very long ones."""
-    return int(digits[:MAX_DIGITS])
+def _nests_infinity(value: object) -> bool:
+    """Return whether a number is infinite below the members of the body: those are validated, with their names."""
+    below = [one for one in value.values() if isinstance(one, dict | list)] if isinstance(value, dict) else [value]
+    try:
+        json.dumps(below, allow_nan=False)
+    except ValueError:
+        return True
+    return False
 
 
 def invalid(message: str) -> Refusal:

@@ -5,7 +5,7 @@ Nothing stays open between two calls, so the reader may be cancelled, or yield, 
 """
 
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 from anyio.lowlevel import checkpoint
@@ -74,22 +74,20 @@ class Attempt:
         self._limit(self.deployment.between_events_s)
         return self._event(self._stream)
 
-    async def read_on(self, limit_s: float) -> bool:
-        """Read up to the end, for the report that comes with it; return whether there was one within `limit_s`.
+    async def read_on(self, limit_s: float, first: Delta | None = None) -> None:
+        """Read up to the end, or for `limit_s`, for the report that comes with it; `first` has been read already.
 
         The meter notes the report, and the output that the client never receives.
         """
         self._deadline = self._clock() + limit_s
-        if self._stream is None:
-            return False
-        try:
-            while True:
+        delta = first
+        with suppress(UpstreamFault):
+            while self._stream is not None:
+                if delta is not None:
+                    self.meter.add_unsent(delta)
+                    if delta.finish:
+                        return
                 delta = await self.next()
-                self.meter.add_unsent(delta)
-                if delta.finish:
-                    return self.meter.has_late_report
-        except UpstreamFault:
-            return False
 
     async def _event(self, stream: Stream) -> Delta:
         while True:

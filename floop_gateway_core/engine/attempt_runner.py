@@ -91,11 +91,18 @@ class AttemptRunner:
         return self._current is not None and self._current.meter.sent
 
     @property
+    def starts_apart(self) -> bool:
+        """Whether an attempt's start may run in a task of its own: it may not while two attempts race."""
+        return not self._limits.hedge_after_s
+
+    @property
     def hides_thinking(self) -> bool:
         """Whether the current attempt may have cost thinking that neither the stream nor a report has shown."""
         attempt = self._current
         return (
-            attempt is not None and attempt.deployment.thinking_allowance_tokens > 0 and attempt.meter.may_hide_thinking
+            attempt is not None
+            and attempt.deployment.thinking_allowance(self._call) > 0
+            and attempt.meter.may_hide_thinking
         )
 
     @property

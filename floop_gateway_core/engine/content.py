@@ -43,8 +43,8 @@ def _add(groups: "list[list[str] | list[Piece]]", item: str | Piece) -> None:
 def _mended(piece: Piece) -> Piece:
     """Return a piece without half surrogate pairs, which no vendor should send."""
     match piece:
-        case ToolPiece(arguments=arguments) if arguments != (whole := mend(arguments)):
-            return replace(piece, arguments=whole)
+        case ToolPiece() if not f"{piece.arguments}{piece.id}{piece.name}".isascii():
+            return replace(piece, arguments=mend(piece.arguments), id=mend(piece.id), name=mend(piece.name))
         case Thought(text=text) if text != (whole := mend(text)):
             return replace(piece, text=whole)
         case ToolPiece() | Thought() | ToolEnd() | RefusalStart():

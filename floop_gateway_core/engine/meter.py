@@ -127,11 +127,6 @@ class Meter:
         if delta.usage is not None:
             self._late_report = delta.usage
 
-    @property
-    def has_late_report(self) -> bool:
-        """Whether a report has come after the client left."""
-        return self._late_report is not None
-
     def cut_short(self, hidden_tokens: int) -> None:
         """Note that the client has left, and how many tokens of hidden thinking to assume if no report comes."""
         if self.may_hide_thinking:

@@ -25,7 +25,7 @@ from floop_gateway_core.policy.routes import AUTO, Routes
 from floop_gateway_core.policy.schemas import SchemaRules, schema_fault
 from floop_gateway_core.policy.step_guard import StepGuard
 from floop_gateway_core.providers.base import Provider, UpstreamCall
-from floop_gateway_core.providers.options import allowance_of
+from floop_gateway_core.providers.thinking import ANY_THINKING, NO_THINKING, Thinking, ThinkingRange
 from floop_gateway_core.stores.base import Settlement, StoreUnavailable
 from floop_gateway_core.stores.spool import SettlementSpool
 from floop_gateway_core.stores.stores import Stores
@@ -101,7 +101,6 @@ class Deployment:
     model: str
     prices: Prices = field(default_factory=Prices)
     vocabulary: str = "o200k"
-    thinking_allowance_tokens: int = 0
     first_event_s: float = 30.0
     between_events_s: float = 30.0
     capabilities: frozenset[Capability] = frozenset()
@@ -109,15 +108,13 @@ class Deployment:
     provider_name: str = ""
     schema_rules: SchemaRules | None = None
     """What its vendor is known to refuse in the schema of an answer."""
-    effort: str | None = None
-    """How hard the model thinks unless a call says otherwise; None for models that take no effort."""
+    thinking_range: ThinkingRange = ANY_THINKING
+    own_thinking: Thinking = NO_THINKING
+    """How much the model thinks unless a call says otherwise."""
 
     def thinking_allowance(self, call: Call) -> int:
         """Return the tokens that a call may spend on thinking here."""
-        wanted = call.shape.effort
-        if self.effort is None or wanted in (None, self.effort):
-            return self.thinking_allowance_tokens
-        return allowance_of(wanted)
+        return self.thinking_range.of(self.own_thinking, call.shape).allowance_tokens
 
     def ignored(self, call: Call) -> tuple[str, ...]:
         """Return the members of a call that this deployment has no use for."""
@@ -301,12 +298,12 @@ class Runtime:
 
     def note_reasoning(self, deployment: Deployment, usage: Usage) -> None:
         """Note the reasoning tokens of a complete answer; they are used to estimate those of interrupted answers."""
-        if deployment.thinking_allowance_tokens:
+        if deployment.own_thinking.allowance_tokens:
             self.reasoning.setdefault(deployment.id, deque(maxlen=LAST_ANSWERS)).append(usage.reasoning_tokens)
 
-    def expected_reasoning(self, deployment: Deployment) -> int:
-        """Return the tokens of thinking to expect of an answer: the mean of the last ones, else half the allowance."""
-        allowance, seen = deployment.thinking_allowance_tokens, self.reasoning.get(deployment.id)
+    def expected_reasoning(self, deployment: Deployment, allowance: int) -> int:
+        """Return the thinking tokens to expect of a call: the mean of the last answers, or half its allowance."""
+        seen = self.reasoning.get(deployment.id)
         return min(allowance, round(sum(seen) / len(seen)) if seen else allowance // 2)
 
     def note_transition(self, deployment: str, state: BreakerState) -> None:

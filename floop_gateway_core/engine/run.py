@@ -10,7 +10,7 @@
 """
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 
@@ -47,7 +47,7 @@ from floop_gateway_core.policy.idempotency import Claim
 from floop_gateway_core.policy.retry import FaultKind
 from floop_gateway_core.policy.routes import AUTO
 from floop_gateway_core.policy.tokens.estimate import TokenEstimate
-from floop_gateway_core.providers.base import UpstreamFault
+from floop_gateway_core.providers.base import Delta, UpstreamFault
 from floop_gateway_core.stores.base import HoldRequest
 from floop_gateway_core.types import (
     AnswerEvent,
@@ -233,15 +233,24 @@ class Run:
             return
         attempt = self._attempts.current if self._attempts is not None and self._attempts.may_cost else None
         if attempt is not None:
-            attempt.meter.cut_short(self._runtime.expected_reasoning(attempt.deployment))
+            allowance = 0 if self._call is None else attempt.deployment.thinking_allowance(self._call)
+            attempt.meter.cut_short(self._runtime.expected_reasoning(attempt.deployment, allowance))
         await self.closing.close("client_gone", attempt=attempt)
 
-    async def _read_on(self, attempts: AttemptRunner) -> None:
+    async def _read_on(self, attempts: AttemptRunner, starting: "_Starting | None") -> None:
         """Keep reading an answer for its usage report after the client has left, then settle. Runs in its own task."""
         try:
-            await attempts.current.read_on(READ_ON_S)
+            with anyio.move_on_after(READ_ON_S):
+                first = None if starting is None else await starting.delta()
+                await attempts.current.read_on(READ_ON_S, first)
+        except UpstreamFault as fault:
+            if fault.fault is not FaultKind.OUT_OF_TIME:  # a client that had stayed would pay nothing
+                attempts.failed(fault)
+                attempts.forget()
         finally:
             with anyio.CancelScope(shield=True):
+                if starting is not None:
+                    await starting.cancel()
                 await attempts.close_current()
                 self._is_read_on = False
                 await self._end(attempts)
@@ -310,8 +319,14 @@ class Run:
         joiner, held = SurrogateJoiner(), list[Content]()
         stream, shows_thinking = call.stream, call.shape.shows_thinking
         started, chunks = False, 0
+        starting: _Starting | None = None
         try:
-            delta = await attempts.start(planned)
+            if self.reads_on and attempts.starts_apart and planned.deployment.thinking_allowance(call):
+                starting = _Starting(self._runtime, partial(attempts.start, planned))
+                delta = await starting.delta()
+                starting = None
+            else:
+                delta = await attempts.start(planned)
             attempt = attempts.current
             while True:
                 attempt.meter.add(delta)
@@ -347,7 +362,10 @@ class Run:
         except BaseException:  # the client has left, or this is cancelled
             if self.reads_on and attempts.hides_thinking and not self.closing.settled:
                 self._is_read_on = True
-                self._runtime.tasks.start(partial(self._read_on, attempts))
+                self._runtime.tasks.start(partial(self._read_on, attempts, starting))
+            elif starting is not None:
+                with anyio.CancelScope(shield=True):
+                    await starting.cancel()
             raise
         finally:
             if not self._is_read_on:
@@ -395,6 +413,39 @@ class Run:
             return
         attempt = self._attempts.current if self.closing.output_sent and self._attempts is not None else None
         await self.closing.close("internal_error", attempt=attempt, refusal=INTERNAL_ERROR)
+
+
+class _Starting:
+    """The start of an attempt, in a task of its own: whoever waits for it may leave, and somebody else wait on."""
+
+    def __init__(self, runtime: Runtime, start: Callable[[], Awaitable[Delta]]) -> None:
+        self._start = start
+        self._ended = anyio.Event()
+        self._delta: Delta | None = None
+        self._error: Exception | None = None
+        self._scope = runtime.tasks.start(self._run)
+
+    async def _run(self) -> None:
+        try:
+            self._delta = await self._start()
+        except Exception as error:
+            self._error = error
+        finally:
+            self._ended.set()
+
+    async def delta(self) -> Delta:
+        """Wait for the first delta; raise what the start raises."""
+        await self._ended.wait()
+        if self._error is not None:
+            raise self._error
+        if self._delta is None:
+            raise UpstreamFault(FaultKind.OUT_OF_TIME, "the gateway is stopping")
+        return self._delta
+
+    async def cancel(self) -> None:
+        """End the start, and wait for that."""
+        self._scope.cancel()
+        await self._ended.wait()
 
 
 def _logged(alias: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from floop_gateway_core.providers.base import FaultKind, UpstreamCall, UpstreamFault, UpstreamRequest
-from floop_gateway_core.providers.options import Options
+from floop_gateway_core.providers.thinking import Thinking
 from floop_gateway_core.types import Message, Part, TextPart
 
 __all__ = [
@@ -89,9 +89,9 @@ def _merged(body: Mapping[str, object], extra: Mapping[str, object]) -> dict[str
     return merged
 
 
-def ceiling(call: UpstreamCall, options: Options) -> int:
+def ceiling(call: UpstreamCall, thinking: Thinking) -> int:
     """Return the upstream's output limit: the tokens granted to the client, plus the thinking allowance."""
-    return call.max_tokens + options.allowance_for(call.shape.effort)
+    return call.max_tokens + thinking.allowance_tokens
 
 
 def clamped(temperature: float, most: float) -> float:

@@ -1,28 +1,12 @@
 """How a deployment's provider is to be called: keys of `gateway.toml` that the codecs read."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Options", "allowance_of"]
+from floop_gateway_core.providers.thinking import Thinking, allowance_of
 
-THINKING_ALLOWANCES: Mapping[str, int] = {
-    "minimal": 2_048,
-    "low": 4_096,
-    "medium": 8_192,
-    "high": 16_384,
-    "xhigh": 32_768,
-    "max": 65_536,
-}
-"""Thinking tokens by effort, unless the deployment sets its own: the most that models use in practice, rounded up."""
-DEFAULT_THINKING_ALLOWANCE = 16_384
-"""For an effort that is not in the table."""
-
-
-def allowance_of(effort: str | None) -> int:
-    """Return the tokens to set aside for an effort."""
-    return 0 if effort in (None, "none") else THINKING_ALLOWANCES.get(effort, DEFAULT_THINKING_ALLOWANCE)
+__all__ = ["Options"]
 
 
 class Options(BaseModel):
@@ -49,14 +33,10 @@ class Options(BaseModel):
     words_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     options: dict[str, Any] = Field(default_factory=dict)
 
-    def effort_for(self, wanted: str | None) -> str | None:
-        """Return the effort of a call: the client's, if given and if this deployment sets an effort at all."""
-        return self.thinking if self.thinking is None or wanted is None else wanted
-
-    def allowance_for(self, wanted: str | None) -> int:
-        """Return the tokens that a call may spend on thinking on top of its `max_tokens`; `wanted` is its own effort."""
-        effort = self.effort_for(wanted)
-        return self.thinking_allowance if effort in (None, self.thinking) else allowance_of(effort)
+    @property
+    def own_thinking(self) -> Thinking:
+        """Return how much the model thinks unless a call says otherwise."""
+        return Thinking(self.thinking, self.thinking_tokens, self.thinking_allowance)
 
     @property
     def thinking_allowance(self) -> int:

@@ -12,6 +12,7 @@ It must never let an upstream's words into an exception, not even as its `__cont
 """
 
 import json
+import re
 from codecs import BOM_UTF8
 from typing import Protocol, TypeVar
 
@@ -37,6 +38,13 @@ def malformed_reply(reason: str) -> UpstreamFault:
     return UpstreamFault(FaultKind.TRANSIENT, reason)
 
 
+MAX_ODD_COUNTS = 8
+"""How many members of a report may be of an odd type before it counts as malformed."""
+_ODD_COUNT = re.compile(
+    r"at `\$\.((?:[A-Za-z_]+(?:\[(?:\.\.\.|\d+)\])?\.)*(?:usage|x_groq|usageMetadata|usage_metadata)[A-Za-z_.]*)`$"
+)
+
+
 def loads(data: str | bytes) -> object:
     """Parse JSON into plain values; return None if it is not JSON. Never raises."""
     try:
@@ -50,9 +58,14 @@ def loads(data: str | bytes) -> object:
 
 
 def read(decoder: "msgspec.json.Decoder[T]", data: bytes) -> T | None:
-    """Parse one event; return None if it is malformed, so that the caller raises outside of any `except`."""
+    """Parse one event; return None if it is malformed, so that the caller raises outside of any `except`.
+
+    Members of a usage report that are of another type than the vendor's are left out: their counts are then estimated.
+    """
     try:
         return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        return _without_odd_counts(decoder, data, str(error))
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         pass
     text = data.decode("utf-8", "replace")  # as the format's own decoder has it
@@ -62,6 +75,34 @@ def read(decoder: "msgspec.json.Decoder[T]", data: bytes) -> T | None:
         return msgspec.convert(json.loads(text), decoder.type)
     except (ValueError, RecursionError):
         return None
+
+
+def _without_odd_counts(decoder: "msgspec.json.Decoder[T]", data: bytes, error: str) -> T | None:
+    value = loads(data)
+    for _ in range(MAX_ODD_COUNTS):
+        named = _ODD_COUNT.search(error)
+        if named is None:
+            return None
+        _drop(value, named[1].split("."))
+        try:
+            return msgspec.convert(value, decoder.type)
+        except msgspec.ValidationError as again:
+            error = str(again)
+    return None
+
+
+def _drop(value: object, path: list[str]) -> None:
+    """Delete a member, in every element where the path says `name[...]`."""
+    name, *rest = path
+    name, brackets, _ = name.partition("[")
+    if not isinstance(value, dict):
+        return
+    if not rest:
+        value.pop(name, None)
+        return
+    below = value.get(name)
+    for one in below if brackets and isinstance(below, list) else [below]:
+        _drop(one, rest)
 
 
 def count(value: object) -> int | None:

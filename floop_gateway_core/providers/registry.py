@@ -6,12 +6,16 @@ from importlib.metadata import entry_points
 
 from floop_gateway_core.policy.schemas import ANTHROPIC_RULES, OPENAI_RULES, SchemaRules
 from floop_gateway_core.providers.anthropic import AnthropicCodec
+from floop_gateway_core.providers.anthropic.codec import THINKING as ANTHROPIC_THINKING
 from floop_gateway_core.providers.base import Codec, Provider
 from floop_gateway_core.providers.echo import EchoProvider
 from floop_gateway_core.providers.gemini import GeminiCodec
+from floop_gateway_core.providers.gemini.codec import THINKING as GEMINI_THINKING
 from floop_gateway_core.providers.http.driver import HttpProvider, HttpSenders
 from floop_gateway_core.providers.openai import OpenAICodec
+from floop_gateway_core.providers.openai.codec import THINKING as OPENAI_THINKING
 from floop_gateway_core.providers.options import Options
+from floop_gateway_core.providers.thinking import ANY_THINKING, ThinkingRange
 from floop_gateway_core.types import Capability, Wish
 
 __all__ = ["Place", "ProviderSpec", "provider_names", "register_provider", "spec_of"]
@@ -52,6 +56,8 @@ class ProviderSpec:
     """The optional request fields that its codec can send."""
     schema_rules: SchemaRules | None = None
     """What the vendor refuses in the schema of an answer."""
+    thinking: ThinkingRange = ANY_THINKING
+    """What the vendor takes of a call's wish to think more or less."""
 
     @classmethod
     def over_http(
@@ -64,6 +70,7 @@ class ProviderSpec:
         capabilities: frozenset[Capability] = frozenset(),
         grants: frozenset[Wish] = frozenset(),
         schema_rules: SchemaRules | None = None,
+        thinking: ThinkingRange = ANY_THINKING,
     ) -> "ProviderSpec":
         """Return the spec of a vendor that a codec speaks to over HTTP."""
 
@@ -78,6 +85,7 @@ class ProviderSpec:
             capabilities=capabilities,
             grants=grants,
             schema_rules=schema_rules,
+            thinking=thinking,
         )
 
 
@@ -95,14 +103,16 @@ _specs = {
             capabilities=COMMON | {"json_object", "serial_tools"},
             grants=frozenset({"seed", "penalties"}),
             schema_rules=OPENAI_RULES,
+            thinking=OPENAI_THINKING,
         ),
         ProviderSpec.over_http(
             "anthropic",
             AnthropicCodec,
             vocabulary="claude",
             capabilities=COMMON | {"serial_tools", "documents"},
-            grants=frozenset({"top_k", "extensions"}),
+            grants=frozenset({"top_k", "extensions", "no_thinking"}),
             schema_rules=ANTHROPIC_RULES,
+            thinking=ANTHROPIC_THINKING,
         ),
         ProviderSpec.over_http(
             "gemini",
@@ -110,6 +120,7 @@ _specs = {
             vocabulary="gemini",
             capabilities=COMMON | {"json_object"},
             grants=frozenset({"seed", "penalties", "top_k"}),
+            thinking=GEMINI_THINKING,
         ),
         ProviderSpec("echo", _echo, needs_model=False),
     )

@@ -10,6 +10,7 @@ import msgspec
 
 from floop_gateway_core.providers.base import Delta
 from floop_gateway_core.types import Message, ToolCallPart, ToolEnd, ToolPiece
+from floop_gateway_core.wire.strict_json import object_of
 
 __all__ = ["CallPieces", "arguments_of", "calls_by_id", "plain_id", "raw", "schema_of"]
 
@@ -32,13 +33,8 @@ def arguments_of(call: ToolCallPart) -> object:
     >>> arguments_of(ToolCallPart("1", "f", "[1]"))
     {'_raw': '[1]'}
     """
-    try:
-        found = msgspec.json.decode(call.arguments or "{}")
-    except msgspec.DecodeError:
-        found = None
-    if not isinstance(found, dict):
-        return {"_raw": call.arguments}
-    return found
+    found = object_of(call.arguments or "{}")
+    return {"_raw": call.arguments} if found is None else found
 
 
 def plain_id(id: str) -> str:
@@ -77,7 +73,8 @@ class CallPieces:
         self._by_key: dict[object, _Call] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._calls)
+        """Return whether a call has begun; one without a name never does."""
+        return any(call.begun for call in self._calls)
 
     def knows(self, key: object) -> bool:
         """Return whether a call has begun under a key."""

@@ -130,8 +130,10 @@ class Books:
         return len(old)
 
     def payer(self, request_id: RequestId) -> str | None:
-        """See `BookStore.payer`."""
-        return next((one.owner for one in self._entries if one.request_id == request_id and one.kind in CHARGES), None)
+        """See `BookStore.payer`. Of a request whose charge is carried, a refund that is kept knows who paid."""
+        kept = (*self._entries, *(one.entry for one in self._answers.values()))
+        kinds = (*CHARGES, "refund")
+        return next((one.owner for one in kept if one.request_id == request_id and one.kind in kinds), None)
 
     def rename(self, old: str, new: str) -> None:
         """Change the owner of an account and its entries."""

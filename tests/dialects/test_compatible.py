@@ -100,7 +100,7 @@ def test_what_anthropics_clients_send_beside_a_call_is_named_and_not_refused() -
     assert [name for _, name in call.shape.wishes] == ["context_management", "cache_control", "thinking", "effort"]
     quiet = anthropic(USER, thinking={"type": "disabled"})
     assert isinstance(quiet, Call)
-    assert (quiet.ignored, quiet.shape.wishes) == ((), ())
+    assert (quiet.ignored, quiet.shape.wishes) == ((), (("no_thinking", "thinking"),))
 
 
 def test_a_list_of_no_models_is_a_list() -> None:

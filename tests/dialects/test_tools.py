@@ -11,6 +11,7 @@ from typing import Any
 
 import anthropic
 import anyio.to_thread
+import httpx
 import openai
 import pydantic
 import pytest
@@ -558,3 +559,74 @@ async def test_a_schema_that_the_vendor_would_refuse_is_refused_by_its_place() -
             one.key, [{"role": "user", "content": "hi"}], model="smart", response_format=City
         )
         assert "x" == answer.parsed.city  # a model's own limits are checked here, not by the vendor
+
+
+def nested(depth: int) -> str:
+    return '{"a":' * depth + "1" + "}" * depth
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+async def test_odd_arguments_and_numbers_of_a_clients_never_open_a_breaker(vendor: Any) -> None:
+    async with site(vendor, *[Reply(["Yes."])] * 12) as one:
+        ask = partial(one.openai().chat.completions.create, model="smart", max_tokens=9)
+        for arguments in (
+            nested(150),
+            nested(400),
+            nested(973),
+            nested(20_000),
+            "[1]",
+            "{",
+            '{"a": NaN}',
+            '{"a": 1e999}',
+        ):
+            call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": arguments}}
+            messages: Any = [
+                {"role": "user", "content": "hi"},
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "call_1", "content": "18"},
+            ]
+            answer = await anyio.to_thread.run_sync(partial(ask, messages=messages, tools=OPENAI_TOOLS))
+            assert "Yes." == answer.choices[0].message.content, arguments[:50]
+        sent = one.upstream.requests[-1].body
+        assert b"Infinity" not in sent
+        if vendor != "openai":
+            assert b"_raw" in sent
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [("metadata", 1), ("tools", 2), ("unknown", 3), ("system", 4)],
+)
+async def test_a_number_beyond_a_float_is_no_json(member: str, value: int) -> None:
+    async with site("anthropic") as one, httpx.AsyncClient() as client:
+        for path in ("/v1/messages", "/v1/chat/completions", "/chat"):
+            body = (
+                f'{{"messages": [{{"role": "user", "content": "hi"}}], "max_tokens": 9, "{member}": [{{"x": 1e999}}]}}'
+            )
+            headers = {"Authorization": f"Bearer {one.key}"}
+            answer = await client.post(f"{one.url}{path}", content=body.encode(), headers=headers)
+            assert 400 == answer.status_code, answer.text
+            deep = body.replace("1e999", nested(300)).encode()
+            assert 400 == (await client.post(f"{one.url}{path}", content=deep, headers=headers)).status_code
+        assert not one.upstream.requests
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ('{"a": "\\ud800"}', {"a": "\ufffd"}),
+        ('{"\\ud83d\\ude00": 1}', {"😀": 1}),
+        ('{"a": NaN}', {}),
+        ('{"a": 1e999}', {}),
+        (nested(300), {}),
+    ],
+)
+async def test_odd_arguments_of_an_upstreams_are_a_valid_answer(arguments: str, told: Any) -> None:
+    async with site("openai", *[Reply(["Look."], calls=(Called("weather", (arguments,)),))] * 2) as one:
+        ask = partial(
+            one.anthropic().messages.create, model="smart", messages=[{"role": "user", "content": "hi"}], max_tokens=999,
+            tools=ANTHROPIC_TOOLS,
+        )  # fmt: skip
+        message = await anyio.to_thread.run_sync(ask)
+        assert told == message.content[-1].model_dump()["input"]
+        assert "tool_use" == message.stop_reason

@@ -734,6 +734,43 @@ async def test_an_answer_is_read_on_for_its_report_of_hidden_reasoning(usage: Us
         assert 0 == (await b.account()).held
 
 
+async def test_an_answer_whose_head_has_not_come_is_read_on_too() -> None:
+    head = anyio.Event()
+    late = Reply(["one"], usage=Usage(12, 304, reasoning_tokens=300), hold=Hold(head, at="head"))
+    async with bench(late, every=THINKS) as b:
+        with anyio.move_on_after(0.2):
+            async with b.open(stream=True):
+                pytest.fail("nothing has come")
+        head.set()
+        record = await settled(b)
+        assert (300, "client_gone", 12) == (record.reasoning_tokens, record.ending, record.input_tokens)
+        assert 300 == record.output_tokens
+
+
+async def test_an_attempt_that_fails_behind_a_client_that_left_is_free() -> None:
+    head = anyio.Event()
+    async with bench(Status(500, hold=Hold(head, at="head")), every=THINKS) as b:
+        with anyio.move_on_after(0.2):
+            async with b.open(stream=True):
+                pytest.fail("nothing has come")
+        head.set()
+        record = await settled(b)
+        assert (0, 0, "client_gone") == (record.microcredits, record.output_tokens, record.ending)
+        assert 0 == (await b.account()).held
+
+
+async def test_a_call_that_turns_thinking_off_or_down_is_not_charged_for_more() -> None:
+    slow = Reply(["one ", "two"], hold=Hold(anyio.Event(), at="text", texts=1))
+    async with bench(slow, slow, every={"thinking": "high", "thinking_allowance_tokens": 10_000}) as b:
+        for effort, most in (("none", 0), ("minimal", 1_024)):
+            before = len(await b.records())
+            stream = b.gateway.stream(b.key, [{"role": "user", "content": "hi"}], model="fast", reasoning_effort=effort)
+            async with stream as answer:
+                await anext(aiter(answer))
+            record = await settled(b, before + 1)
+            assert most == record.reasoning_tokens
+
+
 async def test_closing_the_gateway_ends_what_is_read_on() -> None:
     slow = Reply(["one ", "two"], hold=Hold(anyio.Event(), at="text", texts=1))
     async with bench(slow, every=THINKS) as b:

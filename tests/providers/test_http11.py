@@ -129,6 +129,25 @@ async def test_a_body_without_a_length_ends_with_its_connection() -> None:
 
 
 @pytest.mark.parametrize(
+    "odd",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2 \r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nok\r\n0;c\r\n\r\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+        b"HTTP/1.1 200\r\ncontent-length:2\r\n\r\nok",
+    ],
+)
+async def test_forms_that_other_clients_accept_are_accepted(odd: bytes) -> None:
+    async with serving(odd) as (_, sender, url):
+        assert b"ok" == await body_of(await sent(sender, post(url)))
+
+
+async def test_a_status_of_zero_does_not_hang() -> None:
+    async with serving(b"HTTP/1.1 000 What\r\nContent-Length: 2\r\n\r\nok") as (_, sender, url):
+        assert 0 == (await sent(sender, post(url))).status_code
+
+
+@pytest.mark.parametrize(
     "broken",
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok",

@@ -428,3 +428,35 @@ def test_content_and_thinking_in_parts_come_in_order() -> None:
 
 def test_a_stream_that_is_done_before_it_began_is_a_fault() -> None:
     assert outcome(CODEC, [data(DONE)]).fault is FaultKind.TRANSIENT
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens_details": []},
+        {"completion_tokens_details": 0, "prompt_tokens_details": "none"},
+        {"prompt_tokens_details": {"cached_tokens": []}},
+        {"completion_tokens_details": {"reasoning_tokens": {}}},
+    ],
+)
+def test_a_detail_of_another_type_spoils_no_answer(usage: dict[str, object]) -> None:
+    report = {"prompt_tokens": 9, "completion_tokens": 4, **usage}
+    body = data({"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}], "usage": report}, b"[DONE]")
+    found = outcome(OpenAICodec(), [body])
+    assert (("Hi",), "end_turn", Usage(9, 4)) == (found.texts, found.finish, found.usage)
+
+
+@pytest.mark.parametrize("usage", [[], 7, "none", [{"prompt_tokens": 1}]])
+def test_a_report_that_is_none_is_left_to_the_estimate(usage: object) -> None:
+    choice = {"delta": {"content": "Hi"}, "finish_reason": "stop", "usage": usage}
+    found = outcome(OpenAICodec(), [data({"choices": [choice], "usage": usage}, b"[DONE]")])
+    assert (("Hi",), "end_turn", None) == (found.texts, found.finish, found.usage)
+
+
+def test_a_call_that_never_gets_a_name_is_no_call() -> None:
+    piece = {"index": 0, "id": "call_1", "function": {"arguments": "{}"}}
+    chunks = [{"choices": [{"delta": {"content": "Hi", "tool_calls": [piece]}}]}]
+    found = outcome(
+        OpenAICodec(), [data(*chunks, {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}, b"[DONE]")]
+    )
+    assert (("Hi",), "end_turn") == (found.texts, found.finish)

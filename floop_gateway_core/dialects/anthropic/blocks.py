@@ -10,6 +10,8 @@ from typing import assert_never
 
 from floop_gateway_core.dialects.blocks import CallBlock, TextBlock, ThoughtBlock, blocks_of
 from floop_gateway_core.types import Piece, RefusalStart, Thought, ToolEnd, ToolPiece
+from floop_gateway_core.wire.strict_json import object_of
+from floop_gateway_core.wire.surrogates import mend
 
 __all__ = ["BlockStream", "whole_blocks"]
 
@@ -149,12 +151,9 @@ def _block(block: TextBlock | ThoughtBlock | CallBlock) -> str:
 
 
 def _object(arguments: str) -> str | None:
-    """Return the arguments if they are a JSON object."""
-    try:
-        found = json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
-        return None
-    return json.dumps(found, ensure_ascii=False) if isinstance(found, dict) else None
+    """Return the arguments as the vendor writes them, or None if they are not a JSON object."""
+    found = object_of(arguments or "{}")
+    return None if found is None else mend(json.dumps(found, ensure_ascii=False))
 
 
 def _extra(signature: str | None) -> str:

@@ -39,8 +39,8 @@ class ShapeFields(MessageFields):
             extensions += (("system", json.dumps(system, ensure_ascii=False)),)
         self.wish("extensions", *_EXTENSIONS)
         self.wish("top_k", "top_k")
-        if thinking is not None and thinking.kind != "disabled":
-            self.wish("thinking", "thinking")
+        if thinking is not None:
+            self.wish("no_thinking" if thinking.kind == "disabled" else "thinking", "thinking")
         if effort is not None:
             self.wishes.append(("effort", "effort"))
         needs, wishes = tuple(self.needs.items()), tuple(self.wishes)

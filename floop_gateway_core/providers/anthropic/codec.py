@@ -15,11 +15,11 @@ from floop_gateway_core.providers.encoding import (
     request,
     system_text,
 )
-from floop_gateway_core.providers.options import Options
+from floop_gateway_core.providers.thinking import Thinking, ThinkingRange
 from floop_gateway_core.providers.tool_calls import calls_by_id, raw, schema_of
 from floop_gateway_core.types import ResponseFormat, Shape, Tool, ToolChoice
 
-__all__ = ["AnthropicCodec"]
+__all__ = ["THINKING", "AnthropicCodec"]
 
 _BASE_URL = "https://api.anthropic.com"
 _VERSION = "2023-06-01"
@@ -28,23 +28,20 @@ _BUDGET_MIN = 1024
 """The vendor's smallest thinking budget."""
 
 
-def _thinking(options: Options, shape: Shape, most: int) -> dict[str, object]:
-    """Return the members that turn thinking on, if any. The client's setting takes precedence over the deployment's.
+THINKING = ThinkingRange(("low", "medium", "high", "xhigh", "max"), can_be_off=True)
+
+
+def _thinking(thinking: Thinking, most: int) -> dict[str, object]:
+    """Return the members that turn thinking on, if any.
 
     The budget is part of `max_tokens`, so raising it to the vendor's minimum cannot cost more than was held. If
     `max_tokens` leaves no room for that minimum, the vendor would refuse the request, so thinking is left out.
     """
-    wanted, effort = shape.thinking, options.effort_for(shape.effort)
-    if wanted is not None and wanted.kind == "disabled":
+    if thinking.effort is not None:
+        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": thinking.effort}}
+    if not thinking.budget_tokens or most <= _BUDGET_MIN:
         return {}
-    if effort is not None:
-        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": effort}}
-    budget = options.thinking_tokens or 0
-    if wanted is not None and wanted.budget_tokens is not None:
-        budget = min(budget, wanted.budget_tokens)
-    if not budget or most <= _BUDGET_MIN:
-        return {}
-    return {"thinking": {"type": "enabled", "budget_tokens": max(budget, _BUDGET_MIN)}}
+    return {"thinking": {"type": "enabled", "budget_tokens": max(thinking.budget_tokens, _BUDGET_MIN)}}
 
 
 class AnthropicCodec(JsonEventCodec):
@@ -54,7 +51,8 @@ class AnthropicCodec(JsonEventCodec):
 
     def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
         """Return the request. A thinking budget is raised to the vendor's minimum."""
-        most = ceiling(call, self.options)
+        plan = THINKING.of(self.options.own_thinking, call.shape)
+        most = ceiling(call, plan)
         body: dict[str, object] = {
             "model": call.model,
             "max_tokens": most,
@@ -65,7 +63,7 @@ class AnthropicCodec(JsonEventCodec):
         if system:
             body["system"] = system
         shape = call.shape
-        thinking = {} if lacks_thoughts(call.messages) else _thinking(self.options, shape, most)
+        thinking = {} if lacks_thoughts(call.messages) else _thinking(plan, most)
         body |= thinking
         body |= _shaped(shape, body)
         if not shape.tools:

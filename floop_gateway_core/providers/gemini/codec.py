@@ -15,17 +15,19 @@ from floop_gateway_core.providers.encoding import (
 )
 from floop_gateway_core.providers.gemini.contents import contents_of
 from floop_gateway_core.providers.gemini.reader import Reader
-from floop_gateway_core.providers.options import Options
+from floop_gateway_core.providers.thinking import Thinking, ThinkingRange
 from floop_gateway_core.providers.tool_calls import raw
 from floop_gateway_core.types import ResponseFormat, Shape, ToolChoice
 
-__all__ = ["GeminiCodec"]
+__all__ = ["THINKING", "GeminiCodec"]
 
 _BASE_URL = "https://generativelanguage.googleapis.com"
 _TEMPERATURE_MAX = 2.0
 _OTHER_SPELLINGS = frozenset({"generation_config", "system_instruction"})
 """Protobuf also accepts these names, through which `extra_body` could override what the gateway sets."""
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "tool": "ANY"}
+
+THINKING = ThinkingRange(("minimal", "low", "medium", "high"))
 
 
 class GeminiCodec(JsonEventCodec):
@@ -35,7 +37,8 @@ class GeminiCodec(JsonEventCodec):
 
     def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
         """Return the request. The key goes into a header, never into the URL, which gets logged."""
-        generation: dict[str, object] = {"maxOutputTokens": ceiling(call, self.options)}
+        thinking = THINKING.of(self.options.own_thinking, call.shape)
+        generation: dict[str, object] = {"maxOutputTokens": ceiling(call, thinking)}
         if call.temperature is not None and self.options.send_temperature:
             generation["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
         sampling = call.sampling
@@ -47,7 +50,7 @@ class GeminiCodec(JsonEventCodec):
             presencePenalty=sampling.presence_penalty,
             frequencyPenalty=sampling.frequency_penalty,
         )
-        generation |= _thinking(self.options, call.shape) | _format(call.shape.response_format)
+        generation |= _thinking(thinking) | _format(call.shape.response_format)
         body: dict[str, object] = {
             "contents": contents_of(call),
             "generationConfig": generation,
@@ -64,16 +67,10 @@ class GeminiCodec(JsonEventCodec):
         return request(url, auth, body, self.options.extra_body, _OTHER_SPELLINGS)
 
 
-def _thinking(options: Options, shape: Shape) -> dict[str, object]:
-    if (effort := options.effort_for(shape.effort)) is not None:
-        return {"thinkingConfig": {"thinkingLevel": effort}}
-    if options.thinking_tokens is None:
-        return {}
-    wanted = shape.thinking
-    budget = options.thinking_tokens
-    if wanted is not None and wanted.kind == "enabled" and wanted.budget_tokens is not None:
-        budget = min(budget, wanted.budget_tokens)
-    return {"thinkingConfig": {"thinkingBudget": budget}}
+def _thinking(thinking: Thinking) -> dict[str, object]:
+    if thinking.effort is not None:
+        return {"thinkingConfig": {"thinkingLevel": thinking.effort}}
+    return {} if thinking.budget_tokens is None else {"thinkingConfig": {"thinkingBudget": thinking.budget_tokens}}
 
 
 def _format(wanted: ResponseFormat | None) -> dict[str, object]:

@@ -102,7 +102,13 @@ class HttpProvider:
 
     def request(self, call: UpstreamCall) -> UpstreamRequest:
         """Return the HTTP request of a call."""
-        request = self.codec.encode(call, base_url=self._base_url, api_key=self._api_key)
+        try:
+            request = self.codec.encode(call, base_url=self._base_url, api_key=self._api_key)
+        except UpstreamFault:
+            raise
+        except Exception as error:  # only the call can be the cause: the deployment has nothing to do with it
+            reason = f"the call cannot be written for this provider: {type(error).__name__}"
+            raise UpstreamFault(FaultKind.REJECTED, reason) from None
         return replace(request, headers=(*request.headers, *call.headers)) if call.headers else request
 
     def learn(self, body: bytes) -> bool:
@@ -135,8 +141,9 @@ class _Answer:
         return await self._open()
 
     async def _open(self) -> "_Answer":
+        request = self._provider.request(self._call)
         try:
-            response = await self._provider.clients.send(self._provider.request(self._call), self._on_sent)
+            response = await self._provider.clients.send(request, self._on_sent)
         except Exception as error:
             raise _translate("connecting", error) from None
         self._response = response

@@ -245,9 +245,14 @@ class Http11Response:
         self.status_code = 0
         self.headers: dict[str, str] = {}
         self.began = False
+        self._has_head = False
         self.ended = False
         self._connection = connection
         self._parser = HttpResponseParser(self)
+        # What other clients accept too: some servers write "5 \r\n" before a chunk, or end lines with LF alone.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
         self._parts: list[bytes] = []
         self._size = 0
         self._header_bytes = 0
@@ -261,7 +266,7 @@ class Http11Response:
     async def head(self) -> None:
         """Wait for the status and the headers."""
         try:
-            while not self.status_code:
+            while not self._has_head:
                 await self._more()
         except BaseException:
             await self.aclose()
@@ -319,7 +324,7 @@ class Http11Response:
                 self._fail("the answer is not HTTP/1.1, or its framing is broken")
                 return
             self._is_reusable = False
-        if not self.status_code:
+        if not self._has_head:
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:
                 self._fail("the answer's headers are too long")
@@ -334,7 +339,7 @@ class Http11Response:
     def lost(self, error: Exception | None) -> None:
         """Note that the connection is closed."""
         if not self._is_complete:
-            if self.status_code and not self._has_length and error is None:
+            if self._has_head and not self._has_length and error is None:
                 self._is_complete = True  # a body without a length ends with its connection
                 if not self._parts:
                     self._end()
@@ -355,16 +360,17 @@ class Http11Response:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header, with those of the same name; trailers are dropped."""
-        if not self.status_code:
+        if not self._has_head:
             key, text = name.decode("latin-1").lower(), value.decode("latin-1")
             self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
 
     def on_headers_complete(self) -> None:
         """Note the status, unless it is only an interim one."""
         status = self._parser.get_status_code()
-        if status < 200:
+        if 100 <= status < 200:
             self.headers.clear()
-        elif not self.status_code:
+        elif not self._has_head:
+            self._has_head = True
             self.status_code = status
             self._has_length = "content-length" in self.headers or "transfer-encoding" in self.headers
 
@@ -376,6 +382,6 @@ class Http11Response:
 
     def on_message_complete(self) -> None:
         """Note the end of the body."""
-        if self.status_code and not self._is_complete:
+        if self._has_head and not self._is_complete:
             self._is_complete = True
             self._is_reusable = self._parser.should_keep_alive()

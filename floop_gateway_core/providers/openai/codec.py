@@ -9,10 +9,11 @@ from floop_gateway_core.providers.encoding import ceiling, clamped, endpoint, pr
 from floop_gateway_core.providers.openai.messages import messages_of
 from floop_gateway_core.providers.openai.reader import Reader
 from floop_gateway_core.providers.options import Options
+from floop_gateway_core.providers.thinking import ThinkingRange
 from floop_gateway_core.providers.tool_calls import raw, schema_of
 from floop_gateway_core.types import ResponseFormat, Shape, Tool, ToolChoice
 
-__all__ = ["OpenAICodec"]
+__all__ = ["THINKING", "OpenAICodec"]
 
 _BASE_URL = "https://api.openai.com/v1"
 _MAX_TOKENS_FIELDS = frozenset({"max_tokens", "max_completion_tokens"})
@@ -28,6 +29,8 @@ _REFUSES_SYSTEM_ROLE = re.compile(
 )
 _AZURE = (".azure.com", ".azure.us", ".azure.cn", ".azure-api.net", ".azure-api.us", ".azure-api.cn")
 
+THINKING = ThinkingRange(("none", "minimal", "low", "medium", "high", "xhigh"))
+
 
 class OpenAICodec(JsonEventCodec):
     """OpenAI's Chat Completions."""
@@ -38,16 +41,17 @@ class OpenAICodec(JsonEventCodec):
         """Return the request."""
         base = base_url or _BASE_URL
         signs = (urlsplit(base).hostname or "").endswith("googleapis.com")
+        thinking = THINKING.of(self.options.own_thinking, call.shape)
         body: dict[str, object] = {
             "model": call.model,
             "messages": messages_of(call, self.options, signs=signs),
             "stream": True,
-            _ceiling_field(self.options, base_url): ceiling(call, self.options),
+            _ceiling_field(self.options, base_url): ceiling(call, thinking),
         }
         if self.options.stream_usage:
             body["stream_options"] = {"include_usage": True}
-        if (effort := self.options.effort_for(call.shape.effort)) is not None:
-            body["reasoning_effort"] = effort
+        if thinking.effort is not None:
+            body["reasoning_effort"] = thinking.effort
         if call.temperature is not None and self.options.send_temperature:
             body["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
         sampling = call.sampling

@@ -191,7 +191,7 @@ class Reader:
     def end(self, delta: Delta) -> None:
         """Finish the answer if a finish reason or `[DONE]` has arrived."""
         finish = self._finish
-        if self._calls is not None:
+        if self._calls:
             self._calls.end(delta)
             finish = "tool_use" if finish == "end_turn" else finish
         elif finish == "tool_use":
@@ -200,7 +200,9 @@ class Reader:
 
     def _called(self, added: _Delta, delta: Delta) -> None:
         """Read pieces of calls; the old form has one call, without an id."""
-        calls = self._calls = self._calls or CallPieces()
+        if self._calls is None:
+            self._calls = CallPieces()
+        calls = self._calls
         pieces = added.tool_calls or [_ToolCall(function=added.function_call, index=0)]
         for piece in pieces:
             function = piece.function or _Function()

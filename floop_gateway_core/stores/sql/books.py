@@ -91,9 +91,12 @@ def post(connection: Connection, posting: Posting) -> Posted | PostingRefused:
 
 
 def payer(request_id: RequestId, connection: Connection) -> str | None:
-    """See `BookStore.payer`."""
-    query = "SELECT owner FROM entries WHERE request_id = ? AND kind IN ('capture', 'overrun') LIMIT 1"
-    row = connection.execute(query, (request_id,)).fetchone()
+    """See `BookStore.payer`. Of a request whose charge is carried, a refund that is kept knows who paid."""
+    query = (
+        "SELECT owner FROM entries WHERE request_id = ? AND kind IN ('capture', 'overrun', 'refund')"
+        " UNION ALL SELECT owner FROM carried WHERE request_id = ? LIMIT 1"
+    )
+    row = connection.execute(query, (request_id, request_id)).fetchone()
     return None if row is None else str(row[0])
 
 

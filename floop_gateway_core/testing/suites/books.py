@@ -134,7 +134,12 @@ class BookSuite:
         await store.post(replace(posting("refund", 30, "r1", **request), now=NOW + 500))
         await store.carry(before=NOW + 400, limit=10)
         assert ["carried", "refund"] == [one.kind for one in await store.entries("o")]
-        assert await store.payer(RequestId("req_1")) is None
+        first = (await store.entries("o"))[-1]
+        await store.carry(before=NOW + 600, limit=10)
+        again = await store.post(posting("refund", 30, "r1", **request))
+        assert isinstance(again, Posted)
+        assert (first, True) == (again.entry, again.repeated)
+        assert "o" == await store.payer(RequestId("req_1")), "the refund says who paid"
         assert PostingRefused(Microcredits(0)) == await store.post(posting("refund", 1, "r2", **request))
 
     async def test_a_charge_is_an_entry_with_its_request(self, store: Store) -> None:
