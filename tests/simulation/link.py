@@ -90,6 +90,7 @@ class Link:
     async def _call(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         self._check()
         lane, loop = LANE.get(), asyncio.get_running_loop()
+        unheard = lane is not None and lane.unheard
         there_s, back_s = (0.0, 0.0) if lane is None else (lane.delay_s(), lane.delay_s())
         if there_s:
             try:
@@ -110,7 +111,11 @@ class Link:
                 lane.unheard = True
             raise StoreUnavailable("the way back is cut")
         if back_s:
+            if lane is not None and name == "settle":
+                lane.unheard = True  # until its answer is here: the caller's patience may end before
             await asyncio.sleep(back_s)
+            if lane is not None and name == "settle":
+                lane.unheard = unheard
             self._check()
         return result
 
