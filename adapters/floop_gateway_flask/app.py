@@ -5,8 +5,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from floop_gateway_core import Gateway, GatewayRequest
-from floop_gateway_core.hosting.bridge import BlockingBody, Bridge
+from floop_gateway_core.hosting.bridge import BlockingBody, Bridge, SyncReply
 from floop_gateway_core.hosting.prefix import PREFIX, below, checked_prefix
+from floop_gateway_core.hosting.server_threads import ServerThreads, server_threads
 from floop_gateway_core.hosting.threaded_body import ThreadedBody
 from floop_gateway_core.management import AdminApplication, Authorize
 from floop_gateway_core.observability import request_id
@@ -39,13 +40,21 @@ def FloopDashboard(  # noqa: N802 - the same name on every host
     return _application(Bridge(gateway, DashboardApplication(gateway, authorize, login_url, gateway_path=gateway_path)))
 
 
+_threads = ServerThreads()
+"""A process has one WSGI server, whatever it mounts."""
+
+
 def wsgi_app(gateway: Gateway) -> "WSGIApplication":
     """Return the gateway as a WSGI application. The prefix it is mounted at is in `SCRIPT_NAME`, not in its path."""
-    return _application(Bridge(gateway))
+    return _application(Bridge(gateway), spares_thread=True)
 
 
-def _application(bridge: Bridge, *, names_thread: bool = False) -> "WSGIApplication":
-    """Return the application. `names_thread` sets `request_id` in the host's thread; the caller must reset it."""
+def _application(bridge: Bridge, *, names_thread: bool = False, spares_thread: bool = False) -> "WSGIApplication":
+    """Return the application.
+
+    `names_thread` sets `request_id` in the host's thread; the caller must reset it. With `spares_thread`, answers leave one
+    of the server's threads to others.
+    """
 
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
@@ -56,8 +65,9 @@ def _application(bridge: Bridge, *, names_thread: bool = False) -> "WSGIApplicat
             _body(environ),
             environ.get("QUERY_STRING", ""),
             environ,
+            spares_thread and not _threads.enter(server_threads()),
         )
-        reply = bridge.open(request)
+        reply = _opened(bridge, request) if spares_thread else bridge.open(request)
         if names_thread:
             request_id.set(RequestId(dict(reply.headers)["X-Request-Id"]))
         try:
@@ -71,6 +81,20 @@ def _application(bridge: Bridge, *, names_thread: bool = False) -> "WSGIApplicat
         return [reply.body] if isinstance(reply.body, bytes) else reply.body
 
     return application
+
+
+def _opened(bridge: Bridge, request: GatewayRequest) -> SyncReply:
+    """Open an exchange; its thread counts as busy until the body is closed."""
+    try:
+        reply = bridge.open(request)
+    except BaseException:
+        _threads.leave()
+        raise
+    if isinstance(reply.body, bytes):
+        _threads.leave()
+    else:
+        reply.body.on_close(_threads.leave)
+    return reply
 
 
 def _without_content(body: BlockingBody) -> Iterable[bytes]:
@@ -107,7 +131,7 @@ class FloopGatewayMiddleware:
 
     def __init__(self, app: "WSGIApplication", gateway: Gateway, prefix: str = PREFIX) -> None:
         self._app = app
-        self._ours = _application(Bridge(gateway), names_thread=True)
+        self._ours = _application(Bridge(gateway), names_thread=True, spares_thread=True)
         self._prefix = checked_prefix(prefix)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:

@@ -60,6 +60,11 @@ log = logging.getLogger("floop_gateway")
 
 PRODUCER_GRACE_S = 1.0
 """Extra time for an answer with a key, so that the engine's own end comes first."""
+CROWDED = Refusal(
+    ErrorCode.RATE_LIMITED,
+    "All threads of this server but one are busy with answers. Retry when one has ended.",
+    retry_after_s=1,
+)
 SUSPENDED = Refusal(ErrorCode.PROJECT_SUSPENDED, "The project is suspended. Its owner or the operator can resume it.")
 
 
@@ -84,7 +89,13 @@ class CallSession:
         self._shared_bill: Bill | None = None
 
     async def open(
-        self, caller: str | AsProject | None, endpoint: Endpoint, *, has_key: bool = False, trace: Headers = ()
+        self,
+        caller: str | AsProject | None,
+        endpoint: Endpoint,
+        *,
+        has_key: bool = False,
+        is_crowded: bool = False,
+        trace: Headers = (),
     ) -> Refusal | None:
         """Authenticate the caller, by a key or as a project, and spend one request of its rate.
 
@@ -107,7 +118,7 @@ class CallSession:
         await self.run.begin(trace)
         if refusal is None:
             await self._gate.runtime.keep_house()
-            refusal = None if has_key else self._enter(admitted.run)
+            refusal = CROWDED if is_crowded else None if has_key else self._enter(admitted.run)
         return None if refusal is None else await self.refuse(refusal)
 
     async def _turn_away(self, refusal: Refusal) -> Refusal:

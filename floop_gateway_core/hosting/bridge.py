@@ -283,6 +283,7 @@ class BlockingBody(Iterator[bytes]):
         self._room: anyio.Event | None = None
         self._error: Exception | None = None
         self._left = False
+        self._on_close: Callable[[], None] | None = None
         process.open.add(self)
         try:
             self._owner = process.portal.start_task_soon(self._own)
@@ -379,6 +380,19 @@ class BlockingBody(Iterator[bytes]):
     def close(self) -> None:
         """Leave the exchange, which settles the call. Idempotent; waits for nothing."""
         self._owner.cancel()
+        self._over()
+
+    def on_close(self, closed: Callable[[], None]) -> None:
+        """Call this once: when the host closes the body, or drops it without closing it, as it should not."""
+        self._on_close = closed
+
+    def _over(self) -> None:
+        closed, self._on_close = self._on_close, None
+        if closed is not None:
+            closed()
+
+    def __del__(self) -> None:
+        self._over()
 
     def wait_left(self, limit_s: float) -> bool:
         """Wait until the owner has left the exchange, which is then settled; return whether it has."""

@@ -138,7 +138,10 @@ class Exchange:
         caller = await self._login.caller(request) or self._dialect.key(request)
         key = self._idempotency_key(operation)
         trace = self._trace_headers()
-        if refused := await session.open(caller, operation.endpoint, has_key=key is not None, trace=trace):
+        refused = await session.open(
+            caller, operation.endpoint, has_key=key is not None, is_crowded=request.is_crowded, trace=trace
+        )
+        if refused is not None:
             return self._error(refused)
         match operation.kind:
             case "reserved":

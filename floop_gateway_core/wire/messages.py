@@ -54,6 +54,8 @@ class GatewayRequest:
     body: bytes | BodyReader = field(default=b"", repr=False)
     query: str = field(default="", repr=False)
     host: object | None = field(default=None, repr=False)
+    is_crowded: bool = False
+    """Whether the host has no thread to spare for another answer."""
     _by_name: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def header(self, name: str) -> list[str]:

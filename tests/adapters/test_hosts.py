@@ -5,9 +5,11 @@ import random
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -216,6 +218,30 @@ def test_a_client_that_leaves_within_its_body_leaves_one_record(world: World, se
     assert [("client_gone", 499, 0)] == [
         (record.ending, record.status, record.microcredits) for record in world.records(project)
     ]
+
+
+def test_long_answers_leave_the_host_a_thread(world: World, server: tuple[str, str]) -> None:
+    name, address = server
+    if name != "waitress":
+        pytest.skip("it has several processes, or no fixed number of threads")
+    _, key = world.project()
+    release = world.portal.call(anyio.Event)
+    for _ in range(7):  # of eight threads; three more requests are refused
+        world.script(Reply(["first", "last"], usage=Usage(3, 2), hold=Hold(release, texts=1)))
+    with ExitStack() as stack:
+        for _ in range(10):
+            client = stack.enter_context(httpx.Client(timeout=60))
+            body = {"prompt": "hi", "model": "scripted", "stream": True}
+            thread = threading.Thread(
+                target=partial(
+                    client.post, f"{address}{MOUNT}/generate", json=body, headers={"Authorization": f"Bearer {key}"}
+                )
+            )
+            thread.start()
+            stack.callback(thread.join)
+        stack.callback(world.portal.call, release.set)
+        time.sleep(0.5)
+        assert "the host's own" == httpx.get(f"{address}/hello", timeout=40).text
 
 
 def test_requests_follow_each_other_on_one_connection(world: World, server: tuple[str, str]) -> None:
