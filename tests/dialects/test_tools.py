@@ -20,7 +20,7 @@ from starlette.routing import Mount
 
 from floop_gateway_asgi import FloopGateway
 from floop_gateway_core import Gateway, InvalidRequestError, Message, Microcredits, ProviderError, Settings, Usage
-from floop_gateway_core.testing import Answer, Called, Reply, ScriptedUpstream, Status
+from floop_gateway_core.testing import Answer, Called, Hold, Reply, ScriptedUpstream, Status
 from tests.serving import MOUNT, served
 
 pytestmark = pytest.mark.anyio
@@ -630,3 +630,39 @@ async def test_odd_arguments_of_an_upstreams_are_a_valid_answer(arguments: str, 
         message = await anyio.to_thread.run_sync(ask)
         assert told == message.content[-1].model_dump()["input"]
         assert "tool_use" == message.stop_reason
+
+
+async def test_the_sdks_retry_and_time_out() -> None:
+    failing = [Status(500)] * 3  # all attempts of the gateway's, so the SDK asks again
+    async with site("openai", *failing, Reply(["Yes."]), *failing, Reply(["Yes."])) as one:
+        chat = partial(
+            one.openai().with_options(max_retries=1).chat.completions.create, model="smart",
+            messages=[{"role": "user", "content": "hi"}],
+        )  # fmt: skip
+        assert "Yes." == (await anyio.to_thread.run_sync(chat)).choices[0].message.content
+        message = partial(
+            one.anthropic().with_options(max_retries=1).messages.create, model="smart", max_tokens=99,
+            messages=[{"role": "user", "content": "hi"}],
+        )  # fmt: skip
+        assert "Yes." == (await anyio.to_thread.run_sync(message)).content[0].model_dump()["text"]
+
+    slow = Reply(["one"], hold=Hold(anyio.Event(), at="head"))
+    async with site("openai", slow, slow) as one:
+        with pytest.raises(openai.APITimeoutError):
+            await anyio.to_thread.run_sync(
+                partial(
+                    one.openai(timeout=0.3).chat.completions.create, model="smart",
+                    messages=[{"role": "user", "content": "hi"}],
+                )
+            )  # fmt: skip
+        with pytest.raises(anthropic.APITimeoutError):
+            await anyio.to_thread.run_sync(
+                partial(
+                    one.anthropic(timeout=0.3).messages.create, model="smart", max_tokens=99,
+                    messages=[{"role": "user", "content": "hi"}],
+                )
+            )  # fmt: skip
+        with anyio.fail_after(10):
+            while len(records := [record async for record in one.gateway.store.usage()]) < 2:
+                await anyio.sleep(0.01)
+        assert {"client_gone"} == {record.ending for record in records}
