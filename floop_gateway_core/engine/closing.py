@@ -5,7 +5,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from floop_gateway_core.engine.answers import AnswerLog
 from floop_gateway_core.engine.assess import run_cpu_bound
@@ -35,12 +35,23 @@ from floop_gateway_core.types import (
 )
 from floop_gateway_core.types.amounts import ZERO_CREDITS
 
-__all__ = ["NO_BILL", "Closing"]
+__all__ = ["NO_BILL", "Asked", "Closing"]
 
 log = logging.getLogger("floop_gateway")
 
 NO_USAGE = Usage(0, 0)
 NO_BILL = Bill(NO_USAGE, ZERO_CREDITS, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is known of a request when it begins. `started_at` is in epoch seconds."""
+
+    request_id: RequestId
+    key_prefix: str | None
+    endpoint: Endpoint
+    started_at: float
+    dialect: str
 
 
 class Closing:
@@ -54,25 +65,21 @@ class Closing:
         self,
         runtime: Runtime,
         caller: Caller,
+        asked: Asked,
         notifier: Notifier,
         clock: Callable[[], float],
         *,
         settle_s: float,
-        request_id: RequestId,
-        key_prefix: str | None,
-        endpoint: Endpoint,
-        started_at: float,
-        dialect: str,
     ) -> None:
         project = caller.project
         self._fields: dict[str, object] = {
-            "request_id": request_id,
+            "request_id": asked.request_id,
             "project_id": project.id,
             "project": project.name,
-            "key_prefix": key_prefix,
-            "endpoint": endpoint,
-            "started_at": started_at,
-            "dialect": dialect,
+            "key_prefix": asked.key_prefix,
+            "endpoint": asked.endpoint,
+            "started_at": asked.started_at,
+            "dialect": asked.dialect,
         }
         self._record: UsageRecord | None = None
         self._runtime = runtime
@@ -81,12 +88,12 @@ class Closing:
         self._clock = clock
         self._started = clock()
         self._settle_s = settle_s
-        self._id = request_id
+        self._id = asked.request_id
         self.headers_sent = False
         self.output_sent = False
         self.bill = NO_BILL
         self.settled = False
-        self.day = utc_day(started_at)  # until admission, whose day it is
+        self.day = utc_day(asked.started_at)  # until admission, whose day it is
         self.call: Call | None = None
         self.attempts: AttemptRunner | None = None
         self.claim: Claim | None = None

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from floop_gateway_core.engine.closing import Asked
 from floop_gateway_core.engine.routing import Caller, Runtime
 from floop_gateway_core.engine.run import Run
 from floop_gateway_core.errors import ErrorCode, Refusal
@@ -58,8 +59,6 @@ class Gate:
             return None
         project = admitted.project
         self.runtime.note_project(project.id)
-        run = Run(
-            self.runtime, Caller(project, self.runtime.routing.plan_of(project)), request_id=request_id,
-            key_prefix=prefix, endpoint=endpoint, started_at=now, dialect=dialect,
-        )  # fmt: skip
+        asked = Asked(request_id, prefix, endpoint, now, dialect)
+        run = Run(self.runtime, Caller(project, self.runtime.routing.plan_of(project)), asked)
         return CallerAdmitted(run, admitted.decision, project.suspension is not None)

@@ -22,7 +22,7 @@ from floop_gateway_core.engine.answers import AnswerLog
 from floop_gateway_core.engine.assess import choose_alias, estimate_input
 from floop_gateway_core.engine.attempt import Attempt
 from floop_gateway_core.engine.attempt_runner import AttemptRunner
-from floop_gateway_core.engine.closing import Closing
+from floop_gateway_core.engine.closing import Asked, Closing
 from floop_gateway_core.engine.content import Content, content_of
 from floop_gateway_core.engine.refusals import (
     INTERNAL_ERROR,
@@ -55,7 +55,6 @@ from floop_gateway_core.types import (
     Call,
     Completed,
     Ending,
-    Endpoint,
     Failed,
     FinishReason,
     Project,
@@ -85,31 +84,20 @@ class Run:
     and settled afterwards.
     """
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        caller: Caller,
-        *,
-        request_id: RequestId,
-        key_prefix: str | None,
-        endpoint: Endpoint,
-        started_at: float,
-        dialect: str,
-    ) -> None:
+    def __init__(self, runtime: Runtime, caller: Caller, asked: Asked) -> None:
         self.routing = runtime.routing
         self.reads_on = False
-        self.request_id = request_id
-        self.endpoint = endpoint
-        self.dialect = dialect
+        self.request_id = asked.request_id
+        self.endpoint = asked.endpoint
+        self.dialect = asked.dialect
         self._runtime = runtime
         self._caller = caller
         self._clock = clock_of_event_loop()
         self._deadline = self._clock() + self.routing.limits.total_s
         self._notifier = Notifier(runtime.listeners)
         self.closing = Closing(
-            runtime, caller, self._notifier, self._clock, settle_s=self.routing.limits.settle_s, request_id=request_id,
-            key_prefix=key_prefix, endpoint=endpoint, started_at=started_at, dialect=dialect,
-        )  # fmt: skip
+            runtime, caller, asked, self._notifier, self._clock, settle_s=self.routing.limits.settle_s
+        )
         self._call: Call | None = None
         self._route: list[Deployment] = []
         self._sizes: dict[str, TokenEstimate] = {}
