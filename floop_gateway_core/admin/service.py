@@ -19,6 +19,7 @@ from floop_gateway_core.errors import AdminError, Forbidden
 from floop_gateway_core.money import Credits, format_credits, to_microcredits
 from floop_gateway_core.policy.budget import DAY_S, utc_day
 from floop_gateway_core.policy.ledger import MAX_MICROCREDITS, Account
+from floop_gateway_core.stores.base import Posting
 from floop_gateway_core.stores.stores import Stores
 from floop_gateway_core.types import Project, ProjectSettings, Suspension
 from floop_gateway_core.types.amounts import OWN_ACCOUNT, ZERO_CREDITS, Microcredits
@@ -121,9 +122,10 @@ class Admin(LogAdmin):
             Project(new_project_id(now), name, owner, settings, keys.short(key), now, now),
             digest=keys.digest(key),
             credits=amount if one_store else ZERO_CREDITS,
+            by=self._operator.name,
         )
-        if not one_store:
-            await self._ledger.grant_credits(owner, amount, now)
+        if amount and not one_store:
+            await self._ledger.post(Posting("grant", owner, amount, now, project_id=project.id, by=self._operator.name))
         details = {"plan": settings.plan, "owner": owner, "credits": format_credits(amount)}
         await self._audit("create", details, project=project)
         return NewKey(project, key)

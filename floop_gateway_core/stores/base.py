@@ -140,8 +140,10 @@ def rate_limit(project: Project, limits: Mapping[str, int]) -> int:
 class ProjectStore(Protocol):
     """Projects, their settings, and the digests of their keys."""
 
-    async def create_project(self, project: Project, *, digest: str, credits: Microcredits = ZERO_CREDITS) -> Project:
-        """Keep a new project with its one active key, and add `credits` to its owner's account.
+    async def create_project(
+        self, project: Project, *, digest: str, credits: Microcredits = ZERO_CREDITS, by: str | None = None
+    ) -> Project:
+        """Keep a new project with its one active key, and add `credits` to its owner's account; `by` grants them.
 
         Raises `ProjectExists` if its name is taken.
         """

@@ -101,12 +101,14 @@ class MemoryStore:
 
     async def aclose(self) -> None: ...
 
-    async def create_project(self, project: Project, *, digest: str, credits: Microcredits = ZERO_CREDITS) -> Project:
+    async def create_project(
+        self, project: Project, *, digest: str, credits: Microcredits = ZERO_CREDITS, by: str | None = None
+    ) -> Project:
         with self._lock:
             if project.name in self._ids:
                 raise ProjectExists(project.name)
             self._projects[project.id], self._ids[project.name] = project, project.id
-            self._grant(project.owner, credits, project.created_at)
+            self._grant(project.owner, credits, project.created_at, by, project.id)
             self._keys[digest] = project.id, math.inf
             return project
 
@@ -368,11 +370,13 @@ class MemoryStore:
         with self._lock:
             return self._grant(owner, amount, now)
 
-    def _grant(self, owner: str, amount: Microcredits, now: float) -> Account:
+    def _grant(
+        self, owner: str, amount: Microcredits, now: float, by: str | None = None, project: ProjectId | None = None
+    ) -> Account:
         before = self._accounts.get(owner, Account())
         self._accounts[owner], _, _ = ledger.apply(before, None, ledger.Grant(amount))
         if amount:
-            self._books.enter(owner, "grant", amount, now)
+            self._books.enter(owner, "grant", amount, now, by=by, project_id=project)
         return self._accounts[owner]
 
     async def post(self, posting: Posting) -> Posted | PostingRefused:

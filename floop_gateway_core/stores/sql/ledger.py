@@ -115,12 +115,20 @@ def expire(connection: Connection, owner: str, now: float) -> int:
     return len(over)
 
 
-def grant_credits(connection: Connection, owner: str, amount: Microcredits, now: float) -> Account:
+def grant_credits(
+    connection: Connection,
+    owner: str,
+    amount: Microcredits,
+    now: float,
+    *,
+    by: str | None = None,
+    project_id: ProjectId | None = None,
+) -> Account:
     """See `LedgerStore.grant_credits`."""
     after, _, _ = ledger.apply(books.account(connection, owner) or Account(), None, ledger.Grant(amount))
     books.save_account(connection, owner, after)
     if amount:
-        books.enter(connection, owner, "grant", amount, after, now)
+        books.enter(connection, owner, "grant", amount, after, now, by=by, project_id=project_id)
     return after
 
 

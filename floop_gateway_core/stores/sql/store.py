@@ -76,10 +76,14 @@ class SQLStore(ABC):
 
     # -- projects and keys -----------------------------------------------------------------------------------------
 
-    async def create_project(self, project: Project, *, digest: str, credits: Microcredits = ZERO_CREDITS) -> Project:
+    async def create_project(
+        self, project: Project, *, digest: str, credits: Microcredits = ZERO_CREDITS, by: str | None = None
+    ) -> Project:
         def create(connection: Connection) -> Project:
             project_rows.create(connection, project, digest)
-            ledger_rows.grant_credits(connection, project.owner, credits, project.created_at)
+            ledger_rows.grant_credits(
+                connection, project.owner, credits, project.created_at, by=by, project_id=project.id
+            )
             return project
 
         return await self._write(create, _named(project.name), _account(project.owner))

@@ -104,6 +104,11 @@ class BookSuite:
         assert every[1:3] == await store.entries("o", since=NOW + 1, until=NOW + 3)
         assert [] == await store.entries("someone else")
 
+    async def test_the_first_credits_of_a_project_have_who_granted_them(self, store: Store) -> None:
+        await store.create_project(project(), digest="digest-1", credits=Microcredits(1_000), by="olga")
+        (entry,) = await store.entries("o")
+        assert ("grant", 1_000, "olga", PROJECT) == (entry.kind, entry.amount, entry.by, entry.project_id)
+
     async def test_old_entries_are_carried_as_one_sum(self, store: Store) -> None:
         for number in range(4):
             id = f"g{number}" if number % 2 else None
