@@ -7,7 +7,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from floop_gateway_core.bench import report
 from floop_gateway_core.config import Settings
 from floop_gateway_core.errors import AdminError
 
@@ -17,6 +16,7 @@ __all__ = ["run"]
 def run(args: argparse.Namespace) -> int:
     """Measure, and print the table; write the raw results and a picture if asked to."""
     try:
+        from floop_gateway_core.bench import report
         from floop_gateway_core.bench.run import CELLS, measure
     except ImportError as error:  # the floors are aiohttp's
         raise AdminError(f"{error.name} is not installed; pip install 'floop-gateway[serve,aiohttp]'") from error
