@@ -454,3 +454,8 @@ assert [0] * 4 == [os.waitpid(child, 0)[1] for child in children]
     store = SQLiteStore(path)
     assert Account(Microcredits(6)) == await store.account("olga")
     await store.aclose()
+
+
+def test_a_database_in_memory_is_no_file_of_that_name() -> None:
+    with pytest.raises(ValueError, match="a SQLite store must be a file, got ':memory:'; use MemoryStore"):
+        SQLiteStore(":memory:")

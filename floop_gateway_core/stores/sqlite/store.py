@@ -42,6 +42,8 @@ class SQLiteStore(SQLStore):
 
     def __init__(self, path: str | Path, *, busy_s: float = 5.0) -> None:
         super().__init__()
+        if str(path) == ":memory:":
+            raise ValueError("a SQLite store must be a file, got ':memory:'; use MemoryStore, or store = \"memory://\"")
         self.path = Path(path)
         self._busy_s = busy_s
         inline = InlineConnection(partial(self._connect, waits=False), self._file_identity)
