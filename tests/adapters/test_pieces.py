@@ -1,6 +1,9 @@
 """The single pieces in Starlette, FastAPI, Flask and aiohttp, over real sockets: rate limits and event streams."""
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,7 +27,7 @@ from starlette.routing import Route
 from werkzeug.serving import make_server
 
 import floop_gateway_aiohttp.limiting as aiohttp_limiting
-import floop_gateway_asgi.limiting as asgi_limiting
+import floop_gateway_asgi.route_limits as route_limits
 from floop_gateway_aiohttp.limiting import limit_requests
 from floop_gateway_aiohttp.streaming import event_stream as aiohttp_stream
 from floop_gateway_asgi.app import ASGIApp
@@ -357,8 +360,8 @@ def test_nested_middlewares_say_each_header_once() -> None:
 
 def test_fastapi_limits_a_route_by_a_dependency_or_a_decorator() -> None:
     app = FastAPI()
-    by_dependency = asgi_limiting.RateLimit(RequestLimiter("2/minute", name="a"))
-    by_decorator = asgi_limiting.RateLimit(RequestLimiter("4/minute", name="b"), cost=lambda request: 2)
+    by_dependency = route_limits.RateLimit(RequestLimiter("2/minute", name="a"))
+    by_decorator = route_limits.RateLimit(RequestLimiter("4/minute", name="b"), cost=lambda request: 2)
 
     @app.get("/dependency", dependencies=[Depends(by_dependency)])
     async def dependency() -> dict[str, str]:
@@ -389,10 +392,10 @@ def test_fastapi_limits_a_route_by_a_dependency_or_a_decorator() -> None:
 
 def test_a_handler_of_the_hosts_answers_for_the_dependency() -> None:
     app = FastAPI()
-    limit = asgi_limiting.RateLimit(RequestLimiter("1/minute"))
+    limit = route_limits.RateLimit(RequestLimiter("1/minute"))
 
-    @app.exception_handler(asgi_limiting.RateLimitExceeded)
-    async def slow(request: Request, error: asgi_limiting.RateLimitExceeded) -> JSONResponse:
+    @app.exception_handler(route_limits.RateLimitExceeded)
+    async def slow(request: Request, error: route_limits.RateLimitExceeded) -> JSONResponse:
         return JSONResponse({"wait": error.refusal.retry_after_s}, 420)
 
     @app.get("/", dependencies=[Depends(limit)])
@@ -547,3 +550,9 @@ def test_a_client_that_takes_nothing_is_cut_off() -> None:
         with serve() as url, socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0)) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert closed.wait(10), "the source goes on although nobody reads"
+
+
+def test_the_middleware_needs_no_starlette() -> None:
+    code = "import sys, floop_gateway_asgi.limiting as it; assert it and 'starlette' not in sys.modules"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert 0 == subprocess.run([sys.executable, "-c", code], env=environment, timeout=60).returncode
