@@ -96,9 +96,9 @@ class MoneyAdmin(AdminBase):
         opening = 0
         if since is not None:
             async for entry in self._every_entry(owner, None, since):
-                opening += moved(entry)
+                opening += entry.moved
         found = [entry async for entry in self._every_entry(owner, since, until)]
-        closing = opening + sum(map(moved, found))
+        closing = opening + sum(entry.moved for entry in found)
         return Statement(owner, Microcredits(opening), tuple(found), Microcredits(closing))
 
     async def _every_entry(self, owner: str, since: float | None, until: float | None) -> AsyncIterator[Entry]:
@@ -158,8 +158,3 @@ class MoneyAdmin(AdminBase):
             }
             await self._audit(posting.kind, details, account=posting.owner)
         return posted
-
-
-def moved(entry: Entry) -> int:
-    """Return the change that an entry made to the posted balance: zero for a write-off."""
-    return 0 if entry.kind == "written_off" else entry.amount

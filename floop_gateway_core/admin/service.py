@@ -223,9 +223,10 @@ class Admin(LogAdmin):
 
         The old entries of an account are replaced by a single entry with their sum.
         """
-        kept, now = self._settings.retention, self._clock()
-        carried = await self._stores.carry(now, entries_s=kept.entries_days * DAY_S, limit=limit)
-        return carried + await self._stores.prune(now, retention_s=kept.usage_days * DAY_S, limit=limit)
+        kept = self._settings.retention
+        return await self._stores.prune(
+            self._clock(), retention_s=kept.usage_days * DAY_S, entries_s=kept.entries_days * DAY_S, limit=limit
+        )
 
     def _check_settings(self, settings: ProjectSettings) -> None:
         if settings.plan not in self._settings.plan_names:

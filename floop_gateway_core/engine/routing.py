@@ -288,8 +288,10 @@ class Runtime:
         if self.monotonic() - self.pruned_at >= PRUNE_EVERY_S:
             self.pruned_at = self.monotonic()
             with suppress(StoreUnavailable):
-                await self.stores.prune(self.clock(), retention_s=self.routing.retention_s, limit=PRUNE_RECORDS)
-                await self.stores.carry(self.clock(), entries_s=self.routing.entries_s, limit=PRUNE_RECORDS)
+                kept = self.routing
+                await self.stores.prune(
+                    self.clock(), retention_s=kept.retention_s, entries_s=kept.entries_s, limit=PRUNE_RECORDS
+                )
 
     async def flush_refusals(self, *, every: bool = False) -> None:
         """Write what the log of refusals has counted; a store that does not answer is asked again later."""

@@ -115,14 +115,11 @@ class Books:
         for entry in old:
             if entry.request_id is not None and entry.kind in CHARGES:
                 self._charged.pop(entry.request_id, None)
-            sum_before = carried.get(entry.owner)
-            amount = (0 if sum_before is None else sum_before.amount) + (
-                0 if entry.kind == "written_off" else entry.amount
-            )
+            before_it = carried.get(entry.owner)
+            number, amount = (entry.number, 0) if before_it is None else (before_it.number, before_it.amount)
             carried[entry.owner] = Entry(
-                entry.number if sum_before is None else sum_before.number, entry.at, entry.owner, "carried",
-                Microcredits(amount), entry.posted_after,
-            )  # fmt: skip
+                number, entry.at, entry.owner, "carried", Microcredits(amount + entry.moved), entry.posted_after
+            )
         gone = {one.number for one in old}
         rest = [one for one in self._entries if one.number not in gone and one.kind != "carried"]
         kept = sorted((*carried.values(), *rest), key=lambda one: one.number)

@@ -77,14 +77,14 @@ class Stores:
         """Each store once, in the order in which they are opened."""
         return tuple({id(one): one for one in (self.store, self.rate, self.ledger)}.values())
 
-    async def prune(self, now: float, *, retention_s: float, limit: int) -> int:
-        """Delete up to `limit` records that are older than their retention, and old resolved holds; return how many."""
-        day = utc_day(now) - RESOLVED_HOLD_DAYS
-        return await self.ledger.prune(before=now - retention_s, day=day, now=now, limit=limit)
+    async def prune(self, now: float, *, retention_s: float, entries_s: float, limit: int) -> int:
+        """Delete up to `limit` records beyond their retention, and old resolved holds; return how many.
 
-    async def carry(self, now: float, *, entries_s: float, limit: int) -> int:
-        """Replace old entries of accounts by their sums, if they are not kept for ever (`entries_s` is 0)."""
-        return await self.ledger.carry(before=now - entries_s, limit=limit) if entries_s else 0
+        Old entries of accounts are replaced by their sums, unless `entries_s` is 0: they are then kept for ever.
+        """
+        carried = await self.ledger.carry(before=now - entries_s, limit=limit) if entries_s else 0
+        day = utc_day(now) - RESOLVED_HOLD_DAYS
+        return carried + await self.ledger.prune(before=now - retention_s, day=day, now=now, limit=limit)
 
     async def setup(self) -> None:
         """Open every store that can be opened."""

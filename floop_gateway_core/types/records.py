@@ -140,6 +140,11 @@ class Entry:
     by: str | None = None
     note: str | None = None
 
+    @property
+    def moved(self) -> int:
+        """Return by how much the entry moved what is posted: nothing if it was written off."""
+        return 0 if self.kind == "written_off" else self.amount
+
 
 @dataclass(frozen=True, slots=True)
 class AuditLine:

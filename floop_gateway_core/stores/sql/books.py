@@ -162,29 +162,27 @@ def owners_with_entries_before(before: float, connection: Connection) -> list[st
 
 def carry(connection: Connection, owner: str, before: float, limit: int) -> int:
     """Replace an account's oldest entries with one for their sum. Entries with an id are kept for repeats."""
-    query = (
-        "SELECT number, at, kind, amount, posted_after, held_after FROM entries"
-        " WHERE owner = ? AND at < ? AND kind {} 'carried' ORDER BY number LIMIT ?"
-    )
-    old = connection.execute(query.format("<>"), (owner, before, limit)).fetchall()
+    wanted = _SELECT + "WHERE owner = ? AND at < ? AND kind {} 'carried' ORDER BY number LIMIT ?"
+    old = connection.execute(wanted.format("<>"), (owner, before, limit)).fetchall()
     if not old:
         return 0
-    rows = connection.execute(query.format("="), (owner, before, 1)).fetchall() + old
-    first, columns = rows[0][0], f"{_COLUMNS}, held_after"
-    for number in (row[0] for row in old):
-        connection.execute(
-            f"INSERT INTO carried ({columns}) SELECT {columns} FROM entries WHERE number = ? AND id IS NOT NULL",
-            (number,),
-        )
-        if number != first:
-            connection.execute("DELETE FROM entries WHERE number = ?", (number,))
-    total = sum(amount for _, _, kind, amount, _, _ in rows if kind != "written_off")
-    *_, posted, held = rows[-1]
+    rows = connection.execute(wanted.format("="), (owner, before, 1)).fetchall() + old
+    entries = [_entry(row[:-1]) for row in rows]
+    first, last = entries[0], entries[-1]
+    old_ones = "FROM entries WHERE owner = ? AND at < ? AND kind <> 'carried' AND number <= ?"
+    columns = f"{_COLUMNS}, held_after"
+    connection.execute(
+        f"INSERT INTO carried ({columns}) SELECT {columns} {old_ones} AND id IS NOT NULL", (owner, before, last.number)
+    )
+    connection.execute(f"DELETE {old_ones} AND number <> ?", (owner, before, last.number, first.number))
     connection.execute(
         "UPDATE entries SET kind = 'carried', at = ?, amount = ?, posted_after = ?, held_after = ?, id = NULL,"
         " request_id = NULL, project_id = NULL, by = NULL, note = NULL WHERE number = ?",
-        (max(row[1] for row in rows), total, posted, held, first),
-    )
+        (
+            max(entry.at for entry in entries), sum(entry.moved for entry in entries), last.posted_after, rows[-1][-1],
+            first.number,
+        ),
+    )  # fmt: skip
     return len(old)
 
 
