@@ -45,13 +45,13 @@ def limit_requests(
 
     A request counts as `cost(request)` requests.
     """
-    limit = limited(limiter, key=key, cost=cost, refused=refused)
+    counted = _counter(limiter, key, cost, refused or _envelope)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if getattr(request.match_info.handler, EXEMPT, False):
             return await handler(request)
-        return await limit(handler)(request)
+        return await counted(request, handler)
 
     app.middlewares.append(middleware)
     app.on_response_prepare.append(_add_headers)
@@ -68,24 +68,38 @@ def limited(
 
     A response that the handler has sent by itself, such as a stream, has the headers only below `limit_requests`.
     """
-    refuse = refused or _envelope
+    counted = _counter(limiter, key, cost, refused or _envelope)
 
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
-        async def counted(request: web.Request) -> web.StreamResponse:
-            caller = key(request)
-            if caller is None:
-                return await handler(request)
-            verdict = await limiter.hit(caller, cost=cost(request))
-            request[WINDOWS] = (*request.get(WINDOWS, ()), *verdict.windows)
-            response = await handler(request) if verdict.refusal is None else refuse(verdict.refusal)
-            if not response.prepared:
-                await _add_headers(request, response)
-            return response
+        async def limited_handler(request: web.Request) -> web.StreamResponse:
+            return await counted(request, handler)
 
-        return counted
+        return limited_handler
 
     return decorate
+
+
+def _counter(
+    limiter: RequestLimiter,
+    key: Callable[[web.Request], str | None],
+    cost: Callable[[web.Request], int],
+    refuse: Callable[[Refusal], web.StreamResponse],
+) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    """Return a function that counts a request, and answers it with the handler or a refusal."""
+
+    async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
+        caller = key(request)
+        if caller is None:
+            return await handler(request)
+        verdict = await limiter.hit(caller, cost=cost(request))
+        request[WINDOWS] = (*request.get(WINDOWS, ()), *verdict.windows)
+        response = await handler(request) if verdict.refusal is None else refuse(verdict.refusal)
+        if not response.prepared:
+            await _add_headers(request, response)
+        return response
+
+    return counted
 
 
 def exempt(handler: Handler) -> Handler:

@@ -60,13 +60,13 @@ def frame_of(event: Event, encoder: SSEEncoder) -> bytes:
         return encoder.frame(event)
     if unknown := event.keys() - MEMBERS:
         raise ValueError(f"an event may have {', '.join(sorted(MEMBERS))}, got {sorted(unknown)[0]!r}")
-    comment = "" if event.get("comment") is None else encoder.comment(str(event["comment"])).decode()[:-1]
+    comment = b"" if event.get("comment") is None else encoder.comment(str(event["comment"]))[:-1]
     if "data" not in event:
-        return f"{comment}\n".encode()
+        return comment + b"\n"
     data = event["data"]
     id = None if event.get("id") is None else str(event["id"])
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-    return comment.encode() + encoder.encode(text, event=event.get("event"), id=id, retry=event.get("retry"))
+    return comment + encoder.encode(text, event=event.get("event"), id=id, retry=event.get("retry"))
 
 
 @asynccontextmanager

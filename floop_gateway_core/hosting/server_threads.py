@@ -5,7 +5,6 @@ gateway, a further request waits briefly for one to end and is then refused: its
 """
 
 import threading
-import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -49,12 +48,10 @@ class ServerThreads:
 
     def enter(self, threads: int | None) -> bool:
         """Count one more, and return whether there is a thread to spare, for which this waits up to `WAIT_S`."""
-        until = time.monotonic() + WAIT_S
         with self._changed:
-            has_room = threads is None or threads < LEAST_THREADS or self._open < threads - 1
-            while not has_room and (left := until - time.monotonic()) > 0:
-                self._changed.wait(left)
-                has_room = self._open < (threads or 0) - 1
+            has_room = True
+            if threads is not None and threads >= LEAST_THREADS:
+                has_room = self._changed.wait_for(lambda: self._open < threads - 1, WAIT_S)
             self._open += 1
             return has_room
 

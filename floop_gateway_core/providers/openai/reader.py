@@ -98,7 +98,6 @@ class _Chunk(msgspec.Struct):
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
-_decode = _CHUNK.decode
 
 
 class Reader:
@@ -114,13 +113,9 @@ class Reader:
 
     def event(self, data: bytes, delta: Delta) -> None:
         """Read one event."""
-        try:
-            chunk = _decode(data)
-        except Exception:  # decode again with the tolerant reader
-            again = read(_CHUNK, data)
-            if again is None:
-                return self._mark(data.strip(), delta)
-            chunk = again
+        chunk = read(_CHUNK, data)
+        if chunk is None:
+            return self._mark(data.strip(), delta)
         if chunk.error:
             raise stream_error_fault(chunk.error)
         choice = chunk.choices[0] if chunk.choices else None
