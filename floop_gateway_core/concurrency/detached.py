@@ -1,13 +1,16 @@
 """Tasks that outlive the request that began them, and end with the gateway."""
 
 from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 import anyio
 
 from floop_gateway_core.concurrency.background import spawn
 from floop_gateway_core.concurrency.loops import current_event_loop
 
-__all__ = ["DetachedTasks"]
+__all__ = ["DetachedResult", "DetachedTasks"]
+
+T = TypeVar("T")
 
 
 class DetachedTasks:
@@ -43,3 +46,34 @@ class DetachedTasks:
             scope.cancel()
         for _, ended in mine:
             await ended.wait()
+
+
+class DetachedResult(Generic[T]):
+    """Work in a task of its own: one that waits for its result may leave, and another one wait on."""
+
+    def __init__(self, tasks: DetachedTasks, work: Callable[[], Awaitable[T]]) -> None:
+        self._work = work
+        self._ended = anyio.Event()
+        self._result: T | None = None
+        self._error: Exception | None = None
+        self._scope = tasks.start(self._run)
+
+    async def _run(self) -> None:
+        try:
+            self._result = await self._work()
+        except Exception as error:
+            self._error = error
+        finally:
+            self._ended.set()
+
+    async def result(self) -> T | None:
+        """Wait for the result, and return it; None if the work was cancelled. Raises what the work raises."""
+        await self._ended.wait()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    async def cancel(self) -> None:
+        """Cancel the work, and wait for its end."""
+        self._scope.cancel()
+        await self._ended.wait()

@@ -10,13 +10,14 @@
 """
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 
 import anyio
 from anyio.lowlevel import checkpoint
 
+from floop_gateway_core.concurrency.detached import DetachedResult
 from floop_gateway_core.concurrency.wait import clock_of_event_loop
 from floop_gateway_core.engine.answers import AnswerLog
 from floop_gateway_core.engine.assess import choose_alias, estimate_input
@@ -80,13 +81,12 @@ MAX_CHUNKS_WITHOUT_PAUSE = 16
 class Run:
     """Call `admit`; if it returns no refusal, read `events` and close them. `closing` has the record and the bill.
 
-    With `reads_on`, if the client leaves during an answer with hidden thinking, the answer is read to its usage report
-    and settled afterwards.
+    If the client leaves during an answer with hidden thinking, and was admitted with `reads_on`, the answer is read to its
+    usage report and settled afterwards.
     """
 
     def __init__(self, runtime: Runtime, caller: Caller, asked: Asked) -> None:
         self.routing = runtime.routing
-        self.reads_on = False
         self.request_id = asked.request_id
         self.endpoint = asked.endpoint
         self.dialect = asked.dialect
@@ -102,6 +102,7 @@ class Run:
         self._route: list[Deployment] = []
         self._sizes: dict[str, TokenEstimate] = {}
         self._granted_tokens = 0
+        self._reads_on = False
         self._is_read_on = False
         self._attempts: AttemptRunner | None = None
 
@@ -137,9 +138,10 @@ class Run:
         """Let this request claim an idempotency key, and keep its answer."""
         self.closing.claim, self.closing.answer_log = claim, answer_log
 
-    async def admit(self, call: Call) -> Refusal | None:
+    async def admit(self, call: Call, *, reads_on: bool = False) -> Refusal | None:
         """Decide everything that comes before an upstream is asked. A refusal must still be passed to `refuse`."""
         self._call = self.closing.call = call
+        self._reads_on = reads_on
         self.note_call(call)
         if (refusal := await self._choose_route(call)) is not None:
             return refusal
@@ -169,9 +171,9 @@ class Run:
             resolved, reasons = routing.routes.nearest(judged.alias, models), judged.reasons
         self.closing.note(resolved_alias=resolved, auto_reasons=reasons)
         whole = [routing.deployments[name] for name in routing.routes.resolve(resolved)]
-        self._route = [deployment for deployment in whole if deployment.lacks(call) is None]
-        lack = whole[0].lacks(call)
-        return None if self._route or lack is None else cannot(lack)
+        lacks = [deployment.lacks(call) for deployment in whole]
+        self._route = [deployment for deployment, lack in zip(whole, lacks, strict=True) if lack is None]
+        return None if self._route or lacks[0] is None else cannot(lacks[0])
 
     def ignored(self, call: Call) -> tuple[str, ...]:
         """Return the members of a call that the deployment to be asked first has no use for."""
@@ -225,11 +227,11 @@ class Run:
             attempt.meter.cut_short(self._runtime.expected_reasoning(attempt.deployment, allowance))
         await self.closing.close("client_gone", attempt=attempt)
 
-    async def _read_on(self, attempts: AttemptRunner, starting: "_Starting | None") -> None:
+    async def _read_on(self, attempts: AttemptRunner, starting: DetachedResult[Delta] | None) -> None:
         """Keep reading an answer for its usage report after the client has left, then settle. Runs in its own task."""
         try:
             with anyio.move_on_after(READ_ON_S):
-                first = None if starting is None else await starting.delta()
+                first = None if starting is None else await _first_delta(starting)
                 await attempts.current.read_on(READ_ON_S, first)
         except UpstreamFault as fault:
             if fault.fault is not FaultKind.OUT_OF_TIME:  # a client that had stayed would pay nothing
@@ -307,11 +309,11 @@ class Run:
         joiner, held = SurrogateJoiner(), list[Content]()
         stream, shows_thinking = call.stream, call.shape.shows_thinking
         started, chunks = False, 0
-        starting: _Starting | None = None
+        starting: DetachedResult[Delta] | None = None
         try:
-            if self.reads_on and attempts.starts_apart and planned.deployment.thinking_allowance(call):
-                starting = _Starting(self._runtime, partial(attempts.start, planned))
-                delta = await starting.delta()
+            if self._reads_on and attempts.starts_apart and planned.deployment.thinking_allowance(call):
+                starting = DetachedResult(self._runtime.tasks, partial(attempts.start, planned))
+                delta = await _first_delta(starting)
                 starting = None
             else:
                 delta = await attempts.start(planned)
@@ -348,7 +350,7 @@ class Run:
         except Exception:
             raise
         except BaseException:  # the client has left, or this is cancelled
-            if self.reads_on and attempts.hides_thinking and not self.closing.settled:
+            if self._reads_on and attempts.hides_thinking and not self.closing.settled:
                 self._is_read_on = True
                 self._runtime.tasks.start(partial(self._read_on, attempts, starting))
             elif starting is not None:
@@ -403,37 +405,11 @@ class Run:
         await self.closing.close("internal_error", attempt=attempt, refusal=INTERNAL_ERROR)
 
 
-class _Starting:
-    """The start of an attempt, in a task of its own: whoever waits for it may leave, and somebody else wait on."""
-
-    def __init__(self, runtime: Runtime, start: Callable[[], Awaitable[Delta]]) -> None:
-        self._start = start
-        self._ended = anyio.Event()
-        self._delta: Delta | None = None
-        self._error: Exception | None = None
-        self._scope = runtime.tasks.start(self._run)
-
-    async def _run(self) -> None:
-        try:
-            self._delta = await self._start()
-        except Exception as error:
-            self._error = error
-        finally:
-            self._ended.set()
-
-    async def delta(self) -> Delta:
-        """Wait for the first delta; raise what the start raises."""
-        await self._ended.wait()
-        if self._error is not None:
-            raise self._error
-        if self._delta is None:
-            raise UpstreamFault(FaultKind.OUT_OF_TIME, "the gateway is stopping")
-        return self._delta
-
-    async def cancel(self) -> None:
-        """End the start, and wait for that."""
-        self._scope.cancel()
-        await self._ended.wait()
+async def _first_delta(starting: DetachedResult[Delta]) -> Delta:
+    delta = await starting.result()
+    if delta is None:
+        raise UpstreamFault(FaultKind.OUT_OF_TIME, "the gateway is stopping")
+    return delta
 
 
 def _logged(alias: str) -> str:

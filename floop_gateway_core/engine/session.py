@@ -69,10 +69,7 @@ SUSPENDED = Refusal(ErrorCode.PROJECT_SUSPENDED, "The project is suspended. Its 
 
 
 class CallSession:
-    """One request. `run` and `decision` are None until `open` knows the caller.
-
-    `reads_on` means that nobody waits for the bill of an abandoned answer, so its usage report may be awaited.
-    """
+    """One request. `run` and `decision` are None until `open` knows the caller."""
 
     def __init__(self, gate: Gate, dialect: str) -> None:
         self._gate = gate
@@ -81,7 +78,6 @@ class CallSession:
         self.request_id = new_request_id(self.now)
         request_id.set(self.request_id)
         self.run: Run | None = None
-        self.reads_on = False
         self.decision: RateDecision | None = None
         self._entered: ProjectId | None = None
         self._shared: SharedAnswer | None = None
@@ -176,16 +172,18 @@ class CallSession:
         self.run = None
         self._leave()
 
-    async def admit(self, call: Call, key: str | None = None) -> Refusal | None:
-        """Admit the call: afterwards there are holds, or a refusal, or another request's answer to `key`."""
+    async def admit(self, call: Call, key: str | None = None, *, reads_on: bool = False) -> Refusal | None:
+        """Admit the call: afterwards there are holds, or a refusal, or another request's answer to `key`.
+
+        `reads_on` means that nobody waits for the bill of an abandoned answer, so its usage report may be awaited.
+        """
         if key is not None:
             return await self._admit_with_key(call, key)
         run = self._known()
-        run.reads_on = self.reads_on
-        refusal = await self._admitted(run, call)
+        refusal = await self._admitted(run, call, reads_on=reads_on)
         return None if refusal is None else await self.refuse(refusal)
 
-    async def _admitted(self, run: Run, call: Call) -> Refusal | None:
+    async def _admitted(self, run: Run, call: Call, *, reads_on: bool = False) -> Refusal | None:
         """Ask the host, then the policy."""
         check = self._gate.runtime.before_call
         if check is not None:
@@ -194,7 +192,7 @@ class CallSession:
                 run.note_call(call)
                 return found
             call = replace(found, stream=call.stream)  # what has been promised to the client
-        return await run.admit(call)
+        return await run.admit(call, reads_on=reads_on)
 
     async def _admit_with_key(self, call: Call, key: str) -> Refusal | None:
         run, answers = self._known(), self._gate.runtime.answers

@@ -152,7 +152,6 @@ class Exchange:
             case "count":
                 return await self._count(operation)
             case "call":
-                session.reads_on = True
                 return await self._call(operation, key)
             case _:
                 assert_never(operation.kind)
@@ -201,7 +200,7 @@ class Exchange:
         call = await self._parsed(operation)
         if isinstance(call, Refusal):
             return self._error(await session.refuse(call))
-        if refused := await session.admit(call, key):
+        if refused := await session.admit(call, key, reads_on=True):
             return self._error(refused)
         if more := session.ignored(call):
             call = replace(call, ignored=(*call.ignored, *more))
