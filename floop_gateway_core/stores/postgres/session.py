@@ -11,13 +11,16 @@ are sent together with the commit.
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cache
 from hashlib import blake2b
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 
+from floop_gateway_core.stores.postgres.calls import ServerCall, storable
 from floop_gateway_core.stores.sql.connection import Connection
 
 __all__ = ["Overdue", "Session", "connect"]
@@ -101,6 +104,35 @@ class Session:
             raw.deadline = float("inf")
         return free
 
+    def call(self, calls: Sequence[tuple[ServerCall[Any], Sequence[str]]], *, durable: bool) -> list[tuple[Any, ...]]:
+        """Call functions with their locks in one transaction and one round trip, and return the row of each.
+
+        A single one waits for its locks. Raises as `transaction` does.
+        """
+        raw, self.began = self._raw, False
+        raw.deadline = time.monotonic() + self._timeout_s + GRACE_S
+        wait_ms = max(1, int(self._timeout_s * 1000)) if len({locks for _, locks in calls}) == 1 else 0
+        try:
+            self._notice_the_end()
+            self.began = True
+            with raw.pipeline() if len(calls) > 1 else nullcontext():
+                statements = _Statements(raw)
+                cursors = [
+                    statements.execute(call.sql, (_numbers(locks), wait_ms, durable, *call.arguments))
+                    for call, locks in calls
+                ]
+            return [cursor.fetchone() or () for cursor in cursors]
+        except psycopg.errors.LockNotAvailable:
+            self.began = False
+            raise
+        finally:
+            raw.deadline = float("inf")
+
+    def _notice_the_end(self) -> None:
+        """Raise if the server has closed the connection while it was idle, before anything is sent."""
+        for _ in range(2):  # what it said last, and the end
+            self._raw.pgconn.consume_input()
+
     def _free(self, groups: Sequence[Guarded]) -> list[bool]:
         """Take the locks that are free, and say which groups have all of theirs."""
         tries = [" AND ".join(f"pg_try_advisory_xact_lock({one})" for one in _numbers(locks)) for locks, _ in groups]
@@ -118,18 +150,13 @@ class _Statements:
         self._raw = raw
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> psycopg.Cursor[tuple[Any, ...]]:
-        return self._raw.execute(_translated(sql), [_kept(value) for value in parameters])
+        return self._raw.execute(_translated(sql), [storable(value) for value in parameters])
 
 
 @cache
 def _translated(sql: str) -> bytes:
     """Return a statement with psycopg's marks for parameters, without SQLite's hints to its planner."""
     return re.sub(r" INDEXED BY \w+", "", sql).replace("%", "%%").replace("?", "%s").encode()
-
-
-def _kept(value: object) -> object:
-    """Replace NUL characters, which a note or a tag may contain but PostgreSQL cannot store."""
-    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) and "\0" in value else value
 
 
 def begin_script(timeout_s: float) -> str:
@@ -155,4 +182,8 @@ def connect(conninfo: str, timeout_s: float, *, prepares: bool = True) -> _Watch
     """Connect, or raise `psycopg.OperationalError` in time."""
     threshold = 3 if prepares else None
     connect_s = max(2, round(timeout_s))  # the driver takes no less
-    return _Watched.connect(conninfo, autocommit=True, prepare_threshold=threshold, connect_timeout=connect_s)
+    raw = _Watched.connect(conninfo, autocommit=True, prepare_threshold=threshold, connect_timeout=connect_s)
+    # The driver's types for integers depend on their size; each mix of them would be a statement to prepare.
+    raw.adapters.register_dumper(int, Int8Dumper)
+    raw.adapters.register_dumper(int, Int8BinaryDumper)
+    return raw

@@ -7,18 +7,24 @@ the server crashes, their last moments may be lost.
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar, cast
 
 import anyio.to_thread
 
-from floop_gateway_core.stores.base import KeyAdmitted
+from floop_gateway_core.policy.admission import Held, HoldRefused
+from floop_gateway_core.policy.rate_window import RateDecision
+from floop_gateway_core.stores.base import HoldRequest, KeyAdmitted, Settled, Settlement, rate_limit
+from floop_gateway_core.stores.postgres import calls
+from floop_gateway_core.stores.postgres.calls import ServerCall
 from floop_gateway_core.stores.postgres.migrations import migrate
 from floop_gateway_core.stores.postgres.session import Session
 from floop_gateway_core.stores.postgres.urls import without_our_parameters
 from floop_gateway_core.stores.postgres.workers import Job, Workers
+from floop_gateway_core.stores.sql import ledger, windows
 from floop_gateway_core.stores.sql.connection import Connection
-from floop_gateway_core.stores.sql.store import SQLStore
-from floop_gateway_core.types import Project
+from floop_gateway_core.stores.sql.store import SQLStore, hold_locks, settlement_locks, window_lock
+from floop_gateway_core.types import Project, ProjectId
 
 __all__ = ["PostgresStore"]
 
@@ -66,13 +72,37 @@ class PostgresStore(SQLStore):
         """See `Store.aclose`."""
         await anyio.to_thread.run_sync(self._workers.stop)
 
+    async def acquire(self, project: ProjectId, limit: int, now: float) -> RateDecision:
+        """See `Store.acquire`."""
+        work = partial(windows.acquire, project=project, limit=limit, now=now)
+        return await self._call(work, (window_lock(project),), calls.spend(project, limit, now), durable=False)
+
+    async def hold(self, request: HoldRequest) -> Held | HoldRefused:
+        """See `LedgerStore.hold`."""
+        return await self._call(partial(ledger.hold, request=request), hold_locks(request), calls.hold(request))
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        """See `LedgerStore.settle`."""
+        work = partial(ledger.settle, settlement=settlement)
+        return await self._call(work, settlement_locks(settlement), calls.settle(settlement))
+
+    async def _call(
+        self,
+        work: Callable[[Connection], T],
+        locks: tuple[str, ...],
+        call: ServerCall[T] | None,
+        *,
+        durable: bool = True,
+    ) -> T:
+        return cast(T, await self._workers.run(Job(work, locks, durable, call)))
+
     async def authenticate_and_acquire(self, digest: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
-        """See `Store.authenticate_and_acquire`; a key that was seen a moment ago costs one transaction."""
+        """See `Store.authenticate_and_acquire`; a key that was seen a moment ago is not looked up again."""
         if (project := await self._seen(digest, now)) is None:
             return None
-        return await self._write(
-            lambda connection: self._spend(connection, project, limits, now), f"window {project.id}"
-        )
+        if project.suspension is not None:
+            return KeyAdmitted(project, None)
+        return KeyAdmitted(project, await self.acquire(project.id, rate_limit(project, limits), now))
 
     async def _seen(self, digest: str, now: float) -> Project | None:
         if (seen := self._keys.get(digest)) is not None and time.monotonic() < seen[0]:

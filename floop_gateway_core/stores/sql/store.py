@@ -6,7 +6,7 @@ ignores it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -19,14 +19,12 @@ from floop_gateway_core.policy.summary import SummaryRow
 from floop_gateway_core.stores.base import (
     DayUsage,
     HoldRequest,
-    KeyAdmitted,
     Posted,
     Posting,
     PostingRefused,
     Settled,
     Settlement,
     WindowLimit,
-    rate_limit,
 )
 from floop_gateway_core.stores.sql import answers as answer_rows
 from floop_gateway_core.stores.sql import audit as audit_rows
@@ -125,7 +123,7 @@ class SQLStore(ABC):
 
     async def acquire(self, project: ProjectId, limit: int, now: float) -> RateDecision:
         return await self._write(
-            lambda connection: window_rows.acquire(connection, project, limit, now), _window(project)
+            lambda connection: window_rows.acquire(connection, project, limit, now), window_lock(project)
         )
 
     async def acquire_windows(self, windows: Sequence[WindowLimit], now: float) -> Sequence[RateDecision]:
@@ -136,14 +134,7 @@ class SQLStore(ABC):
                     self._swept[window_s] = now
             return window_rows.acquire_windows(connection, windows, now)
 
-        return await self._write(spend, *{_window(f"every {window.window_s}") for window in windows})
-
-    @staticmethod
-    def _spend(connection: Connection, project: Project, limits: Mapping[str, int], now: float) -> KeyAdmitted:
-        """Spend one request of a project that may spend. Needs the lock of its window."""
-        if project.suspension is not None:
-            return KeyAdmitted(project, None)
-        return KeyAdmitted(project, window_rows.acquire(connection, project.id, rate_limit(project, limits), now))
+        return await self._write(spend, *{window_lock(f"every {window.window_s}") for window in windows})
 
     # -- both holds of a request -----------------------------------------------------------------------------------
 
@@ -151,15 +142,11 @@ class SQLStore(ABC):
         return await self._read(partial(answer_rows.kept, project, key, now))
 
     async def hold(self, request: HoldRequest) -> Held | HoldRefused:
-        hold = partial(ledger_rows.hold, request=request)
-        return await self._write(hold, _account(request.owner), _days(request.record.project_id), short=True)
+        return await self._write(partial(ledger_rows.hold, request=request), *hold_locks(request), short=True)
 
     async def settle(self, settlement: Settlement) -> Settled:
         settle = partial(ledger_rows.settle, settlement=settlement)
-        # If the project is deleted meanwhile, its own account goes by its id.
-        project_id, owner = settlement.record.project_id, settlement.owner
-        owners = {owner, OWN_ACCOUNT + project_id if owner.startswith(OWN_ACCOUNT) else owner}
-        return await self._write(settle, *map(_account, sorted(owners)), _days(project_id), short=True)
+        return await self._write(settle, *settlement_locks(settlement), short=True)
 
     async def log(self, record: UsageRecord) -> None:
         save = partial(usage_rows.save_record, record=record)
@@ -273,5 +260,18 @@ def _named(name: str) -> str:
     return f"name {name}"
 
 
-def _window(key: str) -> str:
+def window_lock(key: str) -> str:
+    """Return the lock of a window."""
     return f"window {key}"
+
+
+def hold_locks(request: HoldRequest) -> tuple[str, ...]:
+    """Return the locks of both holds of a request."""
+    return _account(request.owner), _days(request.record.project_id)
+
+
+def settlement_locks(settlement: Settlement) -> tuple[str, ...]:
+    """Return the locks of a settlement. If the project is deleted meanwhile, its own account goes by its id."""
+    project_id, owner = settlement.record.project_id, settlement.owner
+    owners = {owner, OWN_ACCOUNT + project_id if owner.startswith(OWN_ACCOUNT) else owner}
+    return (*map(_account, sorted(owners)), _days(project_id))

@@ -22,13 +22,19 @@ PAGE_RECORDS = 1000
 
 def save_record(connection: Connection, record: UsageRecord) -> None:
     """Insert or replace a record."""
-    values = {name: getattr(record, name) for name in _COLUMNS}
+    connection.execute(_UPSERT_RECORD, (*columns_of(record).values(), 0))
+
+
+def columns_of(record: UsageRecord) -> dict[str, object]:
+    """Return a record's columns and their values."""
+    values: dict[str, Any] = {name: getattr(record, name) for name in _COLUMNS}
     values["auto_reasons"] = None if record.auto_reasons is None else _json(record.auto_reasons)
     values["tags"] = _json(record.tags) if record.tags else None
     values["attempt_list"] = _json([astuple(one) for one in record.attempt_list]) if record.attempt_list else None
     values["key_prefix"] = record.key_prefix or NO_KEY
-    values["estimated"], values["streamed"] = int(record.estimated), int(record.streamed)
-    connection.execute(_UPSERT_RECORD, (*values.values(), 0))
+    for name in ("estimated", "streamed", "microcredits"):
+        values[name] = int(values[name])
+    return values
 
 
 def _json(value: object) -> str:

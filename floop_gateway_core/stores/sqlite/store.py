@@ -18,8 +18,9 @@ from typing import TypeVar, cast
 
 import anyio.to_thread
 
-from floop_gateway_core.stores.base import KeyAdmitted
+from floop_gateway_core.stores.base import KeyAdmitted, rate_limit
 from floop_gateway_core.stores.sql import projects as project_rows
+from floop_gateway_core.stores.sql import windows
 from floop_gateway_core.stores.sql.connection import Connection
 from floop_gateway_core.stores.sql.store import SQLStore
 from floop_gateway_core.stores.sqlite.inline import InlineConnection
@@ -96,7 +97,9 @@ class SQLiteStore(SQLStore):
         """See `Store.authenticate_and_acquire`."""
 
         def spend(connection: Connection, project: Project) -> KeyAdmitted:
-            return self._spend(connection, project, limits, now)
+            if project.suspension is not None:
+                return KeyAdmitted(project, None)
+            return KeyAdmitted(project, windows.acquire(connection, project.id, rate_limit(project, limits), now))
 
         # Only a known key takes the write lock: unknown keys neither delay the projects' requests nor wait themselves.
         if self._worker.is_held_up and await self.authenticate(digest, now) is None:
