@@ -79,26 +79,29 @@ class AdminBase:
         """Void holds left by dead processes, so that balances and the log are correct; return how many."""
         return await self._ledger.expire(self._time_for_expiry())
 
-    async def _audit(
+    @property
+    def _one_store(self) -> bool:
+        """Return whether projects and money are in the same store, which can change both in one transaction."""
+        return self._ledger is self._store
+
+    def _line(
         self,
         what: str,
         details: Mapping[str, object] | None = None,
         *,
         project: Project | None = None,
         account: str | None = None,
-    ) -> None:
-        """Keep an audit line: who did what, when and from where."""
-        await self._store.audit(
-            AuditLine(
-                self._clock(),
-                self._operator.name,
-                what,
-                None if project is None else project.id,
-                None if project is None else project.name,
-                account,
-                self._operator.origin,
-                details or {},
-            )
+    ) -> AuditLine:
+        """Return the audit line of a change: who does what, when and from where."""
+        return AuditLine(
+            self._clock(),
+            self._operator.name,
+            what,
+            None if project is None else project.id,
+            None if project is None else project.name,
+            account,
+            self._operator.origin,
+            details or {},
         )
 
     async def audit_lines(

@@ -1,7 +1,7 @@
 """Grants, debits, refunds and statements."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from floop_gateway_core.admin.base import AdminBase
 from floop_gateway_core.errors import AdminError, Conflict, NoSuchAccount, NoSuchRequest
@@ -144,17 +144,18 @@ class MoneyAdmin(AdminBase):
         )
 
     async def _post(self, posting: Posting, too_much: str) -> Posted:
-        posted = await self._ledger.post(posting)
+        details = {
+            "credits": format_credits(posting.amount),
+            "id": posting.id,
+            "request_id": posting.request_id,
+            "note": posting.note,
+        }
+        line = self._line(posting.kind, details, account=posting.owner)
+        posted = await self._ledger.post(replace(posting, line=line) if self._one_store else posting)
         if isinstance(posted, PostingRefused):
             if posted.left is None:
                 raise Conflict(f"the id {posting.id!r} was already used for a different posting; nothing was changed")
             raise Conflict(f"{too_much.format(left=format_credits(posted.left))}; nothing was changed")
-        if not posted.repeated:
-            details = {
-                "credits": format_credits(posting.amount),
-                "id": posting.id,
-                "request_id": posting.request_id,
-                "note": posting.note,
-            }
-            await self._audit(posting.kind, details, account=posting.owner)
+        if not posted.repeated and not self._one_store:
+            await self._store.audit(line)
         return posted

@@ -117,17 +117,17 @@ class Admin(LogAdmin):
         _check_balance(await self._ledger.account(owner), amount)
         key = _mint()
         now = self._clock()
-        one_store = self._ledger is self._store
-        project = await self._store.create_project(
-            Project(new_project_id(now), name, owner, settings, keys.short(key), now, now),
-            digest=keys.digest(key),
-            credits=amount if one_store else ZERO_CREDITS,
-            by=self._operator.name,
-        )
-        if amount and not one_store:
-            await self._ledger.post(Posting("grant", owner, amount, now, project_id=project.id, by=self._operator.name))
+        project = Project(new_project_id(now), name, owner, settings, keys.short(key), now, now)
         details = {"plan": settings.plan, "owner": owner, "credits": format_credits(amount)}
-        await self._audit("create", details, project=project)
+        await self._store.create_project(
+            project,
+            digest=keys.digest(key),
+            credits=amount if self._one_store else ZERO_CREDITS,
+            by=self._operator.name,
+            line=self._line("create", details, project=project),
+        )
+        if amount and not self._one_store:
+            await self._ledger.post(Posting("grant", owner, amount, now, project_id=project.id, by=self._operator.name))
         return NewKey(project, key)
 
     async def rotate_key(self, name: str, *, grace_s: float = 0.0) -> NewKey:
@@ -140,15 +140,15 @@ class Admin(LogAdmin):
         if not 0 <= grace_s <= MAX_GRACE_S:
             raise AdminError(f"grace_s must be from 0 to {MAX_GRACE_S}, got {grace_s}")
         key, now = _mint(), self._clock()
-        id = (await self.project(name)).id
+        project = await self.project(name)
         project = await self._store.rotate_key(
-            id,
+            project.id,
             digest=keys.digest(key),
             key_prefix=keys.short(key),
             now=now,
             grace_until=now + grace_s if grace_s else None,
+            line=self._line("rotate-key", {"key_prefix": keys.short(key), "grace_s": grace_s}, project=project),
         )
-        await self._audit("rotate-key", {"key_prefix": project.key_prefix, "grace_s": grace_s}, project=project)
         rotated = KeyRotated(project.name, project.owner, project.key_prefix, key)
         error = None if hook is None else await _call_hook(hook, rotated)
         return NewKey(project, key, error)
@@ -159,9 +159,7 @@ class Admin(LogAdmin):
         if project.suspension is not None and (project.suspension.by_operator or self._operator.projects is not None):
             return project
         suspension = Suspension(self._clock(), by_operator=self._operator.projects is None)
-        project = await self._store.suspend(project.id, suspension)
-        await self._audit("suspend", project=project)
-        return project
+        return await self._store.suspend(project.id, suspension, line=self._line("suspend", project=project))
 
     async def resume(self, name: str) -> Project:
         """Serve a suspended project again.
@@ -173,9 +171,7 @@ class Admin(LogAdmin):
             return project
         if project.suspension.by_operator and self._operator.projects is not None:
             raise Forbidden(f"project {name!r} was suspended by an operator of all projects, who must resume it")
-        project = await self._store.suspend(project.id, None)
-        await self._audit("resume", project=project)
-        return project
+        return await self._store.suspend(project.id, None, line=self._line("resume", project=project))
 
     async def delete_project(self, name: str, *, erase: bool = False) -> None:
         """Delete a project: its key stops working, its name becomes free, and a later namesake inherits nothing.
@@ -184,8 +180,8 @@ class Admin(LogAdmin):
         account is kept. Records are kept until retention removes them; `erase` replaces the name in them by the id.
         """
         project = await self.project(name)
-        await self._audit("delete", {"erase": erase}, project=project)
-        await self._store.delete_project(project.id, now=self._clock(), erase=erase)
+        line = self._line("delete", {"erase": erase}, project=project)
+        await self._store.delete_project(project.id, now=self._clock(), erase=erase, line=line)
 
     async def change_settings(self, name: str, **changes: object) -> Project:
         """Change the named settings of a project (`plan`, `requests_per_minute`, `daily_tokens`) and keep the others.
@@ -195,9 +191,9 @@ class Admin(LogAdmin):
         project = await self.project(name)
         settings = replace(project.settings, **changes)  # type: ignore[arg-type]
         self._check_settings(settings)
-        project = await self._store.set_project(project.id, settings)
-        await self._audit("settings", changes, project=project)
-        return project
+        return await self._store.set_project(
+            project.id, settings, line=self._line("settings", changes, project=project)
+        )
 
     async def projects(self) -> list[Project]:
         """Return all projects, ordered by name."""

@@ -138,10 +138,19 @@ def rate_limit(project: Project, limits: Mapping[str, int]) -> int:
 
 
 class ProjectStore(Protocol):
-    """Projects, their settings, and the digests of their keys."""
+    """Projects, their settings, and the digests of their keys.
+
+    A change keeps its audit `line` in the same transaction, so neither exists without the other.
+    """
 
     async def create_project(
-        self, project: Project, *, digest: str, credits: Microcredits = ZERO_CREDITS, by: str | None = None
+        self,
+        project: Project,
+        *,
+        digest: str,
+        credits: Microcredits = ZERO_CREDITS,
+        by: str | None = None,
+        line: AuditLine | None = None,
     ) -> Project:
         """Keep a new project with its one active key, and add `credits` to its owner's account; `by` grants them.
 
@@ -154,21 +163,30 @@ class ProjectStore(Protocol):
     async def projects(self) -> list[Project]:
         """Return all projects, ordered by name."""
 
-    async def set_project(self, id: ProjectId, settings: ProjectSettings) -> Project:
+    async def set_project(self, id: ProjectId, settings: ProjectSettings, *, line: AuditLine | None = None) -> Project:
         """Replace the settings; raise `NoSuchProject`."""
 
-    async def suspend(self, id: ProjectId, suspension: Suspension | None) -> Project:
+    async def suspend(self, id: ProjectId, suspension: Suspension | None, *, line: AuditLine | None = None) -> Project:
         """Suspend a project, or resume it; raise `NoSuchProject`."""
 
-    async def delete_project(self, id: ProjectId, *, now: float, erase: bool = False) -> None:
+    async def delete_project(
+        self, id: ProjectId, *, now: float, erase: bool = False, line: AuditLine | None = None
+    ) -> None:
         """Delete a project: its name is free, its keys are dead. Raises `NoSuchProject`.
 
         Its own account (`project:NAME`) continues as `project:ID` until its last hold ends; an owner's account stays
-        open. `erase` also replaces the project's name with the id in its records.
+        open. `erase` also replaces the project's name with the id in its records and audit lines.
         """
 
     async def rotate_key(
-        self, id: ProjectId, *, digest: str, key_prefix: str, now: float, grace_until: float | None = None
+        self,
+        id: ProjectId,
+        *,
+        digest: str,
+        key_prefix: str,
+        now: float,
+        grace_until: float | None = None,
+        line: AuditLine | None = None,
     ) -> Project:
         """Replace the active key by a new one, in one transaction; raise `NoSuchProject`.
 
@@ -179,7 +197,7 @@ class ProjectStore(Protocol):
         """Return the project that a key with this digest opens; a change is seen within one second."""
 
     async def audit(self, line: AuditLine) -> None:
-        """Save an audit line; the store assigns its `number`."""
+        """Save an audit line of a change that is not the store's; the store assigns its `number`."""
 
     async def audit_lines(
         self, *, before: int | None = None, projects: frozenset[ProjectId] | None = None, limit: int = 100
@@ -218,7 +236,7 @@ class WindowStore(Protocol):
 class Posting:
     """A grant, debit or refund to make. `id` is chosen by the caller; if it is repeated, only the first posting counts.
 
-    `amount` is more than 0 for every kind. A refund names its request.
+    `amount` is more than 0 for every kind. A refund names its request. `line` is kept with the entry.
     """
 
     kind: Literal["grant", "debit", "refund"]
@@ -230,6 +248,7 @@ class Posting:
     project_id: ProjectId | None = None
     by: str | None = None
     note: str | None = None
+    line: AuditLine | None = None
 
 
 @dataclass(frozen=True, slots=True)

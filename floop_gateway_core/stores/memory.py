@@ -102,7 +102,13 @@ class MemoryStore:
     async def aclose(self) -> None: ...
 
     async def create_project(
-        self, project: Project, *, digest: str, credits: Microcredits = ZERO_CREDITS, by: str | None = None
+        self,
+        project: Project,
+        *,
+        digest: str,
+        credits: Microcredits = ZERO_CREDITS,
+        by: str | None = None,
+        line: AuditLine | None = None,
     ) -> Project:
         with self._lock:
             if project.name in self._ids:
@@ -110,6 +116,7 @@ class MemoryStore:
             self._projects[project.id], self._ids[project.name] = project, project.id
             self._grant(project.owner, credits, project.created_at, by, project.id)
             self._keys[digest] = project.id, math.inf
+            self._keep(line)
             return project
 
     async def project(self, name: str) -> Project | None:
@@ -120,15 +127,22 @@ class MemoryStore:
         with self._lock:
             return [self._projects[self._ids[name]] for name in sorted(self._ids)]
 
-    async def set_project(self, id: ProjectId, settings: ProjectSettings) -> Project:
+    async def set_project(self, id: ProjectId, settings: ProjectSettings, *, line: AuditLine | None = None) -> Project:
         with self._lock:
-            return self._change(id, settings=settings)
+            return self._change(id, line, settings=settings)
 
     async def rotate_key(
-        self, id: ProjectId, *, digest: str, key_prefix: str, now: float, grace_until: float | None = None
+        self,
+        id: ProjectId,
+        *,
+        digest: str,
+        key_prefix: str,
+        now: float,
+        grace_until: float | None = None,
+        line: AuditLine | None = None,
     ) -> Project:
         with self._lock:
-            project = self._change(id, key_prefix=key_prefix, key_created_at=now)
+            project = self._change(id, line, key_prefix=key_prefix, key_created_at=now)
             for old, (owner, until) in list(self._keys.items()):
                 if owner == id and until == math.inf and grace_until is not None:
                     self._keys[old] = id, grace_until
@@ -137,14 +151,17 @@ class MemoryStore:
             self._keys[digest] = id, math.inf
             return project
 
-    async def suspend(self, id: ProjectId, suspension: Suspension | None) -> Project:
+    async def suspend(self, id: ProjectId, suspension: Suspension | None, *, line: AuditLine | None = None) -> Project:
         with self._lock:
-            return self._change(id, suspension=suspension)
+            return self._change(id, line, suspension=suspension)
 
-    async def delete_project(self, id: ProjectId, *, now: float, erase: bool = False) -> None:
+    async def delete_project(
+        self, id: ProjectId, *, now: float, erase: bool = False, line: AuditLine | None = None
+    ) -> None:
         with self._lock:
             if id not in self._projects:
                 raise NoSuchProject(id)
+            self._keep(line)
             project = self._projects.pop(id)
             del self._ids[project.name]
             self._keys = {digest: key for digest, key in self._keys.items() if key[0] != id}
@@ -173,11 +190,12 @@ class MemoryStore:
             if named.owner == old:
                 self._named[name] = replace(named, owner=new)
 
-    def _change(self, id: ProjectId, **changes: object) -> Project:
-        """Replace fields of a project; the caller holds the lock."""
+    def _change(self, id: ProjectId, line: AuditLine | None, /, **changes: object) -> Project:
+        """Replace fields of a project, and keep the line of the change; the caller holds the lock."""
         if id not in self._projects:
             raise NoSuchProject(id)
         self._projects[id] = project = replace(self._projects[id], **changes)  # type: ignore[arg-type]
+        self._keep(line)
         return project
 
     async def authenticate(self, digest: str, now: float) -> Project | None:
@@ -187,6 +205,10 @@ class MemoryStore:
 
     async def audit(self, line: AuditLine) -> None:
         with self._lock:
+            self._keep(line)
+
+    def _keep(self, line: AuditLine | None) -> None:
+        if line is not None:
             self._audits += 1
             self._audit.append(replace(line, number=self._audits))
 
@@ -381,7 +403,10 @@ class MemoryStore:
 
     async def post(self, posting: Posting) -> Posted | PostingRefused:
         with self._lock:
-            return self._books.post(posting)
+            posted = self._books.post(posting)
+            if isinstance(posted, Posted) and not posted.repeated:
+                self._keep(posting.line)
+            return posted
 
     async def payer(self, request_id: RequestId) -> str | None:
         with self._lock:

@@ -16,7 +16,7 @@ import pytest
 from floop_gateway_core.stores.memory import MemoryStore
 from floop_gateway_core.testing.suites.facts import NOW, PROJECT, hold_request, project, settlement
 from floop_gateway_core.testing.suites.stores import StoreSuite
-from floop_gateway_core.types import Microcredits, Project, ProjectId
+from floop_gateway_core.types import AuditLine, Microcredits, Project, ProjectId
 
 pytestmark = pytest.mark.anyio
 
@@ -92,11 +92,11 @@ def test_a_rotation_within_a_rotation_leaves_one_active_key(monkeypatch: pytest.
 
     other = threading.Thread(target=rotate, args=("other",))
 
-    def interrupted(id: ProjectId, **changes: object) -> Project:
+    def interrupted(id: ProjectId, line: AuditLine | None, **changes: object) -> Project:
         if other.ident is None:
             other.start()
             other.join(timeout=1)  # if the first rotation holds the lock, the second waits until it is over
-        return change(id, **changes)
+        return change(id, line, **changes)
 
     monkeypatch.setattr(store, "_change", interrupted)
     rotate("first")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from floop_gateway_core.policy.ledger import MAX_MICROCREDITS, Account, Hold
 from floop_gateway_core.stores.base import Posted, Posting, PostingRefused
+from floop_gateway_core.stores.sql import audit
 from floop_gateway_core.stores.sql.connection import Connection, upsert
 from floop_gateway_core.types import Entry, EntryKind, Microcredits, ProjectId, RequestId
 from floop_gateway_core.types.amounts import ZERO_CREDITS
@@ -86,6 +87,8 @@ def post(connection: Connection, posting: Posting) -> Posted | PostingRefused:
         connection, posting.owner, posting.kind, signed, after, posting.now, id=posting.id,
         request_id=posting.request_id, project_id=posting.project_id, by=posting.by, note=posting.note,
     )  # fmt: skip
+    if posting.line is not None:
+        audit.add(connection, posting.line)
     newest = connection.execute(_SELECT + "WHERE owner = ? ORDER BY number DESC LIMIT 1", (posting.owner,)).fetchone()
     return Posted(_entry(newest[:-1]), after)
 

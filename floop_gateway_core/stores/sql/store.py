@@ -75,7 +75,13 @@ class SQLStore(ABC):
     # -- projects and keys -----------------------------------------------------------------------------------------
 
     async def create_project(
-        self, project: Project, *, digest: str, credits: Microcredits = ZERO_CREDITS, by: str | None = None
+        self,
+        project: Project,
+        *,
+        digest: str,
+        credits: Microcredits = ZERO_CREDITS,
+        by: str | None = None,
+        line: AuditLine | None = None,
     ) -> Project:
         def create(connection: Connection) -> Project:
             project_rows.create(connection, project, digest)
@@ -84,7 +90,7 @@ class SQLStore(ABC):
             )
             return project
 
-        return await self._write(create, _named(project.name), _account(project.owner))
+        return await self._change(create, line, _named(project.name), _account(project.owner))
 
     async def project(self, name: str) -> Project | None:
         return await self._read(lambda connection: project_rows.by_name(connection, name))
@@ -92,23 +98,43 @@ class SQLStore(ABC):
     async def projects(self) -> list[Project]:
         return await self._read(project_rows.every)
 
-    async def set_project(self, id: ProjectId, settings: ProjectSettings) -> Project:
-        return await self._write(lambda connection: project_rows.change(connection, id, settings), _of(id))
+    async def set_project(self, id: ProjectId, settings: ProjectSettings, *, line: AuditLine | None = None) -> Project:
+        return await self._change(lambda connection: project_rows.change(connection, id, settings), line, _of(id))
 
     async def rotate_key(
-        self, id: ProjectId, *, digest: str, key_prefix: str, now: float, grace_until: float | None = None
+        self,
+        id: ProjectId,
+        *,
+        digest: str,
+        key_prefix: str,
+        now: float,
+        grace_until: float | None = None,
+        line: AuditLine | None = None,
     ) -> Project:
         rotate = partial(project_rows.rotate, id=id, digest=digest, prefix=key_prefix, now=now, grace_until=grace_until)
-        return await self._write(rotate, _of(id))
+        return await self._change(rotate, line, _of(id))
 
-    async def suspend(self, id: ProjectId, suspension: Suspension | None) -> Project:
-        return await self._write(lambda connection: project_rows.suspend(connection, id, suspension), _of(id))
+    async def suspend(self, id: ProjectId, suspension: Suspension | None, *, line: AuditLine | None = None) -> Project:
+        return await self._change(lambda connection: project_rows.suspend(connection, id, suspension), line, _of(id))
 
-    async def delete_project(self, id: ProjectId, *, now: float, erase: bool = False) -> None:
+    async def delete_project(
+        self, id: ProjectId, *, now: float, erase: bool = False, line: AuditLine | None = None
+    ) -> None:
         if (project := await self.project(id)) is None:
             raise NoSuchProject(id)
         delete = partial(project_rows.delete, id=id, now=now, erase=erase)
-        await self._write(delete, _of(id), _named(project.name), _account(project.owner), _account(OWN_ACCOUNT + id))
+        locks = _of(id), _named(project.name), _account(project.owner), _account(OWN_ACCOUNT + id)
+        await self._change(delete, line, *locks)
+
+    async def _change(self, work: Callable[[Connection], T], line: AuditLine | None, *locks: str) -> T:
+        """Write with an audit line, which comes first, so that erasing a project finds it."""
+
+        def change(connection: Connection) -> T:
+            if line is not None:
+                audit_rows.add(connection, line)
+            return work(connection)
+
+        return await self._write(change, *locks)
 
     async def authenticate(self, digest: str, now: float) -> Project | None:
         return await self._read(partial(project_rows.by_digest, digest, now))

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from floop_gateway_core.errors import NoSuchProject
+from floop_gateway_core.errors import NoSuchProject, ProjectExists
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.stores.base import Posted, Posting, PostingRefused, Store
 from floop_gateway_core.testing.suites.facts import (
@@ -20,6 +20,7 @@ from floop_gateway_core.types import (
     AuditLine,
     Microcredits,
     ProjectId,
+    ProjectSettings,
     RequestId,
     Suspension,
     UsageFilter,
@@ -241,13 +242,46 @@ class BookSuite:
         await store.create_project(project(), digest="digest-1", credits=Microcredits(1_000))
         await self._charged(store, "req_1", 40)
         await store.audit(AuditLine(NOW, "ann", "create", PROJECT, "shop-p"))
-        await store.delete_project(PROJECT, now=NOW, erase=True)
+        await store.delete_project(
+            PROJECT, now=NOW, erase=True, line=AuditLine(NOW, "ann", "delete", PROJECT, "shop-p")
+        )
         record = await store.record(RequestId("req_1"))
         assert record is not None
         assert ("p", "p") == (record.project, record.project_id)
-        assert ["p"] == [line.project for line in await store.audit_lines()]
+        assert [("delete", "p"), ("create", "p")] == [(line.what, line.project) for line in await store.audit_lines()]
 
     # -- the audit log ---------------------------------------------------------------------------------------------
+
+    async def test_a_change_keeps_its_line_and_one_that_fails_keeps_none(self, store: Store) -> None:
+        async def kept() -> list[str]:
+            return [line.what for line in await store.audit_lines()][::-1]
+
+        def line(what: str) -> AuditLine:
+            return AuditLine(NOW, "ann", what, PROJECT, "shop-p")
+
+        await store.create_project(project(), digest="digest-1", line=line("create"))
+        await store.set_project(PROJECT, ProjectSettings(), line=line("settings"))
+        await store.suspend(PROJECT, Suspension(NOW), line=line("suspend"))
+        await store.rotate_key(PROJECT, digest="digest-2", key_prefix="b", now=NOW, line=line("rotate-key"))
+        grant = Posting("grant", "o", Microcredits(100), NOW, "grant-1", line=line("grant"))
+        await store.post(grant)
+        done = ["create", "settings", "suspend", "rotate-key", "grant"]
+        assert done == await kept()
+        assert isinstance(await store.post(grant), Posted)
+        too_much = replace(grant, kind="debit", id=None, amount=Microcredits(101))
+        assert isinstance(await store.post(too_much), PostingRefused)
+        again = store.create_project(project(), digest="digest-3", line=line("create"))
+        assert ProjectExists is await raised(again)
+        for call in (
+            store.set_project(ProjectId("q"), ProjectSettings(), line=line("settings")),
+            store.suspend(ProjectId("q"), None, line=line("resume")),
+            store.rotate_key(ProjectId("q"), digest="digest-4", key_prefix="c", now=NOW, line=line("rotate-key")),
+            store.delete_project(ProjectId("q"), now=NOW, line=line("delete")),
+        ):
+            assert NoSuchProject is await raised(call)
+        assert done == await kept()
+        await store.delete_project(PROJECT, now=NOW, line=line("delete"))
+        assert [*done, "delete"] == await kept()
 
     async def test_audit_lines_come_newest_first(self, store: Store) -> None:
         lines = [
