@@ -25,18 +25,24 @@ RICH = Account(Microcredits(MAX_MICROCREDITS))
 
 @dataclass(frozen=True, slots=True)
 class ServerCall(Generic[T]):
-    """`function` takes `arguments` behind those for its locks; `read` makes the answer of its row."""
+    """`sql` calls a function with its locks, how long to wait for them and whether to be durable, and `arguments`.
 
-    function: str
-    types: str
+    `read` makes the answer of the row behind its outcome.
+    """
+
+    sql: str
     arguments: Sequence[object]
     read: Callable[[Sequence[Any]], T]
 
-    @property
-    def sql(self) -> str:
-        """Return the statement, whose first parameters are those for the locks."""
-        marks = ", ".join(f"?::{type}" for type in ("bigint[]", "bigint", "boolean", *self.types.split()))
-        return f"SELECT * FROM floop_gateway.{self.function}({marks})"
+
+def _statement(function: str, types: str) -> str:
+    marks = ", ".join(f"?::{type}" for type in f"bigint[] bigint boolean {types}".split())
+    return f"SELECT * FROM floop_gateway.{function}({marks})"
+
+
+_SPEND = _statement("spend", "text bigint bigint bigint")
+_HOLD = _statement("hold", "text bigint bigint float8 float8 bigint bigint bigint text text json")
+_SETTLE = _statement("settle", "text bigint float8 bigint bigint text text bytea float8 json")
 
 
 def spend(project: ProjectId, limit: int, now: float) -> ServerCall[RateDecision]:
@@ -49,7 +55,7 @@ def spend(project: ProjectId, limit: int, now: float) -> ServerCall[RateDecision
             limit=limit, count=count, oldest_us=oldest_us, leaving_us=leaving_us, now_us=now_us, window_us=window_us
         )
 
-    return ServerCall("spend", "text bigint bigint bigint", (project, limit, now_us, window_us), read)
+    return ServerCall(_SPEND, (project, limit, now_us, window_us), read)
 
 
 def hold(request: HoldRequest) -> ServerCall[Held | HoldRefused] | None:
@@ -63,8 +69,7 @@ def hold(request: HoldRequest) -> ServerCall[Held | HoldRefused] | None:
         in_full.held_microcredits, in_full.held_tokens, in_full.output_tokens,
         claim and claim.key, claim and claim.digest, _json(request.record),
     )  # fmt: skip
-    types = "text bigint bigint float8 float8 bigint bigint bigint text text json"
-    return ServerCall("hold", types, arguments, lambda _: in_full)
+    return ServerCall(_HOLD, arguments, lambda _: in_full)
 
 
 def settle(settlement: Settlement) -> ServerCall[Settled]:
@@ -84,8 +89,7 @@ def settle(settlement: Settlement) -> ServerCall[Settled]:
         resolved = Hold(Microcredits(amount), "voided" if charge is None else "captured", charged)
         return Settled(resolved, Account(Microcredits(posted), Microcredits(held)), used)
 
-    types = "text bigint float8 bigint bigint text text bytea float8 json"
-    return ServerCall("settle", types, arguments, read)
+    return ServerCall(_SETTLE, arguments, read)
 
 
 def _json(record: UsageRecord) -> str:
