@@ -119,6 +119,7 @@ def _deployment(name: str, one: DeploymentSettings, settings: Settings, provider
         vocabulary=one.vocabulary or _spec(one).vocabulary,
         capabilities=_capabilities(one),
         grants=_grants(one),
+        temperature_max=_spec(one).temperature_max if one.send_temperature else -1.0,
         # A thinking model may be silent for any length of time; the request's own limit still applies.
         first_event_s=one.first_event_s or (upstream.total_s if thinks else upstream.first_event_s),
         between_events_s=one.between_events_s or (upstream.total_s if thinks else upstream.between_events_s),

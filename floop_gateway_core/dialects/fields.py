@@ -36,6 +36,7 @@ class Fields:
     def __init__(self, value: Mapping[str, object]) -> None:
         self.value = value
         self.faults: list[FieldError] = []
+        self._unread: set[str] = set()
 
     def refusal(self) -> Refusal:
         """Return the refusal that lists the errors."""
@@ -51,6 +52,15 @@ class Fields:
     def fault(self, path: str, message: str) -> None:
         """Note an error."""
         self.faults.append(FieldError(path, message))
+
+    def unread(self, value: Mapping[str, object], read: Collection[str]) -> None:
+        """Note the members of an object within the body that nobody reads."""
+        if value.keys() - read:
+            self._unread.update(name for name, one in value.items() if name not in read and one is not None)
+
+    def ignored(self, read: Collection[str]) -> tuple[str, ...]:
+        """Return the names of members that are not read: those of the body itself, and those noted within it."""
+        return ignored_names((self.value.keys() - read) | self._unread)
 
     def string(self, name: str) -> str | None:
         """Return a string."""

@@ -11,7 +11,7 @@ __all__ = ["MEDIA_TYPES", "PartFields"]
 
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 MAX_TOOLS = 1024
-_DATA_URL = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,(.*)", re.DOTALL | re.IGNORECASE)
+_DATA_URL = re.compile(r"data:([a-z]+/[a-z0-9.+-]+)(?:;[\w.+-]+=[^;,]*)*;base64,(.*)", re.DOTALL | re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]+={0,2}\s*")
 TOOL_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 

@@ -105,6 +105,8 @@ class Deployment:
     between_events_s: float = 30.0
     capabilities: frozenset[Capability] = frozenset()
     grants: frozenset[Wish] = frozenset()
+    temperature_max: float = 2.0
+    """The highest temperature that is sent as it is; less than 0 if none is sent."""
     provider_name: str = ""
     schema_rules: SchemaRules | None = None
     """What its vendor is known to refuse in the schema of an answer."""
@@ -118,7 +120,13 @@ class Deployment:
 
     def ignored(self, call: Call) -> tuple[str, ...]:
         """Return the members of a call that this deployment has no use for."""
-        return tuple(name for wish, name in call.shape.wishes if wish not in self.grants)
+        wishes = call.shape.wishes
+        return tuple(dict.fromkeys(name for wish, name in wishes if not self._grants(wish, call))) if wishes else ()
+
+    def _grants(self, wish: Wish, call: Call) -> bool:
+        if wish == "temperature":
+            return call.temperature is None or call.temperature <= self.temperature_max
+        return wish in self.grants
 
     def lacks(self, call: Call) -> FieldError | None:
         """Return the field that asks for what this deployment cannot do, or None."""

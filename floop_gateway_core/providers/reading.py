@@ -20,7 +20,7 @@ import msgspec
 
 from floop_gateway_core.providers.base import Delta, FaultKind, UpstreamFault
 from floop_gateway_core.types import Usage
-from floop_gateway_core.wire.sse import SSEDecoder, SSEOverflow
+from floop_gateway_core.wire.sse import ServerSentEvent, SSEDecoder, SSEOverflow
 
 __all__ = ["COUNT_MAX", "Reader", "StreamDecoder", "count", "elements", "loads", "malformed_reply", "read", "report"]
 
@@ -108,9 +108,11 @@ def _drop(value: object, path: list[str]) -> None:
 def count(value: object) -> int | None:
     """Return a token count, or None if it is absent or makes no sense. Never raises.
 
-    >>> count(7), count(0), count(None), count(-1), count(1.5), count(True), count("7")
-    (7, 0, None, None, None, None, None)
+    >>> count(7), count(7.0), count(0), count(None), count(-1), count(1.5), count(True), count("7")
+    (7, 7, 0, None, None, None, None, None)
     """
+    if type(value) is float and value.is_integer():
+        value = int(value)
     if type(value) is int and 0 <= value <= COUNT_MAX:
         return value
     return None
@@ -143,6 +145,24 @@ class Reader(Protocol):
         """Set `finish` if the end of the body ends the answer; leave it None if the answer is not complete."""
 
 
+class _Events(SSEDecoder):
+    """Events of an upstream, whose errors come as events of that name, or in a field of that name (llama.cpp)."""
+
+    def _field(self, line: bytes) -> None:
+        if line.startswith(b"error:"):
+            self._event = "error"
+            line = b"data" + line[5:]
+        super()._field(line)
+
+    def _bare(self, event: ServerSentEvent) -> bytes:
+        data = super()._bare(event)
+        if event.event != "error":
+            return data
+        error = loads(data)
+        named = isinstance(error, dict) and ("error" in error or error.get("type") == "error")
+        return data if named else msgspec.json.encode({"error": event.data if error is None else error})
+
+
 class StreamDecoder:
     """A `Decoder` over server-sent events; the vendor's `Reader` says what an event means.
 
@@ -150,11 +170,13 @@ class StreamDecoder:
     """
 
     def __init__(self, reader: Reader) -> None:
-        self._sse = SSEDecoder()
+        self._sse = _Events()
         self._reader = reader
         self._fault: UpstreamFault | None = None
         self._finished = False
         self._began = False
+        self._head = b""
+        """What may be the beginning of a byte order mark."""
         self._whole: bytearray | None = None
 
     def feed(self, chunk: bytes) -> Delta:
@@ -164,13 +186,12 @@ class StreamDecoder:
             return delta
         if self._fault is not None:
             raise self._fault
-        if not self._began and (first := chunk.removeprefix(BOM_UTF8).lstrip()[:1]):
-            self._began = True
-            if first in (b"{", b"["):
-                self._whole = bytearray()
-            elif first == b"<":
-                self._fault = malformed_reply("the answer is a page of markup")
-                raise self._fault
+        if not self._began:
+            chunk = self._head + chunk
+            self._head = chunk if len(chunk) < len(BOM_UTF8) and BOM_UTF8.startswith(chunk) else b""
+            if self._head:
+                return delta
+            self._begin(chunk.removeprefix(BOM_UTF8).lstrip()[:1])
         if self._whole is not None:
             self._whole += chunk
             delta.events = 1
@@ -193,6 +214,14 @@ class StreamDecoder:
                 raise
         return delta
 
+    def _begin(self, first: bytes) -> None:
+        self._began = bool(first)
+        if first in (b"{", b"["):
+            self._whole = bytearray()
+        elif first == b"<":
+            self._fault = malformed_reply("the answer is a page of markup")
+            raise self._fault
+
     def _take(self, events: list[bytes], delta: Delta) -> None:
         take = self._reader.event
         for data in events:
@@ -212,7 +241,7 @@ class StreamDecoder:
         if self._fault is not None:
             raise self._fault
         if self._whole is not None:
-            self._reader.whole(bytes(self._whole), delta)
+            self._reader.whole(bytes(self._whole).removeprefix(BOM_UTF8), delta)
         else:
             self._take(self._sse.rest_data(), delta)
         if delta.finish is None:

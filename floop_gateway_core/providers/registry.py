@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 
 from floop_gateway_core.policy.schemas import ANTHROPIC_RULES, OPENAI_RULES, SchemaRules
 from floop_gateway_core.providers.anthropic import AnthropicCodec
+from floop_gateway_core.providers.anthropic.codec import TEMPERATURE_MAX as ANTHROPIC_TEMPERATURE_MAX
 from floop_gateway_core.providers.anthropic.codec import THINKING as ANTHROPIC_THINKING
 from floop_gateway_core.providers.base import Codec, Provider
 from floop_gateway_core.providers.echo import EchoProvider
@@ -54,6 +55,8 @@ class ProviderSpec:
     """What its models can do beyond text, unless a deployment says otherwise."""
     grants: frozenset[Wish] = frozenset()
     """The optional request fields that its codec can send."""
+    temperature_max: float = 2.0
+    """The highest temperature that the vendor takes."""
     schema_rules: SchemaRules | None = None
     """What the vendor refuses in the schema of an answer."""
     thinking: ThinkingRange = ANY_THINKING
@@ -69,6 +72,7 @@ class ProviderSpec:
         thinking_budget: bool = True,
         capabilities: frozenset[Capability] = frozenset(),
         grants: frozenset[Wish] = frozenset(),
+        temperature_max: float = 2.0,
         schema_rules: SchemaRules | None = None,
         thinking: ThinkingRange = ANY_THINKING,
     ) -> "ProviderSpec":
@@ -84,6 +88,7 @@ class ProviderSpec:
             thinking_budget=thinking_budget,
             capabilities=capabilities,
             grants=grants,
+            temperature_max=temperature_max,
             schema_rules=schema_rules,
             thinking=thinking,
         )
@@ -111,6 +116,7 @@ _specs = {
             vocabulary="claude",
             capabilities=COMMON | {"serial_tools", "documents"},
             grants=frozenset({"top_k", "extensions", "no_thinking"}),
+            temperature_max=ANTHROPIC_TEMPERATURE_MAX,
             schema_rules=ANTHROPIC_RULES,
             thinking=ANTHROPIC_THINKING,
         ),

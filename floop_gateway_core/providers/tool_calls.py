@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import msgspec
@@ -12,9 +12,10 @@ from floop_gateway_core.providers.base import Delta
 from floop_gateway_core.types import Message, ToolCallPart, ToolEnd, ToolPiece
 from floop_gateway_core.wire.strict_json import object_of
 
-__all__ = ["CallPieces", "arguments_of", "calls_by_id", "plain_id", "raw", "schema_of"]
+__all__ = ["CallPieces", "arguments_of", "calls_by_id", "plain_id", "raw", "schema_of", "short_id"]
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 
 
 def raw(text: str) -> msgspec.Raw:
@@ -48,50 +49,119 @@ def plain_id(id: str) -> str:
     return f"call_{blake2b(id.encode('utf-8', 'replace'), digest_size=12).hexdigest()}"
 
 
+def short_id(id: str) -> str:
+    """Return an id as Mistral takes it: nine letters or digits, the same ones each time for the same id.
+
+    >>> short_id("abcDEF123"), len(short_id("call_1"))
+    ('abcDEF123', 9)
+    """
+    if _SHORT_ID.fullmatch(id):
+        return id
+    return blake2b(id.encode("utf-8", "replace"), digest_size=5).hexdigest()[:9]
+
+
 def calls_by_id(messages: Sequence[Message]) -> dict[str, ToolCallPart]:
     """Return the calls of a conversation by their ids."""
     return {part.id: part for message in messages for part in message.content if isinstance(part, ToolCallPart)}
 
 
-@dataclass(slots=True)
+_BRACKET = re.compile(r'\\.|["{}\[\]]', re.DOTALL)
+
+
+class _Json:
+    """Follows a JSON text that comes in pieces, to know when it is complete."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = self._escapes = self.complete = False
+        """`complete` is whether an object or an array has been closed."""
+
+    def feed(self, text: str) -> None:
+        """Follow the next piece."""
+        if self._escapes and text:
+            text, self._escapes = text[1:], False
+        for found in _BRACKET.finditer(text):
+            mark = found[0]
+            if mark == '"':
+                self._in_string = not self._in_string
+            elif len(mark) == 1 and not self._in_string:
+                self._depth += 1 if mark in "{[" else -1
+                self.complete = self.complete or self._depth == 0
+        self._escapes = (len(text) - len(text.rstrip("\\"))) % 2 == 1
+
+
+@dataclass(slots=True, eq=False)
 class _Call:
-    number: int
+    key: object
     id: str = ""
     name: str = ""
+    number: int = -1
+    """Its place among the calls that have begun."""
     waiting: str = ""
     """Arguments that came before the name."""
-    begun: bool = False
     has_arguments: bool = False
     is_open: bool = True
+    json: _Json = field(default_factory=_Json)
+
+    @property
+    def begun(self) -> bool:
+        return self.number >= 0
+
+    def is_over(self, id: str | None, name: str | None, arguments: str, *, by_name: bool) -> bool:
+        """Return whether a piece for the same place begins another call.
+
+        Some servers repeat the name or send a new id with every piece. With `by_name`, a name alone begins a call, except
+        for the one that is being written.
+        """
+        if id and self.id and id != self.id:
+            return bool(name) or self.json.complete
+        if not name or not self.name:
+            return False
+        if name != self.name:
+            return by_name or self.has_arguments
+        if self.has_arguments and not self.json.complete:
+            return False
+        return by_name or (self.json.complete and bool(arguments.strip()))
 
 
 class CallPieces:
-    """The calls of one answer as they arrive: pieces grouped by the vendor's key, numbered in order of appearance."""
+    """The calls of one answer as they arrive: pieces grouped by the vendor's key, numbered in the order of their names."""
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
         self._by_key: dict[object, _Call] = {}
+        self._begun = 0
 
     def __bool__(self) -> bool:
         """Return whether a call has begun; one without a name never does."""
-        return any(call.begun for call in self._calls)
+        return self._begun > 0
 
     def knows(self, key: object) -> bool:
         """Return whether a call has begun under a key."""
         return key in self._by_key
 
-    def key_of(self, index: int | None, id: str | None, name: str | None) -> object:
-        """Return the key of a piece: servers leave out indexes, or give every whole call the same one."""
-        last = self._calls[-1] if self._calls else None
-        if index is not None:
-            known = self._by_key.get(("index", index))
-            is_new_call = known is not None and bool(id and known.id and id != known.id and name)
-            return ("id", id) if is_new_call else ("index", index)
-        if id:
-            return "id", id
-        if last is None or (name and last.name):
-            return "number", len(self._calls)
-        return next(key for key, call in reversed(self._by_key.items()) if call is last)
+    def forget(self, key: object) -> None:
+        """Let the next piece under a key begin another call."""
+        self._by_key.pop(key, None)
+
+    def key_of(self, index: int | None, id: str | None, name: str | None, arguments: str) -> object:
+        """Return the key of a piece: servers leave out indexes, or give several calls the same one, or the same id."""
+        by_id = self._by_key.get(("id", id)) if id else None
+        if by_id is not None:
+            call: _Call | None = by_id
+            key: object = ("id", id)
+        elif index is not None:
+            key = ("index", index)
+            call = self._by_key.get(key)
+        elif id:
+            key, call = ("id", id), None
+        else:
+            call = self._calls[-1] if self._calls else None
+            key = ("number", len(self._calls)) if call is None else call.key
+        if call is not None and call.is_over(id, name, arguments, by_name=index is None):
+            key = ("index", index) if index is not None else ("id", id) if id else ("number", len(self._calls))
+            self.forget(key)
+        return key
 
     def add(
         self,
@@ -104,12 +174,17 @@ class CallPieces:
         signature: str | None = None,
         thoughts: str | None = None,
     ) -> None:
-        """Add a piece; a call begins with the piece that brings its name."""
+        """Add a piece; a call begins with the piece that brings its name. What follows complete arguments is left out."""
         call = self._by_key.get(key)
         if call is None:
-            call = self._by_key[key] = _Call(len(self._calls))
+            call = self._by_key[key] = _Call(key)
             self._calls.append(call)
-        call.id = call.id or id or ""
+        if id:
+            self._by_key["id", id] = call
+            call.id = call.id or id
+        if call.json.complete:
+            arguments = ""
+        call.json.feed(arguments)
         call.has_arguments = call.has_arguments or bool(arguments)
         if call.begun:
             if arguments or signature:
@@ -118,8 +193,10 @@ class CallPieces:
         call.name = call.name or name or ""
         call.waiting += arguments
         if call.name:
-            call.begun = True
-            call.id = call.id or f"call_{secrets.token_hex(12)}"
+            call.number = self._begun
+            self._begun += 1
+            if not call.id or any(other.id == call.id for other in self._calls if other is not call):
+                call.id = f"call_{secrets.token_hex(12)}"  # none, or one that does not say whose a result is
             piece = ToolPiece(call.number, call.waiting, call.id, call.name, signature, thoughts)
             delta.items.append(piece)
 

@@ -33,6 +33,8 @@ class ImagePart:
     data: str = ""
     detail: str | None = None
     """How closely OpenAI's models are to look: `low`, `high` or `auto`."""
+    cache: str | None = None
+    """As of a `TextPart`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class ToolCallPart:
     name: str
     arguments: str
     signature: str | None = None
+    cache: str | None = None
+    """As of a `TextPart`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Literal
 Capability = Literal["tools", "images", "json_object", "json_schema", "serial_tools", "documents"]
 """Features that only some deployments support. `serial_tools` is making one call at a time on request."""
 
-Wish = Literal["effort", "thinking", "no_thinking", "seed", "penalties", "top_k", "extensions"]
+Wish = Literal["effort", "thinking", "no_thinking", "seed", "penalties", "top_k", "temperature", "extensions"]
 """Options that some vendors' APIs lack; the client is told which ones were left out."""
 
 __all__ = ["NO_SHAPE", "Capability", "ResponseFormat", "Shape", "ThinkingRequest", "Tool", "ToolChoice", "Wish"]

@@ -173,7 +173,7 @@ class SSEDecoder:
             if len(data) == len(pieces) and block.count(b"\n") == 2 * len(pieces):
                 self._tail[:] = tail
                 return data
-        return [event.data.encode() for event in self.feed(chunk)]
+        return [self._bare(event) for event in self.feed(chunk)]
 
     def rest_data(self) -> list[bytes]:
         """Return the data of a last event without its blank line, at the end of the body. Feed nothing afterwards."""
@@ -181,7 +181,10 @@ class SSEDecoder:
         self._tail.clear()
         if line:
             self._field(line)
-        return [self._dispatch().data.encode()] if self._data else []
+        return [self._bare(self._dispatch())] if self._data else []
+
+    def _bare(self, event: ServerSentEvent) -> bytes:
+        return event.data.encode()
 
     @property
     def _fresh(self) -> bool:

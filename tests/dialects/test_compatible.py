@@ -9,7 +9,7 @@ from floop_gateway_core.dialects.anthropic.parse import parse as parse_anthropic
 from floop_gateway_core.dialects.compatible import model_list
 from floop_gateway_core.dialects.openai.parse import parse as parse_openai
 from floop_gateway_core.errors import Refusal
-from floop_gateway_core.types import Call
+from floop_gateway_core.types import Call, ImagePart, Message
 
 USER = {"role": "user", "content": "Hi"}
 
@@ -58,7 +58,7 @@ def test_anthropics_system_may_stand_anywhere() -> None:
         (openai({"role": "user", "content": ["Hi"]}), "messages[0].content[0]"),
         (openai({"role": "user", "content": [{"type": "text"}]}), "messages[0].content[0].text"),
         (openai({"role": "assistant", "tool_calls": [{}]}, USER), "messages[0].tool_calls[0]"),
-        (openai({"role": "system", "content": "x"}), "messages"),
+        (openai({"role": "assistant", "content": "x"}), "messages"),
         (openai(*[USER] * 4097), "messages"),
         (openai({"role": "user", "content": [{"type": "text", "text": "x"}] * 16_385}), "messages"),
         (parse_openai(b'{"messages": 7}'), "messages"),
@@ -101,6 +101,56 @@ def test_what_anthropics_clients_send_beside_a_call_is_named_and_not_refused() -
     quiet = anthropic(USER, thinking={"type": "disabled"})
     assert isinstance(quiet, Call)
     assert (quiet.ignored, quiet.shape.wishes) == ((), (("no_thinking", "thinking"),))
+
+
+def test_whatever_is_not_read_is_named_wherever_it_stands() -> None:
+    call = openai(
+        {"role": "user", "name": "ann", "content": [{"type": "text", "text": "x", "cache_control": {}}]},
+        {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}", "odd": 1}}]},
+        {"role": "tool", "tool_call_id": "1", "content": "y"},
+        temperature=1.5, store=True, service_tier="flex",
+        stream_options={"include_usage": None, "include_obfuscation": True},
+        tools=[{"type": "function", "function": {"name": "f", "extra": 1}}],
+    )  # fmt: skip
+    assert isinstance(call, Call)
+    wanted = ("cache_control", "extra", "include_obfuscation", "name", "odd", "service_tier", "store")
+    assert wanted == call.ignored
+    assert ("temperature", "temperature") in call.shape.wishes
+    quiet = openai(USER, store=False, service_tier="auto")
+    assert isinstance(quiet, Call)
+    assert () == quiet.ignored
+    marked = anthropic(
+        {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}, "odd": 1}]},
+        tools=[{"name": "f", "input_schema": {}, "eager_input_streaming": True}], temperature=1.0,
+    )  # fmt: skip
+    assert isinstance(marked, Call)
+    assert (("odd",), {"cache_control", "eager_input_streaming", "temperature"}) == (
+        marked.ignored, {name for _, name in marked.shape.wishes},
+    )  # fmt: skip
+
+
+def test_a_schema_is_heard_under_its_other_names() -> None:
+    schema = {"type": "object", "properties": {}, "additionalProperties": False}
+    for call in (
+        openai(USER, response_format={"type": "json_object", "schema": schema}),
+        anthropic(USER, output_format={"type": "json_schema", "schema": schema}),
+    ):
+        assert isinstance(call, Call)
+        assert call.shape.response_format is not None
+        assert schema == json.loads(call.shape.response_format.schema or "")
+
+
+def test_instructions_alone_are_a_conversation_for_openais_clients() -> None:
+    call = openai({"role": "system", "content": "x"}, {"role": "developer", "content": "y"})
+    assert isinstance(call, Call)
+    assert (None, (Message.of("user", "x\n\ny"),)) == (call.system, call.messages)
+
+
+def test_an_inline_image_may_have_parameters() -> None:
+    url = "data:image/png;name=a.png;charset=utf-8;base64,AAAA"
+    call = openai({"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]})
+    assert isinstance(call, Call)
+    assert (ImagePart(None, "image/png", "AAAA"),) == call.messages[0].content
 
 
 def test_a_list_of_no_models_is_a_list() -> None:

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from floop_gateway_core.dialects.anthropic.blocks import BlockStream
 from floop_gateway_core.dialects.native.frames import TABLE, FrameError, StreamFrames, render_json
 from floop_gateway_core.errors import ErrorCode
-from floop_gateway_core.types import Bill, Microcredits, Usage
+from floop_gateway_core.types import Bill, Microcredits, Piece, Thought, ToolEnd, ToolPiece, Usage
 from floop_gateway_core.wire.sse import SSEDecoder
 
 BILL = Bill(Usage(14, 47), Microcredits(70_000), Microcredits(4_837_930_000))
@@ -133,3 +135,35 @@ def test_messages_and_aliases_are_escaped(message: str, alias: str) -> None:
     frame, done = SSEDecoder().feed(StreamFrames().failed(ErrorCode.PROVIDER_ERROR, message, BILL))
     assert (message, "[DONE]") == (json.loads(frame.data)["error"], done.data)
     assert alias == json.loads(render_json("", alias, BILL, "end_turn"))["model"]
+
+
+CALL = [ToolPiece(0, "", "c1", "f"), ToolPiece(0, '{"a"'), ToolPiece(0, ": 1}"), ToolEnd(0)]
+OTHER = [ToolPiece(1, "{}", "c2", "g"), ToolEnd(1)]
+
+
+@pytest.mark.parametrize(
+    ("items", "kinds"),
+    [
+        ([*CALL[:2], "x", *CALL[2:]], ["tool_use", "text"]),
+        ([*CALL[:2], Thought("x"), *CALL[2:]], ["tool_use", "thinking"]),
+        ([*CALL[:2], *OTHER, "x", "y", *CALL[2:]], ["tool_use", "tool_use", "text"]),
+        ([*CALL[:2], "x", *OTHER[:1], *CALL[2:], *OTHER[1:]], ["tool_use", "text", "tool_use"]),
+        ([*CALL[:2], "x"], ["tool_use", "text"]),
+        (["x", *CALL, "y", *OTHER], ["text", "tool_use", "text", "tool_use"]),
+    ],
+)  # fmt: skip
+def test_what_comes_between_the_pieces_of_a_call_is_the_block_behind_it(
+    items: list[str | Piece], kinds: list[str]
+) -> None:
+    stream = BlockStream()
+    written = (
+        "".join(stream.texts([one]) if isinstance(one, str) else stream.pieces([one]) for one in items) + stream.end()
+    )
+    events = [json.loads(event.data) for event in SSEDecoder().feed(written.encode())]
+    blocks: list[dict[str, Any]] = []
+    for event in events:
+        assert event["index"] == len(blocks) - (event["type"] != "content_block_start")
+        if event["type"] == "content_block_start":
+            blocks.append(event["content_block"])
+    assert kinds == [block["type"] for block in blocks]
+    assert all(block["id"] and block["name"] for block in blocks if block["type"] == "tool_use")

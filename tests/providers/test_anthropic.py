@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from floop_gateway_core.providers.anthropic import AnthropicCodec
 from floop_gateway_core.providers.base import FaultKind
 from floop_gateway_core.providers.options import Options
-from floop_gateway_core.types import Message, Usage
+from floop_gateway_core.types import ImagePart, Message, TextPart, ToolCallPart, ToolResultPart, Usage
 from tests.providers.decoding import CALL, assert_same_for_every_split, body_of, outcome, places
 
 CODEC = AnthropicCodec()
@@ -283,3 +284,28 @@ def test_one_json_message_in_place_of_a_stream_is_an_answer() -> None:
 def test_one_json_error_in_place_of_a_stream_is_a_fault() -> None:
     error = {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}
     assert outcome(CODEC, [json.dumps(error).encode()]).fault is FaultKind.TRANSIENT
+
+
+def test_a_result_without_a_text_has_no_empty_block() -> None:
+    calls = tuple(ToolCallPart(id, "f", "{}") for id in ("1", "2", "3"))
+    results = (
+        ToolResultPart("1", (TextPart(""),)),
+        ToolResultPart("2", (TextPart(" "),), is_error=True),
+        ToolResultPart("3", (TextPart(""), ImagePart("https://a.example/b.png"))),
+    )
+    call = replace(CALL, messages=(Message.of("user", "x"), Message("assistant", calls), Message("user", results)))
+    sent: Any = body_of(CODEC, call)["messages"][-1]["content"]  # type: ignore[index]
+    assert [None, ["text"], ["image"]] == [
+        [one["type"] for one in block["content"]] if "content" in block else None for block in sent
+    ]
+    assert sent[1]["is_error"] is True
+
+
+def test_marks_for_the_cache_go_with_calls_and_images_too() -> None:
+    mark = '{"type": "ephemeral"}'
+    image = ImagePart("https://a.example/b.png", cache=mark)
+    call = ToolCallPart("1", "f", "{}", cache=mark)
+    result = ToolResultPart("1", (image,), cache=mark)
+    messages = (Message("user", (image,)), Message("assistant", (call,)), Message("user", (result,)))
+    sent = json.dumps(body_of(CODEC, replace(CALL, messages=messages))["messages"])
+    assert 4 == sent.count(f'"cache_control": {mark}')

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from floop_gateway_core.providers.base import FaultKind, UpstreamFault
 from floop_gateway_core.providers.gemini import GeminiCodec
 from floop_gateway_core.providers.options import Options
-from floop_gateway_core.types import Message, Usage
+from floop_gateway_core.types import Message, Part, TextPart, ToolCallPart, ToolResultPart, Usage
 from tests.providers.decoding import CALL, assert_same_for_every_split, body_of, data, outcome, places
 
 CODEC = GeminiCodec()
@@ -95,14 +96,27 @@ def test_a_report_without_candidates_does_not_cover_the_text_before_it() -> None
         ("PROHIBITED_CONTENT", "content_filter"),
         ("SPII", "content_filter"),
         ("IMAGE_SAFETY", "content_filter"),
-        ("MALFORMED_FUNCTION_CALL", "error"),
-        ("LANGUAGE", "error"),
-        ("OTHER", "error"),
         ("SOMETHING_NEW", "error"),
     ],
 )
 def test_finish_reasons_are_translated(theirs: str, ours: str) -> None:
     assert outcome(CODEC, [data(chunk(finish=theirs))]).finish == ours
+
+
+@pytest.mark.parametrize("reason", ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "LANGUAGE", "OTHER"])
+def test_an_answer_that_the_vendor_gave_up_is_a_broken_reply(reason: str) -> None:
+    read = outcome(CODEC, [data(chunk("a"), chunk(finish=reason))])
+    assert (read.texts, read.fault, read.finish) == (("a",), FaultKind.TRANSIENT, None)
+
+
+def test_results_are_in_the_order_of_their_calls_by_which_the_vendor_tells_them_apart() -> None:
+    calls = tuple(ToolCallPart(id, "f", "{}") for id in ("1", "2"))
+    results: tuple[Part, ...] = (TextPart("so:"), *(ToolResultPart(id, (TextPart(f"of {id}"),)) for id in ("2", "1")))
+    call = replace(CALL, messages=(Message.of("user", "x"), Message("assistant", calls), Message("user", results)))
+    contents: Any = body_of(CODEC, call)["contents"]
+    answers = [part["functionResponse"]["response"]["output"] for part in contents[-1]["parts"][:2]]
+    assert ["of 1", "of 2"] == answers
+    assert {"text": "so:"} == contents[-1]["parts"][2]
 
 
 def test_a_blocked_prompt_finishes_as_content_filter_without_text() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from floop_gateway_core.providers.base import FaultKind, UpstreamFault
 from floop_gateway_core.providers.openai import OpenAICodec
 from floop_gateway_core.providers.options import Options
-from floop_gateway_core.types import Message, Usage
+from floop_gateway_core.types import ImagePart, Message, TextPart, ToolCallPart, ToolResultPart, Usage
 from tests.providers.decoding import CALL, assert_same_for_every_split, body_of, data, outcome, places
 
 CODEC = OpenAICodec()
@@ -77,6 +78,68 @@ def test_a_finish_that_names_a_failure_is_one(reason: str) -> None:
     assert (read.texts, read.fault, read.finish) == (("a",), FaultKind.TRANSIENT, None)
 
 
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'error: {"code": 400, "message": "exceeds the available context size", "type": "invalid_request_error"}\n\n',
+        b'data: {"object": "error", "message": "maximum context length is 9 tokens", "code": 400}\n\n',
+        b'data: {"type": "error", "message": "maximum context length is 9 tokens", "code": 400}\n\n',
+        b'event: error\ndata: {"message": "maximum context length is 9 tokens"}\n\n',
+        b'event: error\ndata: {"error": {"message": "maximum context length is 9 tokens"}}\n\n',
+        b"event: error\ndata: maximum context length is 9 tokens\n\n",
+    ],
+)
+def test_an_error_may_come_in_any_form(event: bytes, begun: bool) -> None:
+    before = data(chunk(content="a")) if begun else b""
+    body = before + event + data(DONE)
+    assert_same_for_every_split(CODEC, body, [7, 30])
+    read = outcome(CODEC, [body])
+    assert (read.fault, read.finish) == (FaultKind.CONTEXT_LENGTH, None)
+    assert read.texts == (("a",) if begun else ())
+
+
+def test_members_of_an_odd_type_cost_no_answer() -> None:
+    odd: list[dict[str, object]] = [{"content": ["a", {"type": "text", "text": "b"}, None]}, {"reasoning": {"x": 1}}]
+    read = outcome(CODEC, [data(*({"choices": [{"delta": one}]} for one in odd), chunk("stop"), DONE)])
+    assert (read.texts, read.finish) == (("a", "b"), "end_turn")
+
+
+def _result(id: str, *content: ImagePart | TextPart) -> Message:
+    return Message("user", (ToolResultPart(id, content),))
+
+
+CALLS = Message("assistant", (ToolCallPart("call_1", "f", "{}"), ToolCallPart("call_2", "f", "{}")))
+
+
+def test_results_directly_follow_their_calls_and_what_is_said_comes_after_them() -> None:
+    shown = _result("call_1", ImagePart("https://a.example/b.png"))
+    messages = (Message.of("user", "x"), CALLS, Message.of("system", "s"), shown, _result("call_2", TextPart("y")))
+    found: Any = body_of(CODEC, replace(CALL, messages=messages))["messages"]
+    assert ["user", "assistant", "tool", "tool", "system", "user"] == [one["role"] for one in found][-6:]
+
+
+def test_a_server_of_strict_turns_gets_them_with_images_and_tools_too() -> None:
+    codec = OpenAICodec(Options(merge_turns=True, system_role="user"))
+    image = Message("user", (ImagePart("https://a.example/b.png"),))
+    messages = (Message.of("user", "x"), image, Message.of("user", "y"), CALLS, _result("call_1", TextPart("z")))
+    found: Any = body_of(codec, replace(CALL, system="be brief", messages=messages))["messages"]
+    assert ["user", "assistant", "tool"] == [one["role"] for one in found]
+    assert ["text", "text", "image_url", "text"] == [one["type"] for one in found[0]["content"]]
+    assert "be brief" in found[0]["content"][0]["text"]
+    found = body_of(codec, replace(CALL, system="be brief", messages=messages[3:]))["messages"]
+    assert {"role": "user", "content": "be brief"} == found[0]
+
+
+def test_mistral_gets_ids_of_nine_letters() -> None:
+    call = replace(CALL, messages=(CALLS, _result("call_1", TextPart("z"))))
+    sent = json.loads(CODEC.encode(call, base_url="https://api.mistral.ai/v1", api_key="k").body)["messages"]
+    calls = next(one["tool_calls"] for one in sent if "tool_calls" in one)
+    assert len({one["id"] for one in calls}) == 2
+    assert {9} == {len(one["id"]) for one in calls}
+    assert calls[0]["id"] == sent[-1]["tool_call_id"]
+
+
 def test_a_refusal_is_text_and_the_finish() -> None:
     read = outcome(CODEC, [data(chunk(refusal="I can't."), chunk("stop"), DONE)])
     assert (read.texts, read.finish) == (("I can't.",), "refusal")
@@ -91,6 +154,9 @@ def test_a_refusal_is_text_and_the_finish() -> None:
         (used(9, 4, total_tokens=16, completion_tokens_details={"reasoning_tokens": 3}), Usage(9, 7, 0, 3)),
         (used(9, 4, prompt_tokens_details=None, completion_tokens_details=None), Usage(9, 4)),
         (used(9, 4, prompt_tokens_details={"cached_tokens": 50}), Usage(9, 4, cached_tokens=9)),
+        (used(9, 4, total_tokens=63, prompt_tokens_details={"cached_tokens": 50}), Usage(59, 4, cached_tokens=50)),
+        (used(9, 4, total_tokens=20, cache_read_input_tokens=5, cache_creation_input_tokens=2), Usage(16, 4, 5, 0, 2)),
+        (used(9.0, 4.0), Usage(9, 4)),
         (used(9, None, total_tokens=13), Usage(9, 4)),
         (used(None, 4, total_tokens=13), Usage(9, 4)),
         (used(9, None), Usage(9, 0)),

@@ -87,6 +87,24 @@ BOTH = [("f", '{"a": 1}'), ("g", '{"b": 2}')]
         (openai_body([call('{"a": 1}', id="1", name="f")], finish="stop"), BOTH[:1]),
         (openai_body([call('{"a": 1}', id="1", name="f")], finish=None), BOTH[:1]),
         (openai_body(function_call={"name": "f", "arguments": '{"a": 1}'}, finish="function_call"), BOTH[:1]),
+        # all calls at one index: a new id with a name, a name behind complete arguments, or another name begins a call
+        (openai_body([call("", id="1", name="f")], [call('{"a": 1}')], [call("", id="2", name="g")],
+                     [call('{"b": 2}')]), BOTH),
+        (openai_body([call("", id="1", name="f")], [call('{"a"', id="1")], [call("", id="2", name="g")],
+                     [call('{"b": 2}', id="2")], [call(": 1}", id="1")]), BOTH),
+        (openai_body([call('{"a": 1}', name="f"), call('{"b": 2}', name="g")]), BOTH),
+        (openai_body([call('{"a": 1}', id="", name="f")], [call('{"a": 2}', id="", name="f")]),
+         [("f", '{"a": 1}'), ("f", '{"a": 2}')]),
+        (openai_body([call('{"a": 1}', id="1", name="f")], [call('{"b": 2}', id="1", name="g")]), BOTH),
+        (openai_body([call('{"a": 1}', index=None, id="1", name="f")],
+                     [call('{"b": 2}', index=None, id="1", name="g")]), BOTH),
+        # a name with each piece, a new id with each piece, and arguments that come twice are one call
+        (openai_body([call('{"a"', id="1", name="f")], [call(": 1}", id="1", name="f")]), BOTH[:1]),
+        (openai_body([call('{"a"', id="1", name="f")], [call(": 1}", id="2")]), BOTH[:1]),
+        (openai_body([call('{"a": "}', id="1", name="f")], [call('\\"{"}', name="f")]), [("f", '{"a": "}\\"{"}')]),
+        (openai_body([call('{"a": 1}', id="1", name="f")], [call('{"a": 1}')]), BOTH[:1]),
+        (openai_body([call('{"x": 1}', id="0")], [call('{"a": 1}', index=1, id="1", name="f")]), BOTH[:1]),
+        (openai_body([call('{"a": 1}', id="1", name="f")], [None]), BOTH[:1]),
     ],
 )  # fmt: skip
 def test_openais_servers_may_send_calls_in_any_form(body: bytes, wanted: Any, size: int) -> None:
@@ -94,6 +112,20 @@ def test_openais_servers_may_send_calls_in_any_form(body: bytes, wanted: Any, si
     assert (wanted, "tool_use") == (calls(items), finish)
     ids = [item.id for item in items if isinstance(item, ToolPiece) and item.id]
     assert len(set(ids)) == len(wanted)
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_a_whole_message_has_separate_calls_and_behind_deltas_it_repeats_them(size: int) -> None:
+    whole = [call('{"a": 1}', id="1", name="f"), call('{"b": 2}', id="1", name="g")]
+    body = json.dumps({"choices": [{"message": {"tool_calls": whole}, "finish_reason": "tool_calls"}]}).encode()
+    assert BOTH == calls(decoded(OpenAICodec(), body, size)[0])
+    assert BOTH == calls(decoded(OpenAICodec(), b"\xef\xbb\xbf" + body, size)[0])
+    chunks: list[Any] = [
+        {"choices": [{"delta": {"content": "Hi", "tool_calls": whole[:1]}}]},
+        {"choices": [{"message": {"content": "Hi", "tool_calls": whole[:1]}, "finish_reason": "stop"}]},
+    ]
+    items, _ = decoded(OpenAICodec(), b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in chunks), size)
+    assert (BOTH[:1], 1) == (calls(items), items.count("Hi"))
 
 
 def test_a_finish_for_tools_without_a_call_is_an_end() -> None:
@@ -134,6 +166,21 @@ def test_anthropics_blocks_become_pieces_and_thoughts_go_with_the_call(size: int
     assert [
         {"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "redacted_thinking", "data": "d"},
     ] == json.loads(first.thoughts or "")  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_anthropics_servers_may_give_every_block_the_same_index(size: int) -> None:
+    tools = [{"type": "tool_use", "id": id, "name": name, "input": {}} for id, name in (("t1", "f"), ("t2", "g"))]
+    body = anthropic_body(
+        *block(
+            0, {"type": "server_tool_use", "id": "s", "name": "x"}, {"type": "input_json_delta", "partial_json": "{}"}
+        ),
+        *block(0, tools[0], {"type": "input_json_delta", "partial_json": '{"a": 1}'}),
+        *block(0, tools[1], {"type": "input_json_delta", "partial_json": '{"b": 2}'}),
+    )
+    items, _ = decoded(AnthropicCodec(), body, size)
+    assert BOTH == calls(items)
+    assert {0, 1} == {item.index for item in items if isinstance(item, ToolPiece)}
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])

@@ -1,6 +1,6 @@
 """Writes an answer as Anthropic's content blocks: in a stream one after the other, or whole.
 
-Blocks of a stream do not overlap. Pieces of a call that come while another block is open wait for its end.
+Blocks of a stream do not overlap: whatever comes between the pieces of a call waits for its end.
 """
 
 import json
@@ -23,12 +23,16 @@ class BlockStream:
         self._index = -1
         self._open: str | int | None = None
         """The open block: `text`, `thinking`, or the number of a call."""
-        self._waiting: dict[int, list[ToolPiece | ToolEnd]] = {}
+        self._waiting: list[str | Thought | list[ToolPiece | ToolEnd]] = []
+        """What has come since the open call began, in order, and each other call with all its pieces."""
         self._before = ""
 
     def texts(self, texts: Sequence[str]) -> str:
         """Return the frames of texts."""
         if not texts:
+            return ""
+        if isinstance(self._open, int):
+            self._waiting.append("".join(texts))
             return ""
         begun = (
             "" if self._open == "text" else self._begin("text", '{"type": "text", "text": ""}', "text_delta", "text")
@@ -43,6 +47,9 @@ class BlockStream:
     def _piece(self, piece: Piece) -> str:
         match piece:
             case Thought():
+                if isinstance(self._open, int):
+                    self._waiting.append(piece)
+                    return ""
                 return self._thought(piece)
             case ToolPiece() | ToolEnd():
                 return self._call(piece)
@@ -55,7 +62,7 @@ class BlockStream:
         """Return what ends the open block, and those that have waited."""
         frames = self._stop()
         while self._waiting:
-            frames += self._next() + self._stop()
+            frames += self._flush() + self._stop()
         return frames
 
     def _begin(self, kind: str | int, block: str, delta: str, member: str) -> str:
@@ -95,9 +102,8 @@ class BlockStream:
         return frames
 
     def _call(self, piece: ToolPiece | ToolEnd) -> str:
-        another = isinstance(self._open, int) and self._open != piece.index
-        if another or (piece.index in self._waiting):
-            self._waiting.setdefault(piece.index, []).append(piece)
+        if isinstance(self._open, int) and self._open != piece.index:
+            self._wait(piece)
             return ""
         if isinstance(piece, ToolEnd):
             return self._stop() + self._flush()
@@ -111,16 +117,25 @@ class BlockStream:
             frames = self._begin(piece.index, block, "input_json_delta", "partial_json")
         return frames + (self._delta(piece.arguments) if piece.arguments else "")
 
-    def _flush(self) -> str:
-        """Write calls that have waited, up to one that has not ended."""
-        frames = ""
-        while self._waiting and self._open is None:
-            frames += self._next()
-        return frames
+    def _wait(self, piece: ToolPiece | ToolEnd) -> None:
+        for one in self._waiting:
+            if isinstance(one, list) and one[0].index == piece.index:
+                one.append(piece)
+                return
+        self._waiting.append([piece])
 
-    def _next(self) -> str:
-        index = next(iter(self._waiting))
-        return "".join([self._call(piece) for piece in self._waiting.pop(index)])
+    def _flush(self) -> str:
+        """Write what has waited, up to a call that has not ended."""
+        frames = ""
+        while self._waiting and not isinstance(self._open, int):
+            one = self._waiting.pop(0)
+            if isinstance(one, str):
+                frames += self.texts([one])
+            elif isinstance(one, Thought):
+                frames += self._thought(one)
+            else:
+                frames += "".join([self._call(piece) for piece in one])
+        return frames
 
 
 def whole_blocks(items: Sequence[str | Piece]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from floop_gateway_core.dialects.parts import PartFields
 from floop_gateway_core.types import (
@@ -33,6 +34,7 @@ class MessageFields(PartFields):
         messages: list[Message] = []
         for index, one in enumerate(self.turns()):
             path, role = f"messages[{index}]", _ROLES.get(str(one.get("role")))
+            self.unread(one, ("role", "content"))
             if role is None:
                 self.fault(f"{path}.role", "must be one of user, assistant, system")
                 return prompt, messages
@@ -84,18 +86,20 @@ class MessageFields(PartFields):
         if not isinstance(text, str):
             self.fault(f"{path}.text", "must be a string")
             return None
-        return TextPart(text, _cache(block))
+        self.unread(block, ("type", "text", "cache_control"))
+        return TextPart(text, self._cache(block))
 
     def _image(self, path: str, block: Mapping[str, object]) -> ImagePart | None:
         source = block.get("source")
+        self.unread(block, ("type", "source", "cache_control"))
         if isinstance(source, dict) and source.get("type") == "base64":
-            return self.image(f"{path}.source", source.get("media_type"), source.get("data"))
+            return self._marked(self.image(f"{path}.source", source.get("media_type"), source.get("data")), block)
         if isinstance(source, dict) and source.get("type") == "url":
             url = source.get("url")
             if isinstance(url, str) and url.startswith("data:"):
                 self.fault(f"{path}.source.url", "must be an https URL; send inline data with source type base64")
                 return None
-            return self.image_url(f"{path}.source.url", url)
+            return self._marked(self.image_url(f"{path}.source.url", url), block)
         self.fault(f"{path}.source", "must have the type base64 or url")
         return None
 
@@ -120,7 +124,8 @@ class MessageFields(PartFields):
         google = extra.get("google") if isinstance(extra, dict) else None
         signature = google.get("thought_signature") if isinstance(google, dict) else None
         arguments = json.dumps(given, ensure_ascii=False)
-        return ToolCallPart(id, name, arguments, signature if isinstance(signature, str) else None)
+        self.unread(block, ("type", "id", "name", "input", "cache_control", "extra_content"))
+        return ToolCallPart(id, name, arguments, signature if isinstance(signature, str) else None, self._cache(block))
 
     def _result(self, path: str, block: Mapping[str, object]) -> Part | None:
         self.need("tools", path)
@@ -137,10 +142,16 @@ class MessageFields(PartFields):
         else:
             inner = self.texts(f"{path}.content", content or "", _TEXTS)
         kept = tuple(part for part in inner if isinstance(part, TextPart | ImagePart | OpaquePart))
-        return ToolResultPart(id, kept, block.get("is_error") is True, _cache(block))
+        self.unread(block, ("type", "tool_use_id", "content", "is_error", "cache_control"))
+        return ToolResultPart(id, kept, block.get("is_error") is True, self._cache(block))
 
+    def _marked(self, image: ImagePart | None, block: Mapping[str, object]) -> ImagePart | None:
+        return None if image is None else replace(image, cache=self._cache(block))
 
-def _cache(block: Mapping[str, object]) -> str | None:
-    """Return a mark for Anthropic's cache as JSON text."""
-    mark = block.get("cache_control")
-    return json.dumps(mark, ensure_ascii=False) if isinstance(mark, dict) else None
+    def _cache(self, block: Mapping[str, object]) -> str | None:
+        """Return a mark for Anthropic's cache as JSON text."""
+        mark = block.get("cache_control")
+        if not isinstance(mark, dict):
+            return None
+        self.wishes.append(("extensions", "cache_control"))
+        return json.dumps(mark, ensure_ascii=False)

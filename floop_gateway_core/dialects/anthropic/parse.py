@@ -2,7 +2,6 @@
 
 from floop_gateway_core.dialects.anthropic.shape import ShapeFields
 from floop_gateway_core.dialects.body import load_object
-from floop_gateway_core.dialects.fields import ignored_names
 from floop_gateway_core.errors import Refusal
 from floop_gateway_core.types import Call, Sampling
 
@@ -11,8 +10,8 @@ __all__ = ["parse"]
 _READ = frozenset(
     {
         "messages", "model", "max_tokens", "system", "temperature", "top_p", "top_k", "stop_sequences", "stream",
-        "metadata", "tools", "tool_choice", "thinking", "output_config", "context_management", "service_tier",
-        "cache_control",
+        "metadata", "tools", "tool_choice", "thinking", "output_config", "output_format",
+        "context_management", "service_tier", "cache_control",
         # read only to be refused, unless they are at their defaults
         "container", "mcp_servers", "thread",
     }
@@ -52,7 +51,7 @@ class _Fields(ShapeFields):
             ),
             shape=self.shape(),
             tags=self._user(),
-            ignored=ignored_names(set(self.value) - _READ),
+            ignored=self.ignored(_READ),
         )
         return self.refusal() if self.faults else call
 

@@ -36,8 +36,10 @@ class ShapeFields(MessageFields):
         )
         system = self.value.get("system")
         if isinstance(system, list) and any(isinstance(one, dict) and one.get("cache_control") for one in system):
+            self.wishes.append(("extensions", "cache_control"))
             extensions += (("system", json.dumps(system, ensure_ascii=False)),)
         self.wish("extensions", *_EXTENSIONS)
+        self.wish("temperature", "temperature")
         self.wish("top_k", "top_k")
         if thinking is not None:
             self.wish("no_thinking" if thinking.kind == "disabled" else "thinking", "thinking")
@@ -61,6 +63,7 @@ class ShapeFields(MessageFields):
 
     def _tool(self, path: str, one: Mapping[str, object]) -> Tool:
         extra = {name: value for name, value in one.items() if name not in _TOOL}
+        self.wishes += [("extensions", name) for name, value in extra.items() if value is not None]
         if one.get("type") is not None:
             extra["type"] = "custom"
         if not isinstance(one.get("input_schema"), dict):
@@ -106,19 +109,24 @@ class ShapeFields(MessageFields):
 
     def _output(self) -> tuple[ResponseFormat | None, str | None]:
         value = self.value.get("output_config")
-        if value is None:
-            return None, None
-        if not isinstance(value, dict):
+        if value is not None and not isinstance(value, dict):
             self.fault("output_config", "must be an object")
             return None, None
-        effort, wanted = value.get("effort"), value.get("format")
+        value = value or {}
+        self.unread(value, ("effort", "format"))
+        effort = value.get("effort")
         if effort is not None and effort not in _EFFORTS:
             self.fault("output_config.effort", f"must be one of {', '.join(_EFFORTS)}")
-        if wanted is None:
-            return None, effort
+        if value.get("format") is not None:
+            return self._format("output_config.format", value["format"]), effort
+        if self.value.get("output_format") is not None:  # as the vendor's beta had it
+            return self._format("output_format", self.value["output_format"]), effort
+        return None, effort
+
+    def _format(self, path: str, wanted: object) -> ResponseFormat:
         schema = wanted.get("schema") if isinstance(wanted, dict) and wanted.get("type") == "json_schema" else None
         if not isinstance(schema, dict):
-            self.fault("output_config.format", "must have the type json_schema, with a schema")
-        self.need("json_schema", "output_config.format")
-        path = "output_config.format.schema"
-        return ResponseFormat("json_schema", schema=self.schema(path, schema), path=path), effort
+            self.fault(path, "must have the type json_schema, with a schema")
+        self.need("json_schema", path)
+        path += ".schema"
+        return ResponseFormat("json_schema", schema=self.schema(path, schema), path=path)

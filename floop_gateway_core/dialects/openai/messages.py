@@ -19,6 +19,7 @@ __all__ = ["MessageFields"]
 _SYSTEM = ("system", "developer")
 _TEXTS = {"text": "text", "refusal": "refusal"}
 _ROLES = "system, developer, user, assistant, tool"
+_MEMBERS = frozenset({"role", "content", "refusal", "tool_calls", "tool_call_id", "function_call", "audio"})
 
 
 class MessageFields(PartFields):
@@ -30,6 +31,7 @@ class MessageFields(PartFields):
         messages: list[Message] = []
         for index, one in enumerate(self.turns()):
             path, role, content = f"messages[{index}]", one.get("role"), one.get("content")
+            self.unread(one, _MEMBERS)
             if role in _SYSTEM:
                 system.append("".join(part.text for part in self.texts(f"{path}.content", content, _TEXTS)))
             elif role == "user":
@@ -43,7 +45,10 @@ class MessageFields(PartFields):
             if len(self.faults) > 1:
                 return system, messages
         if not self.faults and not any(message.role == "user" for message in messages):
-            self.fault("messages", "must hold at least one message of role user")
+            if not system:
+                self.fault("messages", "must hold at least one message of role user")
+            elif not messages:  # as OpenAI takes it: instructions alone
+                system, messages = [], [Message.of("user", "\n\n".join(system))]
         return system, messages
 
     def _content(self, path: str, content: object) -> tuple[TextPart | ImagePart, ...]:
@@ -57,6 +62,7 @@ class MessageFields(PartFields):
             if not isinstance(part, dict) or not isinstance(kind, str):
                 self.fault(place, "must be an object with a type")
                 return ()
+            self.unread(part, ("type", kind))
             if kind == "image_url":
                 image = self._image(f"{place}.image_url", part.get("image_url"))
                 if image is None:
@@ -75,6 +81,7 @@ class MessageFields(PartFields):
         if not isinstance(value, dict):
             self.fault(path, "must be an object with a url")
             return None
+        self.unread(value, ("url", "detail"))
         return self.image_url(f"{path}.url", value.get("url"), value.get("detail"))
 
     def _said(self, path: str, message: Mapping[str, object]) -> tuple[Part, ...]:
@@ -102,6 +109,8 @@ class MessageFields(PartFields):
         if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(call.get("id"), str):
             self.fault(path, "must be an object with id and function")
             return []
+        self.unread(call, ("id", "type", "function", "index", "extra_content"))
+        self.unread(function, ("name", "arguments"))
         name = self.tool_name(f"{path}.function.name", function.get("name"))
         arguments = function.get("arguments", "")
         if not isinstance(arguments, str):

@@ -1,7 +1,6 @@
 """Reads the body of `/v1/chat/completions`. Unsupported fields are refused by name."""
 
 from floop_gateway_core.dialects.body import load_object
-from floop_gateway_core.dialects.fields import ignored_names
 from floop_gateway_core.dialects.openai.shape import ShapeFields
 from floop_gateway_core.errors import Refusal
 from floop_gateway_core.types import Call, Sampling
@@ -59,7 +58,7 @@ class _Fields(ShapeFields):
             shape=self.shape(),
             tags=self.tags(self.value.get("user"), self.value.get("metadata")),
             reports_usage=self._include_usage(),
-            ignored=ignored_names(self.value.keys() - _READ),
+            ignored=self.ignored(_READ),
         )
         return self.refusal() if self.faults else call
 
@@ -67,9 +66,10 @@ class _Fields(ShapeFields):
         options = self.value.get("stream_options")
         if options is None:
             return False
-        if not isinstance(options, dict) or not isinstance(options.get("include_usage", False), bool):
+        if not isinstance(options, dict) or not isinstance(options.get("include_usage"), bool | None):
             self.fault("stream_options", "must be an object whose include_usage is true or false")
             return False
+        self.unread(options, ("include_usage",))
         return bool(options.get("include_usage"))
 
     def _refuse_what_cannot_be_served(self) -> None:
@@ -80,3 +80,7 @@ class _Fields(ShapeFields):
         self.refuse_unless("function_call", "none", "auto")
         for name in ("logit_bias", "audio", "prediction", "web_search_options", "functions"):
             self.refuse_unless(name)
+        if self.value.get("store"):
+            self.unread(self.value, self.value.keys() - {"store"})
+        if self.value.get("service_tier") not in ("auto", "default"):
+            self.unread(self.value, self.value.keys() - {"service_tier"})

@@ -26,6 +26,7 @@ class ShapeFields(MessageFields):
         effort = self.string("reasoning_effort")
         if effort is not None and effort not in EFFORTS:
             self.fault("reasoning_effort", f"must be one of {', '.join(EFFORTS)}")
+        self.wish("temperature", "temperature")
         self.wish("effort", "reasoning_effort")
         self.wish("seed", "seed")
         self.wish("penalties", "presence_penalty", "frequency_penalty")
@@ -48,12 +49,14 @@ class ShapeFields(MessageFields):
             if one.get("type") != "function" or not isinstance(function, dict):
                 self.fault(f"{path}.type", "must be function, with a member function")
                 return ()
+            self.unread(one, ("type", "function"))
             found.append(self._tool(f"{path}.function", function))
         if len({tool.name for tool in found}) < len(found):
             self.fault("tools", "must have unique names")
         return tuple(found)
 
     def _tool(self, path: str, function: Mapping[str, object]) -> Tool:
+        self.unread(function, ("name", "description", "parameters", "strict"))
         return Tool(
             self.tool_name(f"{path}.name", function.get("name")),
             self.text_member(f"{path}.description", function.get("description")),
@@ -79,6 +82,8 @@ class ShapeFields(MessageFields):
         kind = value.get("type") if isinstance(value, dict) else None
         if value is None or kind == "text":
             return None
+        if kind == "json_object" and isinstance(value, dict) and value.get("schema") is not None:
+            return self._open_schema(value["schema"])
         if kind == "json_object":
             self.need("json_object", "response_format")
             return ResponseFormat("json_object")
@@ -87,6 +92,7 @@ class ShapeFields(MessageFields):
             self.fault("response_format", "must have the type text, json_object, or json_schema with a json_schema")
             return None
         self.need("json_schema", "response_format")
+        self.unread(wanted, ("name", "description", "schema", "strict"))
         path = "response_format.json_schema"
         if not isinstance(wanted.get("schema"), dict):
             self.fault(f"{path}.schema", "must be a JSON schema object")
@@ -98,3 +104,9 @@ class ShapeFields(MessageFields):
             self.text_member(f"{path}.description", wanted.get("description")),
             f"{path}.schema",
         )
+
+    def _open_schema(self, schema: object) -> ResponseFormat:
+        """Return the schema of `json_object`, as several servers take it."""
+        self.need("json_schema", "response_format.schema")
+        path = "response_format.schema"
+        return ResponseFormat("json_schema", "response", self.schema(path, schema), path=path)

@@ -19,11 +19,11 @@ from floop_gateway_core.providers.thinking import Thinking, ThinkingRange
 from floop_gateway_core.providers.tool_calls import calls_by_id, raw, schema_of
 from floop_gateway_core.types import ResponseFormat, Shape, Tool, ToolChoice
 
-__all__ = ["THINKING", "AnthropicCodec"]
+__all__ = ["TEMPERATURE_MAX", "THINKING", "AnthropicCodec"]
 
 _BASE_URL = "https://api.anthropic.com"
 _VERSION = "2023-06-01"
-_TEMPERATURE_MAX = 1.0
+TEMPERATURE_MAX = 1.0
 _BUDGET_MIN = 1024
 """The vendor's smallest thinking budget."""
 
@@ -69,7 +69,7 @@ class AnthropicCodec(JsonEventCodec):
         if not shape.tools:
             body |= _tools_of(call)
         if call.temperature is not None and self.options.send_temperature and not thinking:
-            body["temperature"] = clamped(call.temperature, _TEMPERATURE_MAX)
+            body["temperature"] = clamped(call.temperature, TEMPERATURE_MAX)
         sampling = call.sampling
         body |= present(stop_sequences=list(sampling.stop) or None)
         if not thinking:  # the vendor refuses the two together

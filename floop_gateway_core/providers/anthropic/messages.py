@@ -12,6 +12,8 @@ from floop_gateway_core.types import ImagePart, Message, OpaquePart, Part, TextP
 __all__ = ["lacks_thoughts", "messages_of"]
 
 Object = dict[str, object]
+EMPTY_ERROR = "Error"
+"""The text of a failed result that came without any."""
 
 
 def messages_of(call: UpstreamCall) -> list[Object]:
@@ -67,19 +69,29 @@ def _block(part: Part) -> object:
         case TextPart(text):
             return _cached({"type": "text", "text": text}, part.cache)
         case ImagePart():
-            return {"type": "image", "source": _source(part)}
+            return _cached({"type": "image", "source": _source(part)}, part.cache)
         case OpaquePart(vendor, json):
             return raw(json) if vendor == "anthropic" else None
         case ToolCallPart():
-            return {"type": "tool_use", "id": plain_id(part.id), "name": part.name, "input": arguments_of(part)}
+            call = {"type": "tool_use", "id": plain_id(part.id), "name": part.name, "input": arguments_of(part)}
+            return _cached(call, part.cache)
         case ToolResultPart():
-            content = [one for inner in part.content if (one := _block(inner)) is not None]
-            found: Object = {"type": "tool_result", "tool_use_id": plain_id(part.call_id), "content": content}
-            if part.is_error:
-                found["is_error"] = True
-            return _cached(found, part.cache)
+            return _cached(_result(part), part.cache)
         case _:
             assert_never(part)
+
+
+def _result(part: ToolResultPart) -> Object:
+    """Return the block of a result. The vendor refuses empty texts, and an error without any content."""
+    inner = [one for one in part.content if not (isinstance(one, TextPart) and not one.text.strip())]
+    content = [one for part in inner if (one := _block(part)) is not None]
+    found: Object = {"type": "tool_result", "tool_use_id": plain_id(part.call_id)}
+    if part.is_error:
+        found["is_error"] = True
+        content = content or [{"type": "text", "text": EMPTY_ERROR}]
+    if content:
+        found["content"] = content
+    return found
 
 
 def _cached(block: Object, cache: str | None) -> Object:

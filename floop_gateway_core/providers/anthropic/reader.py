@@ -166,6 +166,8 @@ class Reader:
         if block is None:
             return
         if block.type == "tool_use":
+            self._stop(delta, index)  # some servers give every block the same index
+            self._calls.forget(index)
             thoughts = msgspec.json.encode(self._thoughts).decode() if self._thoughts else None
             self._thoughts = []
             self._calls.add(delta, index, id=block.id, name=block.name, thoughts=thoughts)

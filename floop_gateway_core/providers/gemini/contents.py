@@ -20,11 +20,21 @@ def contents_of(call: UpstreamCall) -> list[Object]:
     if is_plain(call.messages):
         return [_content(role, [{"text": text}]) for role, text in turns(call)]
     calls = calls_by_id(call.messages)
-    return [_content(role, _parts(parts, calls)) for role, parts in part_turns(call.messages)]
+    return [_content(role, _parts(_in_order(parts, calls), calls)) for role, parts in part_turns(call.messages)]
 
 
 def _content(role: str, parts: Sequence[Object]) -> Object:
     return {"role": "user" if role == "user" else "model", "parts": parts}
+
+
+def _in_order(parts: Sequence[Part], calls: Mapping[str, ToolCallPart]) -> list[Part]:
+    """Return a turn's parts with the results first, in the order of their calls, by which the vendor tells them apart."""
+    places = {id: place for place, id in enumerate(calls)}
+
+    def place(part: Part) -> int:
+        return places.get(part.call_id, len(places)) if isinstance(part, ToolResultPart) else len(places) + 1
+
+    return sorted(parts, key=place) if any(isinstance(part, ToolResultPart) for part in parts) else list(parts)
 
 
 def _parts(parts: Sequence[Part], calls: Mapping[str, ToolCallPart]) -> list[Object]:

@@ -61,6 +61,13 @@ class _Chunk(msgspec.Struct, rename="camel"):
     error: object = None
 
 
+_FAILED = frozenset(
+    {
+        "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE",
+        "MISSING_THOUGHT_SIGNATURE", "LANGUAGE", "OTHER",
+    }
+)  # fmt: skip
+"""Finish reasons of answers that failed: a broken reply, not a finish."""
 _CHUNK = msgspec.json.Decoder(_Chunk)
 
 
@@ -94,7 +101,9 @@ class Reader:
     def _candidate(self, candidate: _Candidate, delta: Delta) -> None:
         reason = candidate.finish_reason
         if reason and reason != "FINISH_REASON_UNSPECIFIED":
-            self._finish = finish_reason(reason, unknown="error")  # OTHER, LANGUAGE and unknown reasons are failures
+            if reason in _FAILED:
+                raise malformed_reply("the upstream gave up on its answer")
+            self._finish = finish_reason(reason, unknown="error")
         if candidate.content is None or not candidate.content.parts:
             return
         for part in candidate.content.parts:

@@ -10,7 +10,7 @@ from floop_gateway_core.providers.openai.messages import messages_of
 from floop_gateway_core.providers.openai.reader import Reader
 from floop_gateway_core.providers.options import Options
 from floop_gateway_core.providers.thinking import ThinkingRange
-from floop_gateway_core.providers.tool_calls import raw, schema_of
+from floop_gateway_core.providers.tool_calls import raw, schema_of, short_id
 from floop_gateway_core.types import ResponseFormat, Shape, Tool, ToolChoice
 
 __all__ = ["THINKING", "OpenAICodec"]
@@ -40,11 +40,12 @@ class OpenAICodec(JsonEventCodec):
     def encode(self, call: UpstreamCall, *, base_url: str | None, api_key: str | None) -> UpstreamRequest:
         """Return the request."""
         base = base_url or _BASE_URL
-        signs = (urlsplit(base).hostname or "").endswith("googleapis.com")
+        host = urlsplit(base).hostname or ""
+        id_of = short_id if host.endswith("mistral.ai") else str
         thinking = THINKING.of(self.options.own_thinking, call.shape)
         body: dict[str, object] = {
             "model": call.model,
-            "messages": messages_of(call, self.options, signs=signs),
+            "messages": messages_of(call, self.options, signs=host.endswith("googleapis.com"), id_of=id_of),
             "stream": True,
             _ceiling_field(self.options, base_url): ceiling(call, thinking),
         }

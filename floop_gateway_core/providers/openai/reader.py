@@ -43,12 +43,12 @@ class _ToolCall(msgspec.Struct):
 
 
 class _Delta(msgspec.Struct):
-    content: str | list[_Part] | None = None
-    tool_calls: list[_ToolCall] | None = None
+    content: str | list[_Part | str | None] | None = None
+    tool_calls: list[_ToolCall | None] | None = None
     function_call: _Function | None = None
     refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
+    reasoning_content: object = None
+    reasoning: object = None
 
 
 class _InputDetails(msgspec.Struct):
@@ -75,6 +75,7 @@ class _Usage(msgspec.Struct):
     cached_tokens: object = None
     num_cached_tokens: object = None
     cache_read_input_tokens: object = None
+    cache_creation_input_tokens: object = None
     reasoning_tokens: object = None
 
 
@@ -95,6 +96,8 @@ class _Chunk(msgspec.Struct):
     usage: _Usage | None = None
     x_groq: _Groq | None = None
     error: object = None
+    type: object = None
+    name: object = msgspec.field(default=None, name="object")
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
@@ -116,8 +119,8 @@ class Reader:
         chunk = read(_CHUNK, data)
         if chunk is None:
             return self._mark(data.strip(), delta)
-        if chunk.error:
-            raise stream_error_fault(chunk.error)
+        if chunk.error or chunk.name == "error" or chunk.type == "error":
+            raise stream_error_fault(error_of(loads(data)))
         choice = chunk.choices[0] if chunk.choices else None
         if choice is not None:
             self._choice(choice, delta)
@@ -153,11 +156,13 @@ class Reader:
             if is_failure(choice.finish_reason):
                 raise malformed_reply("the upstream gave up on its answer")
             self._finish = finish_reason(choice.finish_reason)
-        added = choice.delta or choice.message
+        added = choice.delta
+        if added is None and not self._written:  # behind deltas, a whole message repeats what has come
+            added = choice.message
         if added is None:
             return
         thought = added.reasoning_content or added.reasoning  # never both: some servers send one text under both names
-        if thought:
+        if thought and isinstance(thought, str):
             delta.items.append(Thought(thought))
         content = added.content
         if content:
@@ -167,7 +172,7 @@ class Reader:
             else:
                 _parts(content, delta)
         if added.tool_calls or added.function_call:
-            self._called(added, delta)
+            self._called(added, delta, is_whole=choice.delta is None)
         if added.refusal:
             if not self._refused:
                 delta.items.append(RefusalStart())
@@ -193,27 +198,29 @@ class Reader:
             finish = "end_turn"
         delta.finish = "refusal" if self._refused and finish == "end_turn" else finish
 
-    def _called(self, added: _Delta, delta: Delta) -> None:
-        """Read pieces of calls; the old form has one call, without an id."""
+    def _called(self, added: _Delta, delta: Delta, *, is_whole: bool) -> None:
+        """Read pieces of calls, or whole ones; the old form has one call, without an id."""
         if self._calls is None:
             self._calls = CallPieces()
         calls = self._calls
         pieces = added.tool_calls or [_ToolCall(function=added.function_call, index=0)]
-        for piece in pieces:
+        for piece in filter(None, pieces):
             function = piece.function or _Function()
             index = piece.index if isinstance(piece.index, int) else None
             id = piece.id if isinstance(piece.id, str) and piece.id else None
-            key = calls.key_of(index, id, function.name)
+            arguments = _arguments(function.arguments)
+            key = object() if is_whole else calls.key_of(index, id, function.name, arguments)
             calls.add(
-                delta, key, id=id, name=function.name, arguments=_arguments(function.arguments),
-                signature=_signature(piece.extra_content),
-            )  # fmt: skip
+                delta, key, id=id, name=function.name, arguments=arguments, signature=_signature(piece.extra_content)
+            )
         self._written = True
 
 
-def _parts(parts: "list[_Part] | str", delta: Delta) -> None:
+def _parts(parts: "list[_Part | str | None] | str", delta: Delta) -> None:
     """Add content in parts, as Mistral's reasoning models send it."""
     for part in parts:
+        if isinstance(part, str):
+            delta.items.append(part)
         if not isinstance(part, _Part):
             continue
         if part.text:
@@ -227,7 +234,8 @@ def _parts(parts: "list[_Part] | str", delta: Delta) -> None:
 def _usage(usage: _Usage) -> Usage | None:
     """Read a usage report, each count by itself. A missing count follows from the total, else it is 0.
 
-    Reasoning counts as output: a total larger than the sum includes reasoning that was counted separately.
+    Reasoning counts as output: a total larger than the sum includes reasoning that was counted separately, or what was
+    read from a cache or written to one.
     """
     given = _first(usage.prompt_tokens, usage.input_tokens)
     produced = _first(usage.completion_tokens, usage.output_tokens)
@@ -242,12 +250,6 @@ def _usage(usage: _Usage) -> Usage | None:
         ),
         usage.reasoning_tokens,
     )
-    if total is not None and given is not None and given + (produced or 0) < total and given:
-        beside = total - given - (produced or 0)
-        produced = total - given
-        reasoning = max(reasoning or 0, beside) if reasoning is not None else None
-    elif total is not None and given is None and produced is not None:
-        given = max(0, total - produced)
     cached = _first(
         *(details.cached_tokens for details in (usage.prompt_tokens_details, usage.input_tokens_details) if details),
         usage.prompt_cache_hit_tokens,
@@ -255,7 +257,16 @@ def _usage(usage: _Usage) -> Usage | None:
         usage.num_cached_tokens,
         usage.cache_read_input_tokens,
     )
-    return report(given or 0, produced or 0, cached, reasoning)
+    written = count(usage.cache_creation_input_tokens) or 0
+    beside = 0 if total is None or not given else max(0, total - given - (produced or 0))
+    if given and beside and ((cached or 0) > given or beside == (cached or 0) + written):
+        given += beside  # Anthropic counts these beside the prompt, and some servers pass that on
+    elif beside:
+        produced = (produced or 0) + beside
+        reasoning = max(reasoning or 0, beside) if reasoning is not None else None
+    elif total is not None and given is None and produced is not None:
+        given = max(0, total - produced)
+    return report(given or 0, produced or 0, cached, reasoning, written)
 
 
 def _first(*values: object) -> int | None:
