@@ -19,9 +19,9 @@ import pytest
 from floop_gateway_core.policy.admission import Held
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.policy.summary import DAY_S
-from floop_gateway_core.stores.base import HoldRequest, StoreUnavailable
+from floop_gateway_core.stores.base import HoldRequest, Posting, StoreUnavailable
 from floop_gateway_core.stores.postgres import PostgresStore, session
-from floop_gateway_core.stores.postgres.migrations import pending_script
+from floop_gateway_core.stores.postgres.migrations import migrate, pending_script
 from floop_gateway_core.stores.postgres.workers import Job
 from floop_gateway_core.stores.registry import inspect_store
 from floop_gateway_core.stores.sql import usage
@@ -198,6 +198,23 @@ async def test_a_server_that_hangs_is_given_up_in_time_and_used_again(
     await far.aclose()
 
 
+async def test_a_server_that_hangs_is_given_up_once_by_all_who_wait(
+    database: str, store: PostgresStore, proxy: Proxy
+) -> None:
+    """None of these holds is an ordinary one, so each needs more than the one round trip."""
+    far = PostgresStore(f"postgresql://postgres@127.0.0.1:{proxy.port}{urlsplit(database).path}", timeout_s=0.5)
+    await far.setup()
+    began = time.monotonic()
+    async with anyio.create_task_group() as group:
+        for number in range(64):
+            group.start_soon(_error, far.hold(hold_request(f"req_{number}")))
+        await anyio.sleep(0.005)
+        proxy.open.clear()
+    assert time.monotonic() - began < 5.0
+    proxy.open.set()
+    await far.aclose()
+
+
 async def _error(call: Awaitable[object]) -> str:
     try:
         await call
@@ -243,6 +260,36 @@ async def test_a_team_may_migrate_by_itself_and_give_the_gateway_a_role_that_can
     assert Account(Microcredits(7)) == await store.account("o")
     await store.aclose()
     assert ("ready", 1) == inspect_store(url)
+
+
+async def test_processes_that_start_together_on_an_empty_database_take_turns() -> None:
+    url = new_database()
+    async with anyio.create_task_group() as group:
+        for _ in range(6):
+            group.start_soon(anyio.to_thread.run_sync, migrate, url, 2.0)
+    assert "" == pending_script(url, 2.0)
+
+
+async def test_a_role_that_may_not_migrate_is_told_so() -> None:
+    url = new_database()
+    role = f"reader_{urlsplit(url).path[1:]}"
+    with closing(psycopg.connect(url, autocommit=True)) as admin:
+        admin.execute(f"CREATE ROLE {role} LOGIN".encode())
+    poor = url.replace("postgres:@", f"{role}@")
+    for call in (lambda: migrate(poor, 2.0), lambda: inspect_store(poor)):
+        with pytest.raises(StoreUnavailable, match="migrate --sql"):
+            call()
+
+
+@pytest.mark.parametrize("setting", ["default_transaction_isolation = serializable", "client_encoding = latin1"])
+async def test_a_databases_own_settings_do_not_matter(setting: str) -> None:
+    url = new_database()
+    with closing(psycopg.connect(url, autocommit=True)) as admin:
+        admin.execute(f"ALTER DATABASE {urlsplit(url).path[1:]} SET {setting}".encode())
+    store = PostgresStore(url)
+    await _crowd(store, url)
+    await store.post(Posting("grant", "o", Microcredits(1), NOW, note="…✓"))
+    await store.aclose()
 
 
 async def test_a_schema_of_the_next_release_is_used_and_one_that_cannot_be_is_refused() -> None:

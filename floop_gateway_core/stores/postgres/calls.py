@@ -25,7 +25,7 @@ RICH = Account(Microcredits(MAX_MICROCREDITS))
 
 @dataclass(frozen=True, slots=True)
 class ServerCall(Generic[T]):
-    """`sql` calls a function with its locks, how long to wait for them and whether to be durable, and `arguments`.
+    """`sql` calls a function with its locks, whether to wait for them and whether to be durable, and `arguments`.
 
     `read` makes the answer of the row behind its outcome.
     """
@@ -36,7 +36,7 @@ class ServerCall(Generic[T]):
 
 
 def _statement(function: str, types: str) -> str:
-    marks = ", ".join(f"?::{type}" for type in f"bigint[] bigint boolean {types}".split())
+    marks = ", ".join(f"?::{type}" for type in f"bigint[] boolean boolean {types}".split())
     return f"SELECT * FROM floop_gateway.{function}({marks})"
 
 

@@ -15,7 +15,7 @@ _RECORD = (
 )
 
 _LOCKS = """
-    CREATE FUNCTION floop_gateway.take_locks(locks BIGINT[], wait_ms BIGINT, durable BOOLEAN) RETURNS BOOLEAN
+    CREATE FUNCTION floop_gateway.take_locks(locks BIGINT[], waits BOOLEAN, durable BOOLEAN) RETURNS BOOLEAN
     LANGUAGE plpgsql AS $$
     DECLARE
         one BIGINT;
@@ -23,11 +23,8 @@ _LOCKS = """
         IF NOT durable THEN
             PERFORM set_config('synchronous_commit', 'off', true);
         END IF;
-        IF wait_ms > 0 THEN
-            PERFORM set_config('lock_timeout', wait_ms::text, true);
-        END IF;
         FOREACH one IN ARRAY locks LOOP
-            IF wait_ms > 0 THEN
+            IF waits THEN
                 PERFORM pg_advisory_xact_lock(one);
             ELSIF NOT pg_try_advisory_xact_lock(one) THEN
                 RETURN false;
@@ -39,7 +36,7 @@ _LOCKS = """
 
 _SPEND = """
     CREATE FUNCTION floop_gateway.spend(
-        locks BIGINT[], wait_ms BIGINT, durable BOOLEAN,
+        locks BIGINT[], waits BOOLEAN, durable BOOLEAN,
         window_key TEXT, most BIGINT, now_us BIGINT, window_us BIGINT,
         OUT outcome TEXT, OUT counted BIGINT, OUT oldest_us BIGINT, OUT leaving_us BIGINT
     ) LANGUAGE plpgsql AS $$
@@ -49,7 +46,7 @@ _SPEND = """
         gone BIGINT;
     BEGIN
         outcome := 'busy';
-        IF NOT floop_gateway.take_locks(locks, wait_ms, durable) THEN
+        IF NOT floop_gateway.take_locks(locks, waits, durable) THEN
             RETURN;
         END IF;
         outcome := 'done';
@@ -86,7 +83,7 @@ _SPEND = """
 
 _HOLD = f"""
     CREATE FUNCTION floop_gateway.hold(
-        locks BIGINT[], wait_ms BIGINT, durable BOOLEAN,
+        locks BIGINT[], waits BOOLEAN, durable BOOLEAN,
         payer TEXT, of_day BIGINT, budget BIGINT, at DOUBLE PRECISION, until DOUBLE PRECISION,
         credits BIGINT, day_tokens BIGINT, output_count BIGINT, claim_key TEXT, claim_digest TEXT, record JSON,
         OUT outcome TEXT
@@ -96,7 +93,7 @@ _HOLD = f"""
         request TEXT := logged.request_id;  -- without the collation, for which the other tables have no index
     BEGIN
         outcome := 'busy';
-        IF NOT floop_gateway.take_locks(locks, wait_ms, durable) THEN
+        IF NOT floop_gateway.take_locks(locks, waits, durable) THEN
             RETURN;
         END IF;
         outcome := 'other';
@@ -133,7 +130,7 @@ _HOLD = f"""
 
 _SETTLE = f"""
     CREATE FUNCTION floop_gateway.settle(
-        locks BIGINT[], wait_ms BIGINT, durable BOOLEAN,
+        locks BIGINT[], waits BOOLEAN, durable BOOLEAN,
         payer TEXT, of_day BIGINT, at DOUBLE PRECISION, charge BIGINT, spent_tokens BIGINT,
         claim_key TEXT, claim_digest TEXT, kept_answer BYTEA, keep_until DOUBLE PRECISION, record JSON,
         OUT outcome TEXT, OUT amount BIGINT, OUT posted BIGINT, OUT held BIGINT, OUT used BIGINT
@@ -146,7 +143,7 @@ _SETTLE = f"""
         is_ordinary BOOLEAN;
     BEGIN
         outcome := 'busy';
-        IF NOT floop_gateway.take_locks(locks, wait_ms, durable) THEN
+        IF NOT floop_gateway.take_locks(locks, waits, durable) THEN
             RETURN;
         END IF;
         outcome := 'other';

@@ -11,7 +11,6 @@ are sent together with the commit.
 import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import cache
 from hashlib import blake2b
 from typing import Any, TypeAlias, TypeVar
@@ -23,7 +22,7 @@ from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 from floop_gateway_core.stores.postgres.calls import ServerCall, storable
 from floop_gateway_core.stores.sql.connection import Connection
 
-__all__ = ["Overdue", "Session", "connect"]
+__all__ = ["GRACE_S", "Overdue", "Session", "Watched", "connect"]
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[[Connection], None]
@@ -37,12 +36,13 @@ class Overdue(psycopg.OperationalError):
     """The server has not answered by the deadline. The connection cannot be used any more."""
 
 
-class _Watched(psycopg.Connection[tuple[Any, ...]]):
+class Watched(psycopg.Connection[tuple[Any, ...]]):
     """A connection that stops waiting at a deadline; the driver itself has one only for connecting."""
 
     deadline = float("inf")
 
     def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:  # its parameters differ between releases
+        """Wait as the driver does, but at most up to the deadline."""
         return super().wait(self._until_deadline(gen), *args, **kwargs)
 
     def _until_deadline(self, gen: PQGen[T]) -> PQGen[T]:
@@ -60,14 +60,17 @@ class _Watched(psycopg.Connection[tuple[Any, ...]]):
 
 
 class Session:
-    """`timeout_s` is how long a call may take. `prepares` is off for poolers that mix up prepared statements."""
+    """`timeout_s` is how long a call may take. `pooled` says that each transaction may be on another server connection."""
 
-    def __init__(self, conninfo: str, timeout_s: float, *, prepares: bool = True) -> None:
+    def __init__(self, conninfo: str, timeout_s: float, *, pooled: bool = False) -> None:
         self._timeout_s = timeout_s
-        self._raw = connect(conninfo, timeout_s, prepares=prepares)
+        self._raw = connect(conninfo, timeout_s, pooled=pooled)
         self.began = False
         """Whether the last transaction got as far as to execute anything."""
-        self._begin = begin_script(timeout_s)
+        self._pooled = pooled
+        self._begin = begin_script(timeout_s, self._raw.info.server_version) if pooled else "BEGIN;"
+        if not pooled:
+            self._raw.execute(settings_script(timeout_s, self._raw.info.server_version).encode())
 
     @property
     def lost(self) -> bool:
@@ -111,22 +114,32 @@ class Session:
         """
         raw, self.began = self._raw, False
         raw.deadline = time.monotonic() + self._timeout_s + GRACE_S
-        wait_ms = max(1, int(self._timeout_s * 1000)) if len({locks for _, locks in calls}) == 1 else 0
+        waits = len({locks for _, locks in calls}) == 1
         try:
             self._notice_the_end()
             self.began = True
-            with raw.pipeline() if len(calls) > 1 else nullcontext():
-                statements = _Statements(raw)
-                cursors = [
-                    statements.execute(call.sql, (_numbers(locks), wait_ms, durable, *call.arguments))
-                    for call, locks in calls
-                ]
+            if len(calls) == 1 and not self._pooled:
+                return [self._call(*calls[0], waits, durable).fetchone() or ()]
+            if self._pooled:
+                raw.execute(self._begin.encode())
+            with raw.pipeline():
+                cursors = [self._call(call, locks, waits, durable) for call, locks in calls]
+                if self._pooled:
+                    raw.execute(b"COMMIT")
             return [cursor.fetchone() or () for cursor in cursors]
-        except psycopg.errors.LockNotAvailable:
-            self.began = False
+        except BaseException as error:
+            if isinstance(error, psycopg.errors.LockNotAvailable):
+                self.began = False
+            if self._pooled and not self.lost:
+                raw.execute(b"ROLLBACK")
             raise
         finally:
             raw.deadline = float("inf")
+
+    def _call(
+        self, call: ServerCall[Any], locks: Sequence[str], waits: bool, durable: bool
+    ) -> psycopg.Cursor[tuple[Any, ...]]:
+        return _Statements(self._raw).execute(call.sql, (_numbers(locks), waits, durable, *call.arguments))
 
     def _notice_the_end(self) -> None:
         """Raise if the server has closed the connection while it was idle, before anything is sent."""
@@ -159,13 +172,29 @@ def _translated(sql: str) -> bytes:
     return re.sub(r" INDEXED BY \w+", "", sql).replace("%", "%%").replace("?", "%s").encode()
 
 
-def begin_script(timeout_s: float) -> str:
-    """Return the statements that begin a transaction, with settings that end with it."""
+def _settings(timeout_s: float, server_version: int) -> dict[str, object]:
+    """Return what every transaction needs. The server gives up by itself, also on a client that has been paused."""
     milliseconds = max(1, int(timeout_s * 1000))
-    return (
-        "BEGIN; SET LOCAL search_path = floop_gateway;"
-        f" SET LOCAL statement_timeout = {2 * milliseconds}; SET LOCAL lock_timeout = {milliseconds};"
-        f" SET LOCAL idle_in_transaction_session_timeout = {2 * milliseconds};"
+    found: dict[str, object] = {
+        "search_path": "floop_gateway",
+        "statement_timeout": 2 * milliseconds,
+        "lock_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": 2 * milliseconds,
+    }
+    return found | ({"transaction_timeout": 3 * milliseconds} if server_version >= 170_000 else {})
+
+
+def settings_script(timeout_s: float, server_version: int) -> str:
+    """Return the statements that prepare a connection of our own."""
+    settings = _settings(timeout_s, server_version) | {"default_transaction_isolation": "'read committed'"}
+    return "".join(f" SET {name} = {value};" for name, value in settings.items())
+
+
+def begin_script(timeout_s: float, server_version: int = 0) -> str:
+    """Return the statements that begin a transaction, with settings that end with it."""
+    settings = _settings(timeout_s, server_version)
+    return "BEGIN ISOLATION LEVEL READ COMMITTED;" + "".join(
+        f" SET LOCAL {name} = {v};" for name, v in settings.items()
     )
 
 
@@ -178,11 +207,13 @@ def _numbers(names: Sequence[str]) -> list[int]:
     return sorted({int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True) for name in names})
 
 
-def connect(conninfo: str, timeout_s: float, *, prepares: bool = True) -> _Watched:
-    """Connect, or raise `psycopg.OperationalError` in time."""
-    threshold = 3 if prepares else None
+def connect(conninfo: str, timeout_s: float, *, pooled: bool = False) -> Watched:
+    """Connect, or raise `psycopg.OperationalError` in time; poolers mix up prepared statements."""
+    threshold = None if pooled else 3
     connect_s = max(2, round(timeout_s))  # the driver takes no less
-    raw = _Watched.connect(conninfo, autocommit=True, prepare_threshold=threshold, connect_timeout=connect_s)
+    raw = Watched.connect(
+        conninfo, autocommit=True, prepare_threshold=threshold, connect_timeout=connect_s, client_encoding="UTF8"
+    )
     # The driver's types for integers depend on their size; each mix of them would be a statement to prepare.
     raw.adapters.register_dumper(int, Int8Dumper)
     raw.adapters.register_dumper(int, Int8BinaryDumper)

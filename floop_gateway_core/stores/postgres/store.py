@@ -45,7 +45,7 @@ class PostgresStore(SQLStore):
         self._conninfo, pooled = without_our_parameters(url)
         self._timeout_s = timeout_s
         self._ready = False
-        self._prepares = not pooled
+        self._pooled = pooled
         self._workers = Workers(self._connect, connections)
         self._keys: dict[str, tuple[float, Project]] = {}
 
@@ -53,7 +53,7 @@ class PostgresStore(SQLStore):
         if not self._ready:
             migrate(self._conninfo, self._timeout_s)
             self._ready = True
-        return Session(self._conninfo, self._timeout_s, prepares=self._prepares)
+        return Session(self._conninfo, self._timeout_s, pooled=self._pooled)
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
         return cast(T, await self._workers.run(Job(work)))

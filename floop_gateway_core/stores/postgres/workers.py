@@ -203,11 +203,23 @@ class Workers:
             if not session.began or (len(jobs) == 1 and jobs[0].call is None):
                 self._fail(jobs, error)  # the job itself failed, or its locks could not be acquired
                 return session, []
-            busy, others = [], jobs
+            return self._singly(session, jobs), []
         for job in others:
             job.call = None
-            session, _ = self._do(session, [[job]])
+        if others:
+            session, more = self._do(session, _grouped(others))
+            busy += more
         return session, busy
+
+    def _singly(self, session: Session | None, jobs: list[Job[Any]]) -> Session | None:
+        """Do each job in a transaction of its own, up to one that loses the connection, with which the rest fails."""
+        for place, job in enumerate(jobs):
+            job.call = None
+            session, _ = self._do(session, [[job]])
+            if session is None:
+                self._fail(jobs[place + 1 :], job.error or StoreUnavailable("PostgreSQL: the connection was lost"))
+                break
+        return session
 
     def _give_up(self) -> list[Job[Any]]:
         with self._lock:
@@ -220,6 +232,13 @@ class Workers:
         for job in jobs:
             job.error = _as_ours(error)
         wake(jobs)
+
+
+def _grouped(jobs: list[Job[Any]]) -> Batch:
+    groups: dict[tuple[str, ...], list[Job[Any]]] = {}
+    for job in jobs:
+        groups.setdefault(job.locks, []).append(job)
+    return list(groups.values())
 
 
 def _transact(session: Session, batch: Batch) -> Sorted:
