@@ -131,6 +131,7 @@ class Gateway:
         )
         self._source = "settings passed by the host"
         self._options = options
+        self._has_file = False
         self._file: str | None = None
         self._client = options.get("http")
         self._senders = HttpSenders(self._client, connect_s=settings.upstream.connect_s)
@@ -175,7 +176,7 @@ class Gateway:
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from None
         gateway._source = source
-        gateway._file = None if path is None else str(path)
+        gateway._has_file, gateway._file = True, None if path is None else str(path)
         return gateway
 
     def _routing_of(self, settings: Settings) -> RoutingTable:
@@ -190,12 +191,15 @@ class Gateway:
     async def reload(self, settings: Settings | None = None) -> None:
         """Apply new settings to new requests: deployments, routes, plans, prices, limits, and API keys (read again).
 
-        Without `settings`, reload the file that the gateway was built from. Running requests keep their old settings.
+        Without `settings`, reload the file that the gateway was built from; if it was built from `Settings`, only the API
+        keys are read again. Running requests keep their old settings.
         Raises `ConfigError` for invalid settings, a different store, or a removed plan that still has projects; nothing
         is changed then. `[upstream] connect_s`, `[serve]` and `[hooks]` take effect at the next start.
         """
         source = self._source
-        if settings is None:
+        if settings is None and not self._has_file:
+            settings = self.settings
+        elif settings is None:
             settings, source = Settings.find(self._file, self._environ)
         try:
             for name in FIXED_AT_START:

@@ -152,3 +152,40 @@ def test_amounts_are_numbers_at_any_depth(tmp_path: Path, capsys: pytest.Capture
     assert 0 == main(["account", "statement", "olga", *common])
     (entry,) = json.loads(capsys.readouterr().out)["entries"]
     assert (2.5, 2.5) == (entry["credits"], entry["posted_after"])
+
+
+def test_the_log_of_an_owner_and_of_a_name_has_deleted_projects_too(shell: Shell) -> None:
+    key = str(shell.json("project", "create", "blog", "--owner", "olga", "--credits", "5")["key"])
+    ask(shell.folder, key)
+    shell("project", "delete", "blog")
+    for words in (("--owner", "olga"), ("blog",)):
+        lines = shell("usage", *words, "--format", "jsonl").stdout.splitlines()
+        assert ["blog"] == [json.loads(line)["project"] for line in lines]
+    assert 1 == shell("usage", "never").returncode
+    rows = list(csv.reader(io.StringIO(shell("usage", "--owner", "olga", "--totals", "--format", "csv").stdout)))
+    assert [["project", "requests"], ["blog", "1"]] == [row[:2] for row in rows]
+
+
+def test_a_backup_needs_a_folder(shell: Shell, customer: str) -> None:
+    done = shell("backup", str(shell.folder / "nowhere" / "copy.db"))
+    assert (1, True) == (done.returncode, "must exist and be writable" in done.stderr)
+
+
+def test_a_store_in_memory_cannot_be_administered_from_outside(shell: Shell) -> None:
+    (shell.folder / "gateway.toml").write_text('store = "memory://"\n')
+    done = shell("project", "create", "shop")
+    assert (1, True) == (done.returncode, "memory://" in done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('rate_store = "redis://127.0.0.1:1/0"\n', "unavailable"),
+        ('store_spool = "/nowhere/x.spool"\n', "/nowhere must exist and be writable"),
+        ('[hooks]\nkey_rotated = "nomod:f"\n', "gateway.toml: hooks.key_rotated"),
+    ],
+)
+def test_check_fails_for_what_serve_would_stumble_over(shell: Shell, line: str, said: str) -> None:
+    (shell.folder / "gateway.toml").write_text(line)
+    done = shell("check")
+    assert (1, True) == (min(done.returncode, 1), said in done.stderr), done

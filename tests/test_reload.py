@@ -136,6 +136,33 @@ async def test_settings_of_the_hosts_own_are_taken_too() -> None:
         assert new.project.name == "p"
 
 
+async def test_a_gateway_without_a_file_reads_its_keys_again_and_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gateway.toml").write_text('[deployments.other]\nprovider = "echo"\nmicrocredits_per_token = 1\n')
+    monkeypatch.chdir(tmp_path)
+    mini = {"provider": "openai", "model": "m", "api_key_env": "K", "microcredits_per_token": 1}
+    settings = Settings.read(
+        {
+            "store": "memory://",
+            "deployments": {"mini": mini},
+            "routes": {alias: ["mini"] for alias in ("fast", "smart", "reason")},
+        },
+        source="test",
+    )
+    asked: list[str] = []
+
+    def secrets(name: str) -> str:
+        asked.append(name)
+        return "k"
+
+    async with Gateway(settings, secrets=secrets) as gateway:
+        before = len(asked)
+        await gateway.reload()
+        assert ["mini"] == list(gateway.health())
+        assert len(asked) > before
+
+
 async def test_a_key_comes_from_a_file_and_is_read_again(tmp_path: Path) -> None:
     secret = tmp_path / "mini.key"
     secret.write_text("first\n")

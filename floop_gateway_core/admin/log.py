@@ -48,7 +48,7 @@ class LogAdmin(MoneyAdmin):
             raise AdminError(f"by must be one or two of {', '.join(DIMENSIONS)}")
         owners: Mapping[str, str] = {}
         if "owner" in by:
-            owners = {project.id: project.owner for project in await self._store.projects()}
+            owners = {project.id: project.owner for project in await self._store.projects(deleted=True)}
         rows = await self._ledger.summary(wanted, HOUR_S if "hour" in by else DAY_S)
         keys = [_key_of(dimension, owners) for dimension in by]
         return grouped(rows, lambda group: tuple(key(group) for key in keys))

@@ -195,9 +195,9 @@ class Admin(LogAdmin):
             project.id, settings, line=self._line("settings", changes, project=project)
         )
 
-    async def projects(self) -> list[Project]:
-        """Return all projects, ordered by name."""
-        return await self._store.projects()
+    async def projects(self, *, deleted: bool = False) -> list[Project]:
+        """Return all projects, ordered by name; if `deleted`, those that were deleted too, as their records remain."""
+        return await self._store.projects(deleted=deleted)
 
     async def status(self, name: str) -> ProjectStatus:
         """Return a project's status; raise `NoSuchProject`."""

@@ -123,7 +123,8 @@ def measure(
 ) -> list[Target]:
     """Measure each of `hosts` and both floors; the first round only warms up and is dropped.
 
-    A host is fields of `Hosted`, and `store` in place of the configured one. A SQLite store is always a new file.
+    A host is fields of `Hosted`, and `store` in place of the configured one. A SQLite store is always a new file; a
+    server's store is only used if a host names it, because the measurement writes to it. Raises ValueError.
     """
     with ExitStack() as stack:
         upstream = stack.enter_context(_listening("-m", "floop_gateway_core.bench.upstream", core=1))[1]
@@ -150,6 +151,8 @@ def measure(
 def _hosted(settings: Mapping[str, Any], upstream: int, folder: Path, host: Mapping[str, Any]) -> Hosted:
     folder.mkdir()
     store = host.get("store") or str(settings.get("store", "sqlite"))
+    if not host.get("store") and ("store_env" in settings or not store.startswith(("sqlite", "memory"))):
+        raise ValueError("the configured store would be written to; name another one, or the URL of an empty database")
     if store.startswith("sqlite"):
         store = f"sqlite:///{folder / 'bench.db'}"
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 __all__ = ["PROJECT", "Hosted", "turned_to"]
 
 PROJECT = "bench"
+OTHER_STORES = ("store_env", "rate_store", "rate_store_env", "store_spool")
+"""Not written to by a measurement."""
 PLENTY = {"requests_per_minute": 10**9, "daily_tokens": 10**12, "concurrency": 10**6, "output_tokens": 10**6}
 """Every limit is checked, and none refuses."""
 OWN_OF_A_VENDOR = ("provider", "base_url", "api_key", "api_key_env", "api_key_file", "model", "words_per_second")
@@ -47,7 +49,7 @@ def turned_to(settings: Mapping[str, Any], upstream: int, store: str) -> dict[st
     first = [next(iter(deployments))]
     plans = settings.get("plans", {})
     return {
-        **settings,
+        **{name: value for name, value in settings.items() if name not in OTHER_STORES},
         "deployments": deployments,
         "routes": settings.get("routes") or dict.fromkeys(("fast", "smart", "reason"), first),
         "plans": {name: {**plans.get(name, {}), **PLENTY} for name in {"default", *plans}},

@@ -15,6 +15,7 @@ from floop_gateway_core.config import Settings
 from floop_gateway_core.errors import AdminError
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.stores.base import Store
+from floop_gateway_core.stores.memory import MemoryStore
 from floop_gateway_core.stores.stores import Stores
 from floop_gateway_core.types import Entry, Project, ProjectSettings
 
@@ -26,6 +27,10 @@ async def opened(args: Args) -> AsyncIterator[tuple[Admin, Store]]:
     """Open the configured store; changes are attributed to `--by`, or to the operating system's user."""
     settings, _ = Settings.find(args.config)
     store = open_configured(settings, os.environ)
+    if isinstance(store, MemoryStore):
+        raise AdminError(
+            "the store is memory://, which only the gateway's own process has; configure sqlite:///… or another"
+        )
     operator = Operator(getattr(args, "by", None) or _user())
     try:
         yield Admin(settings, Stores.of(store)).acting(operator), store

@@ -50,10 +50,11 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         listener = stack.enter_context(bound("127.0.0.1", args.port))
         gateway = _gateway(args, stack)
-        key = anyio.run(_key, gateway)
         login = DemoLogin("/login", DASHBOARD + "/")
+        app = host_app(gateway, MOUNT, _routes(gateway, login))
+        key = anyio.run(_key, gateway)
         print(_welcome(gateway.settings, key, args.port, login.link), flush=True)
-        return run_server(host_app(gateway, MOUNT, _routes(gateway, login)), listener, gateway)
+        return run_server(app, listener, gateway)
 
 
 def _routes(gateway: Gateway, login: DemoLogin) -> "Sequence[BaseRoute]":

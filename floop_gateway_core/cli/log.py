@@ -1,6 +1,7 @@
 """The commands that read the log: `usage`, `request show`, `audit`."""
 
 import argparse
+import csv
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -8,6 +9,7 @@ from dataclasses import replace
 from floop_gateway_core.admin import Admin, SummaryRow
 from floop_gateway_core.cli.commands import opened
 from floop_gateway_core.cli.output import credits, print_fields, print_json, print_table
+from floop_gateway_core.errors import NoSuchProject
 from floop_gateway_core.management.export import csv_rows
 from floop_gateway_core.management.present import audit_line
 from floop_gateway_core.types import ProjectId, UsageFilter, UsageRecord
@@ -39,11 +41,23 @@ async def usage(args: Args) -> int:
 async def _projects_of(admin: Admin, args: Args) -> frozenset[ProjectId] | None:
     """Return the projects asked for. An unknown one is a mistake, not an empty log."""
     if args.project is not None:
-        return frozenset({(await admin.project(args.project)).id})
+        return await _projects_named(admin, args.project)
     if args.owner is not None:
         await admin.account(args.owner)
-        return frozenset(project.id for project in await admin.projects() if project.owner == args.owner)
+        every = await admin.projects(deleted=True)
+        return frozenset(project.id for project in every if project.owner == args.owner)
     return None
+
+
+async def _projects_named(admin: Admin, name: str) -> frozenset[ProjectId]:
+    """Return the project of a name or id; if there is none now, those that had the name and were deleted."""
+    try:
+        return frozenset({(await admin.project(name)).id})
+    except NoSuchProject:
+        gone = frozenset(one.id for one in await admin.projects(deleted=True) if name in (one.name, one.id))
+        if not gone:
+            raise
+        return gone
 
 
 async def _oldest_first(admin: Admin, wanted: UsageFilter) -> AsyncIterator[UsageRecord]:
@@ -79,9 +93,11 @@ def _print_totals(args: Args, rows: Sequence[SummaryRow]) -> None:
         (row.keys[0], row.requests, row.errors, row.input_tokens, row.output_tokens, credits(row.credits))
         for row in rows
     ]
-    if args.json:
+    if args.json or args.format == "jsonl":
         for value in values:
             print_json(dict(zip(names, value, strict=True)))
+    elif args.format == "csv":
+        csv.writer(sys.stdout, lineterminator="\n").writerows([names, *values])
     else:
         print_table(tuple(name.upper().replace("_", " ") for name in names), values, empty="No finished requests yet.")
 

@@ -12,12 +12,13 @@ __all__ = ["show_log"]
 
 
 def show_log(form: Literal["text", "json"]) -> None:
-    """Write the log to standard error, from INFO on."""
+    """Write the log to standard error, from INFO on; as JSON, the server's own lines too."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if form == "json" else logging.Formatter("%(levelname)s:     %(message)s"))
-    logger = logging.getLogger("floop_gateway")
-    logger.handlers = [handler]
-    logger.setLevel(logging.INFO)
+    for name in ("floop_gateway", "uvicorn") if form == "json" else ("floop_gateway",):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(logging.INFO)
 
 
 class _Json(logging.Formatter):

@@ -10,7 +10,8 @@ import anyio.to_thread
 from floop_gateway_core.assembly import open_configured
 from floop_gateway_core.cli.commands import opened
 from floop_gateway_core.cli.output import print_document
-from floop_gateway_core.config import Settings
+from floop_gateway_core.clock import system_clock
+from floop_gateway_core.config import ConfigError, Settings
 from floop_gateway_core.config.store_urls import shown, store_url
 from floop_gateway_core.errors import AdminError
 from floop_gateway_core.stores.registry import inspect_store
@@ -62,22 +63,37 @@ async def backup(args: Args) -> int:
         raise AdminError(
             f"only a SQLite store can be backed up by this command; the store is {shown(store_url(settings, os.environ))}"
         )
-    await anyio.to_thread.run_sync(copy_to, store.path, Path(args.file))
+    file = Path(args.file)
+    _check_folder("backup", file)
+    await anyio.to_thread.run_sync(copy_to, store.path, file)
     print_document(args, {"backup": args.file, "bytes": (await anyio.Path(args.file).stat()).st_size})
     return 0
+
+
+def _check_folder(what: str, path: Path) -> None:
+    """Raise `AdminError` unless a file can be written in its folder."""
+    if not os.access(path.parent, os.W_OK):
+        raise AdminError(f"{what}: the folder {path.parent} must exist and be writable")
 
 
 async def check(args: Args) -> int:
     """Build the whole gateway, so that a missing secret shows too, and look at the store without changing it."""
     # The other commands do not need the providers.
+    from floop_gateway_core.cli.serve import exporters
     from floop_gateway_core.gateway import Gateway
     from floop_gateway_core.management.health import test_deployment
 
     settings, source = Settings.find(args.config)
-    gateway = Gateway.from_config(args.config)
-    settings.hooks.load("key_rotated")
+    gateway = Gateway.from_config(args.config, listeners=exporters(settings))
+    try:
+        settings.hooks.load("key_rotated")
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
     url = store_url(settings, os.environ)
     state, projects = inspect_store(url, timeout_s=settings.store_timeout_s)
+    await gateway.stores.try_rate(system_clock())
+    if gateway.runtime.spool is not None:
+        _check_folder("store_spool", gateway.runtime.spool.path)
     tested = {}
     for name in settings.deployments if args.providers else ():
         ok, reason = await test_deployment(gateway, name)

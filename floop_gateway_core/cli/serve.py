@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
     from floop_gateway_core.observability import Listener
 
-__all__ = ["bound", "host_app", "run", "run_server"]
+__all__ = ["bound", "exporters", "host_app", "run", "run_server"]
 
 
 def run(args: argparse.Namespace) -> int:
     """`serve`; return the exit code."""
-    gateway = Gateway.from_config(args.config, listeners=_exporters(args.config))
+    gateway = Gateway.from_config(args.config, listeners=exporters(Settings.find(args.config)[0]))
     anyio.run(_try_store, gateway)
     with bound(args.host, args.port) as listener:
         return run_server(host_app(gateway, args.mount), listener, gateway)
 
 
-def _exporters(config: str | None) -> "list[Listener]":
+def exporters(settings: Settings) -> "list[Listener]":
     """Return what the configuration's public `/metrics` reads; without it, nothing is counted."""
-    if not Settings.find(config)[0].metrics.public:
+    if not settings.metrics.public:
         return []
     try:
         from floop_gateway_core.observability.prometheus import Prometheus

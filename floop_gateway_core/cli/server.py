@@ -33,6 +33,7 @@ def server_of(app: Any, gateway: Gateway) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         access_log=False,
+        log_config=None if gateway.settings.log.format == "json" else uvicorn.config.LOGGING_CONFIG,
         http=_BoundedProtocol,
         limit_concurrency=MAX_REQUESTS,
         timeout_graceful_shutdown=math.ceil(grace_s),

@@ -10,9 +10,10 @@ from floop_gateway_core.policy.rate_window import RateDecision
 from floop_gateway_core.types import Endpoint, RequestId
 from floop_gateway_core.wire import keys
 
-__all__ = ["UNAUTHORIZED", "AsProject", "CallerAdmitted", "Gate"]
+__all__ = ["UNAUTHORIZED", "UNKNOWN_PROJECT", "AsProject", "CallerAdmitted", "Gate"]
 
 UNAUTHORIZED = Refusal(ErrorCode.UNAUTHORIZED, "Send a valid key: Authorization: Bearer flp_sk_…")
+UNKNOWN_PROJECT = Refusal(ErrorCode.UNAUTHORIZED, "There is no project of the name that the host gave.")
 
 
 @dataclass(frozen=True, slots=True)

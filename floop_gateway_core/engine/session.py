@@ -18,7 +18,7 @@ import anyio
 
 from floop_gateway_core.clock import new_request_id
 from floop_gateway_core.engine.answers import SharedAnswer, decode
-from floop_gateway_core.engine.gate import UNAUTHORIZED, AsProject, Gate
+from floop_gateway_core.engine.gate import UNAUTHORIZED, UNKNOWN_PROJECT, AsProject, Gate
 from floop_gateway_core.engine.host_checks import checked
 from floop_gateway_core.engine.refusals import COMPATIBLE, INTERNAL_ERROR, STOPPING, STORE_UNAVAILABLE
 from floop_gateway_core.engine.run import Run
@@ -102,7 +102,7 @@ class CallSession:
             return await self._turn_away(STOPPING)
         admitted = await self._gate.admit_caller(caller, endpoint, self.request_id, self.now, self._dialect)
         if admitted is None:
-            return await self._turn_away(UNAUTHORIZED)
+            return await self._turn_away(UNKNOWN_PROJECT if isinstance(caller, AsProject) else UNAUTHORIZED)
         self.run, self.decision = admitted.run, admitted.decision
         refusal = SUSPENDED if admitted.is_suspended else None
         if admitted.decision is not None:

@@ -42,7 +42,10 @@ def refused(error: Exception) -> Refused:
         case Refused():
             return error
         case ValidationError():
-            fields = tuple(FieldError(_path(one["loc"]), one["msg"]) for one in error.errors(include_url=False))
+            fields = tuple(
+                FieldError(_path(one["loc"]), one["msg"].removeprefix("Value error, "))
+                for one in error.errors(include_url=False)
+            )
             message = "; ".join(f"{one.path or 'body'}: {one.message}" for one in fields[:3]) + "."
             return Refused(Refusal(ErrorCode.VALIDATION_ERROR, message, fields=fields[:20]))
         case TestedTooSoon():

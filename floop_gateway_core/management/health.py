@@ -51,10 +51,12 @@ async def health_of(gateway: Gateway) -> dict[str, object]:
 
 
 async def store_answers(gateway: Gateway) -> bool:
-    """Return whether the store answers within `STORE_S`."""
+    """Return whether the stores answer within `STORE_S`; without its rate store the gateway may admit all."""
     with anyio.move_on_after(STORE_S):
         try:
             await gateway.stores.ledger.account("")
+            if not gateway.stores.admits_without_rate:
+                await gateway.stores.try_rate(gateway.runtime.clock())
         except StoreUnavailable:
             return False
         return True

@@ -160,8 +160,8 @@ class ProjectStore(Protocol):
     async def project(self, name: str) -> Project | None:
         """Return the project of this name, else of this id, or None."""
 
-    async def projects(self) -> list[Project]:
-        """Return all projects, ordered by name."""
+    async def projects(self, *, deleted: bool = False) -> list[Project]:
+        """Return all projects, ordered by name; if `deleted`, those that were deleted too."""
 
     async def set_project(self, id: ProjectId, settings: ProjectSettings, *, line: AuditLine | None = None) -> Project:
         """Replace the settings; raise `NoSuchProject`."""

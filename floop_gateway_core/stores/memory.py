@@ -88,6 +88,7 @@ class MemoryStore:
         self._books = Books(max_records)
         self._accounts = self._books.accounts
         self._audits = 0
+        self._deleted: deque[Project] = deque(maxlen=max_records)
         self._audit: deque[AuditLine] = deque(maxlen=max_records)
         self._days: dict[tuple[ProjectId, int], DayBudget] = {}
         self._open: dict[RequestId, _OpenHold] = {}
@@ -123,9 +124,10 @@ class MemoryStore:
         with self._lock:
             return self._projects.get(self._ids.get(name, ProjectId(name)))
 
-    async def projects(self) -> list[Project]:
+    async def projects(self, *, deleted: bool = False) -> list[Project]:
         with self._lock:
-            return [self._projects[self._ids[name]] for name in sorted(self._ids)]
+            every = [*self._projects.values(), *(self._deleted if deleted else ())]
+            return sorted(every, key=lambda project: (project.name, project.id))
 
     async def set_project(self, id: ProjectId, settings: ProjectSettings, *, line: AuditLine | None = None) -> Project:
         with self._lock:
@@ -164,11 +166,16 @@ class MemoryStore:
             self._keep(line)
             project = self._projects.pop(id)
             del self._ids[project.name]
+            own = project.owner == OWN_ACCOUNT + project.name
+            gone = replace(
+                project, name=id if erase else project.name, key_prefix="", key_created_at=project.created_at
+            )
+            self._deleted.append(replace(gone, owner=OWN_ACCOUNT + id) if own else gone)
             self._keys = {digest: key for digest, key in self._keys.items() if key[0] != id}
             self._answers.drop(id)
             if erase:
                 self._erase(id)
-            if project.owner == OWN_ACCOUNT + project.name:
+            if own:
                 self._rename_account(project.owner, OWN_ACCOUNT + id)
                 self._books.close(OWN_ACCOUNT + id, now, id)
 

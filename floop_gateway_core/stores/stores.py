@@ -14,11 +14,14 @@ from floop_gateway_core.stores.base import (
     StoreUnavailable,
     rate_limit,
 )
-from floop_gateway_core.types import Project
+from floop_gateway_core.types import Project, ProjectId
 
 __all__ = ["Stores"]
 
 log = logging.getLogger("floop_gateway")
+
+PROBE, PLENTY = ProjectId("probe"), 10**9
+"""Whose rate is spent to see whether a rate store answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,11 @@ class Stores:
                 raise
             log.warning("the rate store is unavailable; a request passes uncounted: %s", error)
             return KeyAdmitted(project, None)
+
+    async def try_rate(self, now: float) -> None:
+        """Raise `StoreUnavailable` if a separate rate store does not answer."""
+        if self.rate is not self.store:
+            await self.rate.acquire(PROBE, PLENTY, now)
 
     @property
     def distinct(self) -> tuple[object, ...]:

@@ -82,3 +82,19 @@ def test_the_command_prints_the_table_and_writes_the_results(
     assert "floor: parsing" in capsys.readouterr().out
     assert [json.loads(line)["cell"] for line in Path(files["json"]).read_text().splitlines()] == ["plain", "plain"]
     assert Path(files["svg"]).read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize("line", ['store = "postgresql://127.0.0.1:1/x"', 'store_env = "DATABASE_URL"'])
+def test_the_configured_server_is_not_written_to(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text(line)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/x")
+    assert main(["bench", "--config", str(config), "--cell", "1 stream"]) != 0
+    assert "would be written to" in capsys.readouterr().err
+
+
+def test_no_other_store_of_the_configuration_is_written_to() -> None:
+    others = {"store_env": "A", "rate_store": "redis://r", "store_spool": "/x"}
+    assert not others.keys() & turned_to(others, 1, "memory://").keys()

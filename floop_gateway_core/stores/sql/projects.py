@@ -14,6 +14,10 @@ _PROJECT = f"""
     SELECT {_COLUMNS} FROM projects JOIN keys ON keys.project_id = projects.id AND keys.revoked_at IS NULL
     WHERE projects.deleted_at IS NULL
 """
+_DELETED = """
+    SELECT id, name, owner, plan, requests_per_minute, daily_tokens, '', created_at, created_at, suspended_at,
+    suspended_by_operator FROM projects WHERE deleted_at IS NOT NULL
+"""
 Row = tuple[ProjectId, str, str, str, int | None, int | None, str, float, float, float | None, int]
 
 
@@ -52,9 +56,11 @@ def by_digest(digest: str, now: float, connection: Connection) -> Project | None
     return project
 
 
-def every(connection: Connection) -> list[Project]:
-    """Return all projects, ordered by name."""
-    rows = connection.execute(_PROJECT + "ORDER BY name").fetchall()
+def every(connection: Connection, *, deleted: bool = False) -> list[Project]:
+    """Return all projects, ordered by name; if `deleted`, those that were deleted too, without a key."""
+    rows = connection.execute(_PROJECT + "ORDER BY name, id").fetchall()
+    if deleted:
+        rows = sorted([*rows, *connection.execute(_DELETED).fetchall()], key=lambda row: (row[1], row[0]))
     return [project for row in rows if (project := _project(row))]
 
 

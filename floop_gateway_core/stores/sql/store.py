@@ -95,8 +95,8 @@ class SQLStore(ABC):
     async def project(self, name: str) -> Project | None:
         return await self._read(lambda connection: project_rows.by_name(connection, name))
 
-    async def projects(self) -> list[Project]:
-        return await self._read(project_rows.every)
+    async def projects(self, *, deleted: bool = False) -> list[Project]:
+        return await self._read(partial(project_rows.every, deleted=deleted))
 
     async def set_project(self, id: ProjectId, settings: ProjectSettings, *, line: AuditLine | None = None) -> Project:
         return await self._change(lambda connection: project_rows.change(connection, id, settings), line, _of(id))
