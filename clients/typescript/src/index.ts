@@ -143,7 +143,7 @@ export class FloopAI {
           await sleep(backoff(tries));
           continue;
         }
-        throw new FloopError("the gateway cannot be reached", "CONNECTION_FAILED", 0);
+        throw new FloopError(`the gateway at ${this.#url} cannot be reached`, "CONNECTION_FAILED", 0);
       }
       if (response.status === 200) return response;
       const delay = retryDelay(response, tries);

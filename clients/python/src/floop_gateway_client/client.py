@@ -50,7 +50,7 @@ class _Settings:
         """Return how long to wait after a failure, or raise `ConnectionFailed`."""
         if isinstance(error, MAY_HELP) and tries < self._max_retries:
             return wire.backoff_s(tries)
-        said = f"the gateway cannot be reached: {type(error).__name__}"
+        said = f"the gateway at {self._url} cannot be reached: {type(error).__name__}"
         raise ConnectionFailed(said, "CONNECTION_FAILED") from None
 
 
