@@ -30,10 +30,11 @@ def test_the_hosts_own_code_needs_no_key() -> None:
     assert [(one.project, one.key_prefix, one.dialect) for one in records(gateway)] == [("p", None, "in_process")] * 2
 
 
-def test_a_project_that_does_not_exist_is_unauthorized() -> None:
+@pytest.mark.parametrize("name", ["nobody", "\ud800"])
+def test_a_project_that_does_not_exist_is_unauthorized(name: str) -> None:
     gateway, _ = gateway_of()
-    with pytest.raises(GatewayError, match="UNAUTHORIZED"):
-        anyio.run(gateway.as_project("nobody").generate, "one")
+    with pytest.raises(GatewayError, match="UNAUTHORIZED: There is no project"):
+        anyio.run(gateway.as_project(name).generate, "one")
 
 
 def login(request: Any) -> str | None:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from floop_gateway_core.errors import AdminError
 from floop_gateway_core.types import ProjectId, UsageFilter
+from floop_gateway_core.wire.surrogates import mend
 
 __all__ = ["Query", "cursor_of"]
 
@@ -21,6 +22,15 @@ MAX_EPOCH_S = 253_402_300_799.0  # the end of the year 9999
 def cursor_of(*place: object) -> str:
     """Return a place in a list as an opaque cursor."""
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+def _may_be(one: object, kind: type) -> bool:
+    """Return whether a part of a cursor is of a kind, and fits into every database."""
+    if isinstance(one, str):
+        return kind is str and "\0" not in one and mend(one) == one
+    if type(one) is int:
+        return kind in (int, float) and abs(one) < 2**53
+    return type(one) is kind
 
 
 class Query:
@@ -95,9 +105,8 @@ class Query:
             place = None
         if not isinstance(place, list) or len(place) != len(kinds):
             raise AdminError("cursor must be the `next` of an earlier page")
-        for one, kind in zip(place, kinds, strict=True):
-            if type(one) is not kind and not (kind is float and type(one) is int and abs(one) < 2**53):
-                raise AdminError("cursor must be the `next` of an earlier page")
+        if not all(_may_be(one, kind) for one, kind in zip(place, kinds, strict=True)):
+            raise AdminError("cursor must be the `next` of an earlier page")
         return place
 
     def usage_filter(self, projects: frozenset[ProjectId] | None) -> UsageFilter:

@@ -60,6 +60,10 @@ class Stores:
 
     async def admit_project(self, name: str, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
         """Spend one of a project's requests per minute, for a caller who needs no key; None if there is none."""
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # no store can look for it
+            return None
         return await self._spent(await self.store.project(name), limits, now)
 
     async def _spent(self, project: Project | None, limits: Mapping[str, int], now: float) -> KeyAdmitted | None:
