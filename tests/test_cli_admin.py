@@ -166,6 +166,12 @@ def test_the_log_of_an_owner_and_of_a_name_has_deleted_projects_too(shell: Shell
     assert [["project", "requests"], ["blog", "1"]] == [row[:2] for row in rows]
 
 
+def test_a_spreadsheet_reads_no_total_as_a_formula(shell: Shell) -> None:
+    ask(shell.folder, str(shell.json("project", "create", "=1+1", "--credits", "5")["key"]))
+    rows = list(csv.reader(io.StringIO(shell("usage", "--totals", "--format", "csv").stdout)))
+    assert "'=1+1" == rows[1][0]
+
+
 def test_a_backup_needs_a_folder(shell: Shell, customer: str) -> None:
     done = shell("backup", str(shell.folder / "nowhere" / "copy.db"))
     assert (1, True) == (done.returncode, "must exist and be writable" in done.stderr)

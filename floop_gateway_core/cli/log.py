@@ -1,7 +1,6 @@
 """The commands that read the log: `usage`, `request show`, `audit`."""
 
 import argparse
-import csv
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from floop_gateway_core.admin import Admin, SummaryRow
 from floop_gateway_core.cli.commands import opened
 from floop_gateway_core.cli.output import credits, print_fields, print_json, print_table
 from floop_gateway_core.errors import NoSuchProject
-from floop_gateway_core.management.export import csv_rows
+from floop_gateway_core.management.export import csv_row, csv_rows
 from floop_gateway_core.management.present import audit_line
 from floop_gateway_core.types import ProjectId, UsageFilter, UsageRecord
 
@@ -97,7 +96,8 @@ def _print_totals(args: Args, rows: Sequence[SummaryRow]) -> None:
         for value in values:
             print_json(dict(zip(names, value, strict=True)))
     elif args.format == "csv":
-        csv.writer(sys.stdout, lineterminator="\n").writerows([names, *values])
+        for cells in (names, *values):
+            sys.stdout.write(csv_row(tuple(map(str, cells))).decode())
     else:
         print_table(tuple(name.upper().replace("_", " ") for name in names), values, empty="No finished requests yet.")
 

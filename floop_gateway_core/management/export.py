@@ -8,7 +8,7 @@ import msgspec
 
 from floop_gateway_core.types import RECORD_FIELDS, UsageRecord
 
-__all__ = ["csv_rows", "json_lines"]
+__all__ = ["csv_row", "csv_rows", "json_lines"]
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet treats a cell that begins with one of these as a formula."""
