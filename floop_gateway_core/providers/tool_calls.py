@@ -130,11 +130,12 @@ class CallPieces:
     def __init__(self) -> None:
         self._calls: list[_Call] = []
         self._by_key: dict[object, _Call] = {}
-        self._begun = 0
+        self._ids: set[str] = set()
+        """Of the calls that have begun."""
 
     def __bool__(self) -> bool:
         """Return whether a call has begun; one without a name never does."""
-        return self._begun > 0
+        return bool(self._ids)
 
     def knows(self, key: object) -> bool:
         """Return whether a call has begun under a key."""
@@ -193,10 +194,10 @@ class CallPieces:
         call.name = call.name or name or ""
         call.waiting += arguments
         if call.name:
-            call.number = self._begun
-            self._begun += 1
-            if not call.id or any(other.id == call.id for other in self._calls if other is not call):
-                call.id = f"call_{secrets.token_hex(12)}"  # none, or one that does not say whose a result is
+            call.number = len(self._ids)
+            if not call.id or call.id in self._ids:  # a result could not say whose it is
+                call.id = f"call_{secrets.token_hex(12)}"
+            self._ids.add(call.id)
             piece = ToolPiece(call.number, call.waiting, call.id, call.name, signature, thoughts)
             delta.items.append(piece)
 

@@ -23,8 +23,8 @@ class BlockStream:
         self._index = -1
         self._open: str | int | None = None
         """The open block: `text`, `thinking`, or the number of a call."""
-        self._waiting: list[str | Thought | list[ToolPiece | ToolEnd]] = []
-        """What has come since the open call began, in order, and each other call with all its pieces."""
+        self._waiting: dict[object, str | Thought | list[ToolPiece | ToolEnd]] = {}
+        """What has come since the open call began, in order, and each other call with all its pieces, by its number."""
         self._before = ""
 
     def texts(self, texts: Sequence[str]) -> str:
@@ -32,7 +32,7 @@ class BlockStream:
         if not texts:
             return ""
         if isinstance(self._open, int):
-            self._waiting.append("".join(texts))
+            self._waiting[object()] = "".join(texts)
             return ""
         begun = (
             "" if self._open == "text" else self._begin("text", '{"type": "text", "text": ""}', "text_delta", "text")
@@ -48,7 +48,7 @@ class BlockStream:
         match piece:
             case Thought():
                 if isinstance(self._open, int):
-                    self._waiting.append(piece)
+                    self._waiting[object()] = piece
                     return ""
                 return self._thought(piece)
             case ToolPiece() | ToolEnd():
@@ -118,17 +118,15 @@ class BlockStream:
         return frames + (self._delta(piece.arguments) if piece.arguments else "")
 
     def _wait(self, piece: ToolPiece | ToolEnd) -> None:
-        for one in self._waiting:
-            if isinstance(one, list) and one[0].index == piece.index:
-                one.append(piece)
-                return
-        self._waiting.append([piece])
+        waiting = self._waiting.setdefault(piece.index, [])
+        if isinstance(waiting, list):  # only calls have numbers
+            waiting.append(piece)
 
     def _flush(self) -> str:
         """Write what has waited, up to a call that has not ended."""
         frames = ""
         while self._waiting and not isinstance(self._open, int):
-            one = self._waiting.pop(0)
+            one = self._waiting.pop(next(iter(self._waiting)))
             if isinstance(one, str):
                 frames += self.texts([one])
             elif isinstance(one, Thought):
