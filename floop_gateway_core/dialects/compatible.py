@@ -74,10 +74,17 @@ class CompatibleFields(Fields):
 
     def refuse_unless(self, name: str, *defaults: object) -> None:
         """Refuse a member that is neither absent, null, empty, nor one of its vendor's defaults."""
+        if not self._is_default(name, defaults):
+            self.fault(name, "is not supported by this gateway")
+
+    def ignore_unless(self, name: str, *defaults: object) -> None:
+        """Name a member among the ignored ones unless `refuse_unless` would let it pass."""
+        if not self._is_default(name, defaults):
+            self._unread.add(name)
+
+    def _is_default(self, name: str, defaults: tuple[object, ...]) -> bool:
         value = self.value.get(name)
-        if value is None or value in ([], {}) or any(value is one or value == one for one in defaults):
-            return
-        self.fault(name, "is not supported by this gateway")
+        return value is None or value in ([], {}) or any(value is one or value == one for one in defaults)
 
     def strings(self, name: str, most: int = MAX_STOPS) -> tuple[str, ...]:
         """Return a string, or an array of non-empty strings, as a tuple."""

@@ -12,7 +12,7 @@ _READ = frozenset(
         "messages", "model", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed",
         "presence_penalty", "frequency_penalty", "stream", "stream_options", "user", "metadata", "tools", "tool_choice",
         "parallel_tool_calls", "response_format", "reasoning_effort",
-        # read only to be refused, unless they are at their defaults
+        # read only to be refused or named, unless they are at their defaults
         "n", "logprobs", "top_logprobs", "logit_bias", "modalities", "audio", "prediction", "web_search_options",
         "functions", "function_call", "store",
         "service_tier",
@@ -80,7 +80,5 @@ class _Fields(ShapeFields):
         self.refuse_unless("function_call", "none", "auto")
         for name in ("logit_bias", "audio", "prediction", "web_search_options", "functions"):
             self.refuse_unless(name)
-        if self.value.get("store"):
-            self.unread(self.value, self.value.keys() - {"store"})
-        if self.value.get("service_tier") not in ("auto", "default"):
-            self.unread(self.value, self.value.keys() - {"service_tier"})
+        self.ignore_unless("store", False)
+        self.ignore_unless("service_tier", "auto", "default")
