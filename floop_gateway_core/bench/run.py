@@ -21,6 +21,7 @@ from typing import Any
 from floop_gateway_core.bench import load
 from floop_gateway_core.bench.floors import KEY
 from floop_gateway_core.bench.settings import Hosted, turned_to
+from floop_gateway_core.errors import AdminError
 
 __all__ = ["CELLS", "Cell", "Measured", "Target", "measure"]
 
@@ -124,7 +125,7 @@ def measure(
     """Measure each of `hosts` and both floors; the first round only warms up and is dropped.
 
     A host is fields of `Hosted`, and `store` in place of the configured one. A SQLite store is always a new file; a
-    server's store is only used if a host names it, because the measurement writes to it. Raises ValueError.
+    server's store is only used if a host names it, because the measurement writes to it. Raises `AdminError`.
     """
     with ExitStack() as stack:
         upstream = stack.enter_context(_listening("-m", "floop_gateway_core.bench.upstream", core=1))[1]
@@ -152,7 +153,9 @@ def _hosted(settings: Mapping[str, Any], upstream: int, folder: Path, host: Mapp
     folder.mkdir()
     store = host.get("store") or str(settings.get("store", "sqlite"))
     if not host.get("store") and ("store_env" in settings or not store.startswith(("sqlite", "memory"))):
-        raise ValueError("the configured store would be written to; name another one, or the URL of an empty database")
+        raise AdminError(
+            "the configured store would be written to; pass --store with another, or an empty database's URL"
+        )
     if store.startswith("sqlite"):
         store = f"sqlite:///{folder / 'bench.db'}"
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -32,13 +32,10 @@ def run(args: argparse.Namespace) -> int:
         for workers in args.workers
     ]
     with tempfile.TemporaryDirectory(prefix="floop-bench-") as folder:
-        try:
-            targets = measure(
-                _configured(args.config), folder=Path(folder), hosts=hosts, cells=cells, rounds=args.rounds,
-                progress=_progress,
-            )  # fmt: skip
-        except ValueError as error:
-            raise AdminError(f"--store: {error}") from None
+        targets = measure(
+            _configured(args.config), folder=Path(folder), hosts=hosts, cells=cells, rounds=args.rounds,
+            progress=_progress,
+        )  # fmt: skip
     found = report.rows(cells, targets)
     print(report.table(found))
     if args.json:
