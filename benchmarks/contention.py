@@ -41,7 +41,7 @@ def settings(store: str, rate: str | None, requests: int) -> Settings:
 
 
 async def work(store: str, rate: str | None, total: int, mine: int, key: str) -> None:
-    """Send this process's requests all at once, and print how many had each outcome."""
+    """Send all requests of this process concurrently, and print how many had each outcome."""
     async with Gateway(settings(store, rate, total)) as gateway:
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)

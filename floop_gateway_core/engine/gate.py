@@ -13,7 +13,7 @@ from floop_gateway_core.wire import keys
 __all__ = ["UNAUTHORIZED", "UNKNOWN_PROJECT", "AsProject", "CallerAdmitted", "Gate"]
 
 UNAUTHORIZED = Refusal(ErrorCode.UNAUTHORIZED, "Send a valid key: Authorization: Bearer flp_sk_…")
-UNKNOWN_PROJECT = Refusal(ErrorCode.UNAUTHORIZED, "There is no project of the name that the host gave.")
+UNKNOWN_PROJECT = Refusal(ErrorCode.UNAUTHORIZED, "There is no project with the name that the host returned.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ class Workers:
                 for group in batch:
                     self._locked.difference_update(group[0].locks)
                 self._put_back(busy)
-                self._looking += 1  # before those who wait are woken: they may have another job at once
+                self._looking += 1  # before the callers are woken, because they may submit another job immediately
             wake(job for group in batch for job in group if job not in busy)
         if session is not None:
             session.close()
