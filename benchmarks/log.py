@@ -69,7 +69,13 @@ async def measure(path: Path, records: int) -> None:
         ).fetchall()
 
     async def bare_summary() -> None:
-        bare.execute("SELECT * FROM rollups WHERE span = 86400 AND start >= ?", (month.since,)).fetchall()
+        """Read what lies in the period: full days, the hours before the first one, the records before the first hour."""
+        since = month.since or 0.0
+        day, hour = (-int(-since // span) * span for span in (86400, 3600))
+        sums = "SELECT * FROM rollups WHERE span = ? AND start >= ? AND start < ?"
+        for span, first, last in ((86400, day, NOW), (3600, hour, day)):
+            bare.execute(sums, (span, first, last)).fetchall()
+        bare.execute("SELECT * FROM usage WHERE started_at >= ? AND started_at < ?", (since, hour)).fetchall()
 
     async def page() -> None:
         await store.usage_page(UsageFilter(), after=None, newest_first=True, limit=100)

@@ -6,13 +6,14 @@ from typing import Literal, get_args
 
 from floop_gateway_core.admin.money import MoneyAdmin
 from floop_gateway_core.errors import AdminError
-from floop_gateway_core.policy.summary import DAY_S, GROUP, HOUR_S, SummaryRow, grouped
+from floop_gateway_core.policy.summary import DAY_S, HOUR_S, SummaryRow, grouped
 from floop_gateway_core.types import UsageFilter, UsageRecord
 
 __all__ = ["DIMENSIONS", "Cursor", "LogAdmin", "SummaryRow"]
 
 Dimension = Literal["hour", "day", "alias", "deployment", "status", "project", "owner"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
+_COLUMN_OF = {"hour": "start", "day": "start", "owner": "project_id"}
 Cursor = tuple[float, str]
 """The place of a record in the log: when it was settled, and its id."""
 RECORDS_A_PAGE = 1000
@@ -49,9 +50,10 @@ class LogAdmin(MoneyAdmin):
         owners: Mapping[str, str] = {}
         if "owner" in by:
             owners = {project.id: project.owner for project in await self._store.projects(deleted=True)}
-        rows = await self._ledger.summary(wanted, HOUR_S if "hour" in by else DAY_S)
-        keys = [_key_of(dimension, owners) for dimension in by]
-        return grouped(rows, lambda group: tuple(key(group) for key in keys))
+        columns = tuple(dict.fromkeys([_COLUMN_OF.get(dimension, dimension) for dimension in by]))
+        rows = await self._ledger.summary(wanted, HOUR_S if "hour" in by else DAY_S, columns)
+        keys = [_key_of(dimension, columns, owners) for dimension in by]
+        return grouped(rows, lambda group: tuple([key(group) for key in keys]))
 
 
 def place_of(record: UsageRecord) -> Cursor:
@@ -59,15 +61,16 @@ def place_of(record: UsageRecord) -> Cursor:
     return record.settled_at or 0.0, record.request_id
 
 
-def _key_of(dimension: str, owners: Mapping[str, str]) -> Callable[[tuple[object, ...]], object]:
-    """Return the value that a group has for a dimension."""
+def _key_of(
+    dimension: str, columns: Sequence[str], owners: Mapping[str, str]
+) -> Callable[[tuple[object, ...]], object]:
+    """Return the function that reads a dimension's value from the values of `columns`."""
+    place = columns.index(_COLUMN_OF.get(dimension, dimension))
     match dimension:
         case "hour" | "day":
             form = "%Y-%m-%dT%H:00:00Z" if dimension == "hour" else "%Y-%m-%d"
-            at = GROUP.index("start")
-            return lambda group: datetime.fromtimestamp(float(str(group[at])), UTC).strftime(form)
+            return lambda group: datetime.fromtimestamp(float(str(group[place])), UTC).strftime(form)
         case "owner":
-            return lambda group: owners.get(str(group[0]))
+            return lambda group: owners.get(str(group[place]))
         case _:
-            place = GROUP.index(dimension)
             return lambda group: group[place]

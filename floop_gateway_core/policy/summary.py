@@ -4,36 +4,43 @@ A histogram's buckets are a tenth apart, so a percentile is right within 10 %, a
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from floop_gateway_core.types import Microcredits, UsageRecord
 from floop_gateway_core.types.amounts import ZERO_CREDITS
 
-__all__ = ["DAY_S", "GROUP", "HOUR_S", "Histogram", "SummaryRow", "group_of", "grouped"]
+__all__ = ["DAY_S", "GROUP", "HOUR_S", "Counted", "Histogram", "SummaryRow", "group_of", "grouped", "sums_of"]
 
 HOUR_S = 3600
 DAY_S = 86_400
 BUCKETS_MS = [0] + [round(1.1**power) for power in range(1, 200) if round(1.1**power) != round(1.1 ** (power - 1))]
 """The edges of the buckets, in milliseconds."""
+LANE_BYTES = 5
+"""The size of a bucket's count: a sum may have a million million durations in one bucket."""
+LANE_BITS = 8 * LANE_BYTES
 
 
 @dataclass(slots=True)
 class Histogram:
-    """Counts of milliseconds by bucket."""
+    """Counts of milliseconds by bucket. They lie side by side in one integer, so that adding two is one addition."""
 
-    counts: dict[int, int] = field(default_factory=dict)
+    lanes: int = 0
 
     def add(self, ms: int | None, times: int = 1) -> None:
         """Count a duration; do nothing for None."""
         if ms is not None:
-            bucket = min(bisect_left(BUCKETS_MS, ms), len(BUCKETS_MS) - 1)
-            self.counts[bucket] = self.counts.get(bucket, 0) + times
+            self.lanes += times << LANE_BITS * bisect_left(BUCKETS_MS, ms, 0, len(BUCKETS_MS) - 1)
 
-    def merge(self, counts: Mapping[int, int]) -> None:
+    def merge(self, other: "Histogram") -> None:
         """Add the counts of another histogram."""
-        for bucket, count in counts.items():
-            self.counts[bucket] = self.counts.get(bucket, 0) + count
+        self.lanes += other.lanes
+
+    def counts(self) -> list[int]:
+        """Return the counts by bucket, up to the last one that is not 0."""
+        lanes = self.lanes.to_bytes(LANE_BYTES * len(BUCKETS_MS), "little").rstrip(b"\0")
+        return [int.from_bytes(lanes[at : at + LANE_BYTES], "little") for at in range(0, len(lanes), LANE_BYTES)]
 
     def percentile(self, share: float) -> int | None:
         """Return the milliseconds that `share` of the durations do not exceed, within 10 %; None without any.
@@ -44,12 +51,31 @@ class Histogram:
         >>> histogram.percentile(0.5) <= 110, histogram.percentile(0.99) >= 1000
         (True, True)
         """
-        left = share * sum(self.counts.values())
-        for bucket in sorted(self.counts):
-            left -= self.counts[bucket]
-            if left <= 0:
-                return BUCKETS_MS[bucket]
+        counts = self.counts()
+        left = share * sum(counts)
+        for edge_ms, count in zip(BUCKETS_MS, counts, strict=False):
+            left -= count
+            if count and left <= 0:
+                return edge_ms
         return None
+
+
+class Counted(NamedTuple):
+    """What sums need of a record."""
+
+    project_id: str
+    project: str
+    started_at: float
+    alias: str | None
+    deployment: str | None
+    status: int | None
+    code: str | None
+    repeats: int
+    input_tokens: int
+    output_tokens: int
+    microcredits: int
+    total_ms: int | None
+    first_text_ms: int | None
 
 
 @dataclass(slots=True)
@@ -65,7 +91,7 @@ class SummaryRow:
     latency: Histogram = field(default_factory=Histogram)
     first_text: Histogram = field(default_factory=Histogram)
 
-    def add(self, record: UsageRecord, sign: int = 1) -> None:
+    def add(self, record: UsageRecord | Counted, sign: int = 1) -> None:
         """Count a record, as often as it stands for a request; with a `sign` of -1, take it out again."""
         times = sign * record.repeats
         self.requests += times
@@ -83,18 +109,29 @@ class SummaryRow:
         self.input_tokens += other.input_tokens
         self.output_tokens += other.output_tokens
         self.credits = Microcredits(self.credits + other.credits)
-        self.latency.merge(other.latency.counts)
-        self.first_text.merge(other.first_text.counts)
+        self.latency.merge(other.latency)
+        self.first_text.merge(other.first_text)
 
 
 GROUP = ("project_id", "project", "start", "alias", "deployment", "status")
 """What a store's sums go by; `start` is the first second of a UTC hour or day."""
 
 
-def group_of(record: UsageRecord, span: int) -> tuple[object, ...]:
+def group_of(record: UsageRecord | Counted, span: int) -> tuple[object, ...]:
     """Return the group of a record, in the order of `GROUP`, with spans of `span` seconds."""
     start = int(record.started_at // span) * span
     return record.project_id, record.project, start, record.alias, record.deployment, record.status
+
+
+def sums_of(records: Iterable[UsageRecord | Counted], span: int, by: Sequence[str]) -> list[SummaryRow]:
+    """Return the sums of records by some of `GROUP`."""
+    places = [GROUP.index(name) for name in by]
+    rows: dict[tuple[object, ...], SummaryRow] = {}
+    for record in records:
+        group = group_of(record, span)
+        keys = tuple([group[place] for place in places])
+        rows.setdefault(keys, SummaryRow(keys)).add(record)
+    return list(rows.values())
 
 
 def grouped(rows: "list[SummaryRow]", key: Callable[[tuple[object, ...]], tuple[object, ...]]) -> "list[SummaryRow]":

@@ -23,7 +23,7 @@ from floop_gateway_core.policy.admission import Held, HoldEstimate, HoldRefused
 from floop_gateway_core.policy.idempotency import Claim, KeptAnswer
 from floop_gateway_core.policy.ledger import Account, Command, Hold, Outcome
 from floop_gateway_core.policy.rate_window import RateDecision
-from floop_gateway_core.policy.summary import SummaryRow
+from floop_gateway_core.policy.summary import GROUP, SummaryRow
 from floop_gateway_core.types import (
     AuditLine,
     Entry,
@@ -303,10 +303,10 @@ class BookStore(Protocol):
         A store that keeps no sums returns 0. Records that were not added are never pruned.
         """
 
-    async def summary(self, wanted: UsageFilter, span: int) -> list[SummaryRow]:
-        """Return the sums of the wanted records by `policy.summary.GROUP`, whose spans are at most `span` seconds.
+    async def summary(self, wanted: UsageFilter, span: int, by: Sequence[str] = GROUP) -> list[SummaryRow]:
+        """Return the sums of the wanted records by some of `policy.summary.GROUP`; their keys are in the order of `by`.
 
-        `span` is `HOUR_S` or `DAY_S`. A group may have several rows.
+        A `start` is that of a span of at most `span` seconds, which is `HOUR_S` or `DAY_S`. A group may have several rows.
         """
 
     async def usage_page(

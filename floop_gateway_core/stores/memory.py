@@ -21,7 +21,7 @@ from floop_gateway_core.policy.holds import RequestHold, RequestHolds
 from floop_gateway_core.policy.idempotency import KeptAnswer
 from floop_gateway_core.policy.ledger import Account, Command, Hold, Outcome, Place, Unknown
 from floop_gateway_core.policy.rate_window import RateDecision, RateLimiter
-from floop_gateway_core.policy.summary import SummaryRow, group_of
+from floop_gateway_core.policy.summary import GROUP, SummaryRow, sums_of
 from floop_gateway_core.stores.base import (
     DayUsage,
     HoldRequest,
@@ -441,14 +441,10 @@ class MemoryStore:
     async def roll_up(self, now: float, *, limit: int) -> int:
         return 0
 
-    async def summary(self, wanted: UsageFilter, span: int) -> list[SummaryRow]:
+    async def summary(self, wanted: UsageFilter, span: int, by: Sequence[str] = GROUP) -> list[SummaryRow]:
         with self._lock:
             records = [record for _, record in self._settled.values() if wanted.matches(record)]
-        rows: dict[tuple[object, ...], SummaryRow] = {}
-        for record in records:
-            group = group_of(record, span)
-            rows.setdefault(group, SummaryRow(group)).add(record)
-        return list(rows.values())
+        return sums_of(records, span, by)
 
     async def usage_page(
         self, wanted: UsageFilter, *, after: tuple[float, str] | None, newest_first: bool, limit: int

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import closing, suppress
+from dataclasses import astuple
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -20,7 +21,7 @@ from floop_gateway_core.policy.admission import Held
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.policy.summary import DAY_S
 from floop_gateway_core.stores.base import HoldRequest, Posting, StoreUnavailable
-from floop_gateway_core.stores.postgres import PostgresStore, session
+from floop_gateway_core.stores.postgres import PostgresStore, schema, session
 from floop_gateway_core.stores.postgres.migrations import migrate, pending_script
 from floop_gateway_core.stores.postgres.workers import Job
 from floop_gateway_core.stores.registry import inspect_store
@@ -260,6 +261,22 @@ async def test_a_team_may_migrate_by_itself_and_give_the_gateway_a_role_that_can
     assert Account(Microcredits(7)) == await store.account("o")
     await store.aclose()
     assert ("ready", 1) == inspect_store(url)
+
+
+async def test_sums_of_schema_3_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = new_database()
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "STEPS", schema.STEPS[:3])
+        migrate(url, 2.0)
+    row = (DAY_S, "p", 0, "fast", "", 200, "shop", 3, 1, 20, 10, 5, '{"0":1,"33":2,"34":0}', "{}")
+    with closing(psycopg.connect(url, autocommit=True)) as admin:
+        admin.execute(f"INSERT INTO floop_gateway.rollups VALUES ({', '.join(['%s'] * len(row))})".encode(), row)
+    store = PostgresStore(url)
+    (found,) = await store.summary(UsageFilter(), DAY_S)
+    assert (("p", "shop", 0, "fast", None, 200), 3, 1, 20, 10, 5) == astuple(found)[:6]
+    counts = found.latency.counts()
+    assert (1, 2, 34, []) == (counts[0], counts[33], len(counts), found.first_text.counts())
+    await store.aclose()
 
 
 async def test_processes_that_start_together_on_an_empty_database_take_turns() -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import anyio
@@ -17,7 +17,7 @@ import pytest
 
 from floop_gateway_core.policy.admission import Held
 from floop_gateway_core.policy.ledger import Account
-from floop_gateway_core.policy.summary import DAY_S
+from floop_gateway_core.policy.summary import DAY_S, Histogram
 from floop_gateway_core.stores.base import StoreUnavailable, WindowLimit
 from floop_gateway_core.stores.sql import usage
 from floop_gateway_core.stores.sqlite import SQLiteStore, schema
@@ -215,6 +215,26 @@ async def test_everything_in_a_file_of_schema_2_is_kept(path: Path) -> None:
     assert [] == strict
 
 
+async def test_sums_of_schema_5_are_kept(path: Path) -> None:
+    file = sqlite3.connect(path)
+    for step in schema.STEPS[:5]:
+        file.executescript(step)
+    row = (DAY_S, "p", 0, "fast", "", 200, "shop", 3, 1, 20, 10, 5, '{"0":1,"33":2,"34":0}', "{}")
+    file.execute(f"INSERT INTO rollups VALUES ({', '.join('?' * len(row))})", row)
+    file.execute("PRAGMA user_version = 5")
+    file.commit()
+    file.close()
+    store = SQLiteStore(path)
+    (found,) = await store.summary(UsageFilter(), DAY_S)
+    assert (("p", "shop", 0, "fast", None, 200), 3, 1, 20, 10, 5) == astuple(found)[:6]
+    assert ({0: 1, 33: 2}, []) == (_nonzero(found.latency), found.first_text.counts())
+    await store.aclose()
+
+
+def _nonzero(histogram: Histogram) -> dict[int, int]:
+    return {bucket: count for bucket, count in enumerate(histogram.counts()) if count}
+
+
 async def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = SQLiteStore(path)
     await before.setup()
@@ -329,6 +349,20 @@ async def test_sums_outlive_the_records_that_are_pruned(store: SQLiteStore) -> N
         pruned += some
     assert pruned == 30
     assert [(row.requests, row.input_tokens) for row in await store.summary(UsageFilter(), DAY_S)] == [(30, 210)]
+
+
+async def test_a_charge_that_comes_later_than_its_sums_are_kept_is_billed(store: SQLiteStore) -> None:
+    await store.create_project(project(), digest="d", credits=Microcredits(1_000))
+    request = hold_request("req_0")
+    await store.hold(request)
+    await store.expire(request.expires_at + 1)
+    await store.roll_up(NOW + DAY_S, limit=10)
+    await store.carry(before=NOW + 10 * DAY_S, limit=100)
+    assert [] == await store.summary(UsageFilter(), DAY_S)
+    late = settlement(request, 40, tokens=40)
+    await store.settle(replace(late, record=replace(late.record, settled_at=NOW + 11 * DAY_S)))
+    assert Account(Microcredits(960)) == await store.account("o")
+    assert [1] == [row.requests for row in await store.summary(UsageFilter(), DAY_S)]
 
 
 # -- what the file holds -------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ async def projects(desk: Desk, form: Mapping[str, str]) -> Page:
     """List the projects, with today's requests."""
     query = {name: form[name] for name in ("q", "cursor") if form.get(name)}
     page = await handlers.list_projects(call(desk, **query, limit="50"))
-    since = desk.gateway.runtime.clock() - DAY_S
+    since = _days_ago(desk, 1)
     rows = await desk.admin.summary(UsageFilter(await desk.ids(), since=since), ["project"])
     seen = {row.keys[0]: row for row in rows}
     for one in page.items:
@@ -56,6 +56,12 @@ async def projects(desk: Desk, form: Mapping[str, str]) -> Page:
         one["requests"], one["errors"] = (0, 0) if row is None else (row.requests, row.errors)
     values = {"projects": page.items, "next": page.next, "q": form.get("q", ""), "plans": _plans(desk)}
     return Page("projects.html", values)
+
+
+def _days_ago(desk: Desk, days: int) -> float:
+    """Return the full hour before that time: sums of full hours do not read the hour's records."""
+    since = desk.gateway.runtime.clock() - days * DAY_S
+    return since - since % HOUR_S
 
 
 def _plans(desk: Desk) -> list[str]:
@@ -91,7 +97,7 @@ async def project(desk: Desk, name: str) -> Page:
 async def usage(desk: Desk, name: str | None, form: Mapping[str, str], mount: str) -> Page:
     """Show requests, tokens, credits, errors and latency over time, and the log."""
     days = form.get("days") if form.get("days") in dict(PERIODS) else "1"
-    since = desk.gateway.runtime.clock() - int(days or 1) * DAY_S
+    since = _days_ago(desk, int(days or 1))
     chosen = {one: form[one] for one in FILTERS if form.get(one)}
     path = {} if name is None else {"p": name}
     query = {**chosen, "since": f"{since:.0f}"}

@@ -110,6 +110,22 @@ STEPS = (
     CREATE UNIQUE INDEX carried_ids ON floop_gateway.carried (owner, id);
     """,
     functions.STEP,
+    # Histograms that were JSON become numbers, which a summary can add. This step does not only add: processes of the
+    # release before answer requests as ever, but their sums fail, and what they do not add is added by those of this one.
+    """
+    CREATE FUNCTION floop_gateway.lanes_of_json(counts TEXT) RETURNS BYTEA LANGUAGE sql IMMUTABLE AS $$
+        SELECT coalesce(
+            decode(string_agg(lpad(to_hex(greatest(value::BIGINT, 0)), 10, '0'), '' ORDER BY bucket DESC), 'hex'), '\\x00')
+        FROM generate_series(0, (SELECT max(key::INT) FROM json_object_keys(counts::JSON) AS key)) AS bucket
+        LEFT JOIN json_each_text(counts::JSON) AS counted ON counted.key::INT = bucket
+    $$;
+    ALTER TABLE floop_gateway.rollups
+        ALTER COLUMN latency TYPE BYTEA USING floop_gateway.lanes_of_json(latency),
+        ALTER COLUMN first_text TYPE BYTEA USING floop_gateway.lanes_of_json(first_text);
+    ALTER TABLE floop_gateway.rollups RENAME COLUMN latency TO latency_counts;
+    ALTER TABLE floop_gateway.rollups RENAME COLUMN first_text TO first_text_counts;
+    DROP FUNCTION floop_gateway.lanes_of_json(TEXT);
+    """,
 )
 
 

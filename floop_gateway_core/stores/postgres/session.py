@@ -168,8 +168,10 @@ class _Statements:
 
 @cache
 def _translated(sql: str) -> bytes:
-    """Return a statement with psycopg's marks for parameters, without SQLite's hints to its planner."""
-    return re.sub(r" INDEXED BY \w+", "", sql).replace("%", "%%").replace("?", "%s").encode()
+    """Return a statement of SQLite's as PostgreSQL and psycopg have it."""
+    sql = re.sub(r" INDEXED BY \w+", "", sql)
+    sql = re.sub(r"sum_of_lanes\((\w+)\)", r"string_agg(encode(\1, 'hex'), ',')", sql)
+    return sql.replace("%", "%%").replace("?", "%s").encode()
 
 
 def _settings(timeout_s: float, server_version: int) -> dict[str, object]:

@@ -5,14 +5,11 @@ full days and hours of its period from here, and reads individual records only f
 marked.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
-from typing import Any
 
-import msgspec
-
-from floop_gateway_core.policy.summary import DAY_S, HOUR_S, Histogram, SummaryRow, group_of
+from floop_gateway_core.policy.summary import DAY_S, GROUP, HOUR_S, Histogram, SummaryRow, sums_of
 from floop_gateway_core.stores.sql import usage
 from floop_gateway_core.stores.sql.connection import Connection, among, upsert
 from floop_gateway_core.types import Microcredits, UsageFilter, UsageRecord
@@ -25,11 +22,18 @@ _FRESH = (
     "request_id IN (SELECT request_id FROM usage INDEXED BY unrolled_usage WHERE rolled = 0 AND ending IS NOT NULL)"
 )
 _KEY = "span, project_id, start, alias, deployment, status"
-_SUMS = "project, requests, errors, input_tokens, output_tokens, microcredits, latency, first_text"
+_SUMS = "project, requests, errors, input_tokens, output_tokens, microcredits, latency_counts, first_text_counts"
 _LOCK = (
     "UPDATE rollups SET requests = requests"
     " WHERE span = ? AND project_id = ? AND start = ? AND alias = ? AND deployment = ? AND status = ?"
     f" RETURNING {_SUMS}"
+)
+_VALUE_OF = {name: name for name in GROUP} | {
+    "alias": "nullif(alias, '')", "deployment": "nullif(deployment, '')", "status": "nullif(status, 0)",
+}  # fmt: skip
+_TOTALS = ", ".join(
+    [f"CAST(sum({name}) AS BIGINT)" for name in ("requests", "errors", "input_tokens", "output_tokens", "microcredits")]
+    + [f"sum_of_lanes({name})" for name in ("latency_counts", "first_text_counts")]
 )
 _UPSERT = upsert("rollups", f"{_KEY}, {_SUMS}", _KEY)
 Key = tuple[int, str, int, str, str, int]
@@ -82,53 +86,54 @@ def _add(connection: Connection, records: Sequence[UsageRecord], sign: int) -> N
     for key, row in sorted(sums.items(), key=itemgetter(0)):  # every process locks these rows in the same order
         before = connection.execute(_LOCK, key).fetchone()
         if before is not None:
-            row.merge(_row(key, before))
+            *sums_before, latency, first_text = before[1:]
+            row.merge(_row(key, sums_before, int.from_bytes(latency, "big"), int.from_bytes(first_text, "big")))
+        elif sign < 0:
+            continue  # the sums of that time have been deleted
         connection.execute(
             _UPSERT,
             (
                 *key, names[key], row.requests, row.errors, row.input_tokens, row.output_tokens, row.credits,
-                _json(row.latency), _json(row.first_text),
+                _column(row.latency), _column(row.first_text),
             ),
         )  # fmt: skip
 
 
-def _row(keys: tuple[object, ...], sums: Sequence[Any]) -> SummaryRow:
-    _, requests, errors, input_tokens, output_tokens, microcredits, latency, first_text = sums
+def _row(keys: tuple[object, ...], sums: Sequence[int], latency: int, first_text: int) -> SummaryRow:
+    requests, errors, input_tokens, output_tokens, microcredits = sums
     return SummaryRow(
         keys, requests, errors, input_tokens, output_tokens, Microcredits(microcredits),
-        _histogram(latency), _histogram(first_text),
+        Histogram(latency), Histogram(first_text),
     )  # fmt: skip
 
 
-def _json(histogram: Histogram) -> str:
-    return msgspec.json.encode(histogram.counts).decode()
+def _column(histogram: Histogram) -> bytes:
+    """Return a histogram's lanes as a number with the highest byte first."""
+    lanes = max(0, histogram.lanes)  # a record is taken out once too often if its sums were deleted and begun anew
+    return lanes.to_bytes(lanes.bit_length() // 8 + 1, "big")
 
 
-def _histogram(column: str) -> Histogram:
-    return Histogram(msgspec.json.decode(column, type=dict[int, int]))
-
-
-def summary(wanted: UsageFilter, span: int, connection: Connection) -> list[SummaryRow]:
+def summary(wanted: UsageFilter, span: int, by: Sequence[str], connection: Connection) -> list[SummaryRow]:
     """See `BookStore.summary`."""
     if wanted.code is not None or wanted.tag is not None or wanted.dialect is not None:
-        return _sums_of(usage.each_wanted(connection, wanted), span)
+        return sums_of(usage.each_wanted(connection, wanted), span, by)
     since, until = wanted.since or 0.0, FAR if wanted.until is None else wanted.until
     first_hour, last_hour = _whole(since, until, HOUR_S)
     first_day, last_day = _whole(since, until, DAY_S)
     if span == HOUR_S:
-        rows = _rolled(connection, wanted, HOUR_S, first_hour, last_hour)
+        rows = _rolled(connection, wanted, by, HOUR_S, first_hour, last_hour)
     else:
         rows = (
-            _rolled(connection, wanted, DAY_S, first_day, last_day)
-            + _rolled(connection, wanted, HOUR_S, first_hour, min(first_day, last_hour))
-            + _rolled(connection, wanted, HOUR_S, last_day, last_hour)
+            _rolled(connection, wanted, by, DAY_S, first_day, last_day)
+            + _rolled(connection, wanted, by, HOUR_S, first_hour, min(first_day, last_hour))
+            + _rolled(connection, wanted, by, HOUR_S, last_day, last_hour)
         )
     parts = [usage.each_wanted(connection, wanted, _FRESH)]
     if wanted.since is not None:
         parts.append(usage.each_wanted(connection, wanted, "rolled = 1 AND started_at < ?", (first_hour,)))
     if wanted.until is not None:
         parts.append(usage.each_wanted(connection, wanted, "rolled = 1 AND started_at >= ?", (last_hour,)))
-    return rows + _sums_of(chain.from_iterable(parts), span)
+    return rows + sums_of(chain.from_iterable(parts), span, by)
 
 
 def _whole(since: float, until: float, span: int) -> tuple[int, int]:
@@ -137,7 +142,11 @@ def _whole(since: float, until: float, span: int) -> tuple[int, int]:
     return first, max(first, int(until // span) * span)
 
 
-def _rolled(connection: Connection, wanted: UsageFilter, span: int, since: int, until: int) -> list[SummaryRow]:
+def _rolled(
+    connection: Connection, wanted: UsageFilter, by: Sequence[str], span: int, since: int, until: int
+) -> list[SummaryRow]:
+    if since >= until:
+        return []
     conditions, values = ["span = ?", "start >= ?", "start < ?"], list[object]([span, since, until])
     if wanted.projects is not None:
         conditions.append(among("project_id", len(wanted.projects)))
@@ -146,16 +155,15 @@ def _rolled(connection: Connection, wanted: UsageFilter, span: int, since: int, 
         if (value := getattr(wanted, name)) is not None:
             conditions.append(f"{name} = ?")
             values.append(value)
-    query = f"SELECT {_KEY}, {_SUMS} FROM rollups WHERE {' AND '.join(conditions)}"
+    keys = ", ".join([_VALUE_OF[name] for name in by])
+    places = ", ".join(str(place) for place in range(1, len(by) + 1))
+    query = f"SELECT {keys}, {_TOTALS} FROM rollups WHERE {' AND '.join(conditions)} GROUP BY {places}"
     return [
-        _row((project_id, sums[0], start, alias or None, deployment or None, status or None), sums)
-        for _, project_id, start, alias, deployment, status, *sums in connection.execute(query, values)
+        _row(row[: len(by)], row[len(by) : -2], _added(row[-2]), _added(row[-1]))
+        for row in connection.execute(query, values)
     ]
 
 
-def _sums_of(records: Iterable[UsageRecord], span: int) -> list[SummaryRow]:
-    rows: dict[tuple[object, ...], SummaryRow] = {}
-    for record in records:
-        group = group_of(record, span)
-        rows.setdefault(group, SummaryRow(group)).add(record)
-    return list(rows.values())
+def _added(histograms: str) -> int:
+    """Return the sum of numbers in hexadecimal: all that a database has found, or one that it has added up."""
+    return sum([int(lanes, 16) for lanes in histograms.split(",")])

@@ -15,7 +15,7 @@ from floop_gateway_core.policy.admission import Held, HoldRefused
 from floop_gateway_core.policy.idempotency import KeptAnswer
 from floop_gateway_core.policy.ledger import Account, Command, Outcome
 from floop_gateway_core.policy.rate_window import RateDecision
-from floop_gateway_core.policy.summary import SummaryRow
+from floop_gateway_core.policy.summary import GROUP, SummaryRow
 from floop_gateway_core.stores.base import (
     DayUsage,
     HoldRequest,
@@ -245,8 +245,8 @@ class SQLStore(ABC):
     async def roll_up(self, now: float, *, limit: int) -> int:
         return await self._write(partial(rollup_rows.roll_up, now, limit), "sums")
 
-    async def summary(self, wanted: UsageFilter, span: int) -> list[SummaryRow]:
-        return await self._read(partial(rollup_rows.summary, wanted, span))
+    async def summary(self, wanted: UsageFilter, span: int, by: Sequence[str] = GROUP) -> list[SummaryRow]:
+        return await self._read(partial(rollup_rows.summary, wanted, span, by))
 
     async def usage_page(
         self, wanted: UsageFilter, *, after: tuple[float, str] | None, newest_first: bool, limit: int

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from floop_gateway_core.errors import ErrorCode
+from floop_gateway_core.policy.summary import Counted
 from floop_gateway_core.stores.sql.connection import Connection, among, upsert
 from floop_gateway_core.types import RECORD_FIELDS, AttemptRecord, RequestId, UsageFilter, UsageRecord
 
@@ -90,11 +91,11 @@ def update_records(
 
 def each_wanted(
     connection: Connection, wanted: UsageFilter, condition: str = "1 = 1", values: Sequence[object] = ()
-) -> Iterator[UsageRecord]:
-    """Iterate over the finished records of a filter and a condition, in no order."""
+) -> Iterator[Counted]:
+    """Iterate over what sums need of the finished records of a filter and a condition, in no order."""
     conditions, found = _conditions(wanted)
-    query = f"{_SELECT_RECORD}WHERE {' AND '.join([condition, *conditions])}"
-    return map(_record, connection.execute(query, (*values, *found)))
+    query = f"SELECT {', '.join(Counted._fields)} FROM usage WHERE {' AND '.join([condition, *conditions])}"
+    return map(Counted._make, connection.execute(query, (*values, *found)))
 
 
 def _conditions(wanted: UsageFilter) -> tuple[list[str], list[object]]:

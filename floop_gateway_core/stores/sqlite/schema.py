@@ -4,6 +4,7 @@ A step is never edited once released; a change is a new step. Money is INTEGER m
 INTEGER microseconds, other times REAL epoch seconds.
 """
 
+import json
 import sqlite3
 
 __all__ = ["APPLICATION_ID", "STEPS", "check_ours", "known_version", "migrate"]
@@ -213,7 +214,36 @@ STEPS = (
     ) STRICT;
     CREATE UNIQUE INDEX carried_ids ON carried (owner, id);
     """,
+    # Histograms that were JSON become numbers, which a summary can add. Rows of this size want a ROWID.
+    """
+    CREATE TABLE new_rollups (
+        span INTEGER NOT NULL, project_id TEXT NOT NULL, start INTEGER NOT NULL, alias TEXT NOT NULL,
+        deployment TEXT NOT NULL, status INTEGER NOT NULL, project TEXT NOT NULL, requests INTEGER NOT NULL,
+        errors INTEGER NOT NULL, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
+        microcredits INTEGER NOT NULL, latency_counts BLOB NOT NULL, first_text_counts BLOB NOT NULL,
+        PRIMARY KEY (span, project_id, start, alias, deployment, status)
+    ) STRICT;
+    INSERT INTO new_rollups
+        SELECT span, project_id, start, alias, deployment, status, project, requests, errors, input_tokens,
+        output_tokens, microcredits, lanes_of_json(latency), lanes_of_json(first_text) FROM rollups;
+    DROP TABLE rollups;
+    ALTER TABLE new_rollups RENAME TO rollups;
+    CREATE INDEX rollups_by_time ON rollups (span, start);
+    """,
 )
+
+
+def _lanes_of_json(counts: str) -> bytes:
+    """Return counts by bucket, as JSON, as one number with 40 bits for each bucket."""
+    lanes: int = sum(max(0, count) << 40 * int(bucket) for bucket, count in json.loads(counts).items())
+    return lanes.to_bytes(lanes.bit_length() // 8 + 1, "big")
+
+
+def _take(connection: sqlite3.Connection, step: str) -> None:
+    """Execute the statements of a step."""
+    connection.create_function("lanes_of_json", 1, _lanes_of_json)
+    for statement in filter(str.strip, step.split(";")):
+        connection.execute(statement)
 
 
 def check_ours(connection: sqlite3.Connection) -> None:
@@ -242,7 +272,7 @@ def _tables_of(version: int) -> set[tuple[str, str]]:
     connection = sqlite3.connect(":memory:")
     try:
         for step in STEPS[:version]:
-            connection.executescript(step)
+            _take(connection, step)
         return _tables(connection)
     finally:
         connection.close()
@@ -257,8 +287,7 @@ def migrate(connection: sqlite3.Connection) -> None:
     try:
         version = known_version(connection)
         for number, step in enumerate(STEPS[version:], version + 1):
-            for statement in filter(str.strip, step.split(";")):
-                connection.execute(statement)
+            _take(connection, step)
             connection.execute(f"PRAGMA user_version = {number}")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     except BaseException:

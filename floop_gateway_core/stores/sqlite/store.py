@@ -79,6 +79,7 @@ class SQLiteStore(SQLStore):
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(f"PRAGMA journal_size_limit={MAX_JOURNAL_BYTES}")
             migrate(connection)
+            connection.create_aggregate("sum_of_lanes", 1, _SumOfLanes)  # type: ignore[arg-type]  # typeshed knows only int
         except BaseException:
             connection.close()
             raise
@@ -105,6 +106,19 @@ class SQLiteStore(SQLStore):
         if self._worker.is_held_up and await self.authenticate(digest, now) is None:
             return None
         return await self._worker.run(Job(partial(project_rows.by_digest, digest, now), spend, short=True))
+
+
+class _SumOfLanes:
+    """The aggregate function `sum_of_lanes`, which returns the sum of numbers in hexadecimal."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+
+    def step(self, lanes: bytes) -> None:
+        self._sum += int.from_bytes(lanes, "big")
+
+    def finalize(self) -> str:
+        return f"{self._sum:x}"
 
 
 def _create_private(path: Path) -> None:

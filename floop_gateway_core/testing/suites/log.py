@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import astuple, replace
 
-from floop_gateway_core.policy.summary import DAY_S, HOUR_S, SummaryRow, group_of, grouped
+from floop_gateway_core.policy.summary import DAY_S, HOUR_S, SummaryRow, group_of, grouped, sums_of
 from floop_gateway_core.stores.base import Store
 from floop_gateway_core.testing.suites.facts import NOW, PROJECT, hold_request, project, settlement
 from floop_gateway_core.types import Microcredits, ProjectId, RequestId, UsageFilter, UsageRecord
@@ -25,12 +25,8 @@ def sums(records: Sequence[UsageRecord], span: int = HOUR_S) -> list[object]:
 
 
 def flat(rows: Sequence[SummaryRow]) -> list[object]:
-    """Return the sums of rows by their groups, without counts that have gone back to 0."""
-    merged = grouped(list(rows), lambda group: group)
-    for row in merged:
-        for histogram in (row.latency, row.first_text):
-            histogram.counts = {bucket: count for bucket, count in histogram.counts.items() if count}
-    return [astuple(row) for row in merged if row.requests]
+    """Return the sums of rows by their groups, without groups that have gone back to 0."""
+    return [astuple(row) for row in grouped(list(rows), lambda group: group) if row.requests]
 
 
 def in_days(row: SummaryRow) -> SummaryRow:
@@ -134,6 +130,9 @@ class LogSuite:
                 assert sums(found) == flat(await store.summary(wanted, HOUR_S)), wanted
                 days = await store.summary(wanted, DAY_S)
                 assert sums(found, DAY_S) == flat([in_days(row) for row in days]), wanted
+                for by in (("alias",), ("status", "project")):
+                    expected = flat(sums_of(found, DAY_S, by))
+                    assert expected == flat(await store.summary(wanted, DAY_S, by)), (wanted, by)
             await store.roll_up(LATER, limit=25)
 
     async def test_what_may_still_change_is_not_rolled_up(self, store: Store) -> None:
