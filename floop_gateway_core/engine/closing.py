@@ -98,6 +98,7 @@ class Closing:
         self.attempts: AttemptRunner | None = None
         self.claim: Claim | None = None
         self.answer_log: AnswerLog | None = None
+        self.store_failed = False
 
     @property
     def record(self) -> UsageRecord:
@@ -180,7 +181,7 @@ class Closing:
         self.settled = True
         self.bill = Bill(usage, charge or ZERO_CREDITS, None)
         try:
-            settled = await settle(self._runtime, settlement, self._settle_s)
+            settled = await settle(self._runtime, settlement, self._settle_s, store_failed=self.store_failed)
         except StoreUnavailable:
             self._runtime.pending_settlements.append(self._pending(settlement))
             self._notifier.notify(PendingSettlements, len(self._runtime.pending_settlements), self._id)

@@ -311,6 +311,7 @@ class CallSession:
         if run is None:
             await self._turn_away(refusal)
         elif not run.closing.settled:
+            run.closing.store_failed = refusal is STORE_UNAVAILABLE
             try:
                 await run.refuse(refusal, "refused" if ending == "refused" else "internal_error")
             except Exception:

@@ -30,12 +30,15 @@ RETRY_S = 0.2
 """How long to wait before settling again."""
 
 
-async def settle(runtime: Runtime, settlement: Settlement, settle_s: float) -> Settled | None:
+async def settle(
+    runtime: Runtime, settlement: Settlement, settle_s: float, *, store_failed: bool = False
+) -> Settled | None:
     """Settle, or write the settlement to the spool, which returns None: it will be made once the store is back.
 
+    If the store has just failed, it is asked only if there is no usable spool: the client has waited for it once already.
     Without a usable spool, retry while the store is unavailable; raise `StoreUnavailable` after `settle_s`.
     """
-    made = _Made(runtime, settlement)
+    made = _Made(runtime, settlement, store_failed)
     with anyio.CancelScope(deadline=anyio.current_time() + settle_s, shield=True):
         try:
             await made.until_answered()
@@ -56,10 +59,14 @@ class _Made:
 
     runtime: Runtime
     settlement: Settlement
+    store_failed: bool
     done: bool = False
     settled: Settled | None = None
 
     async def until_answered(self) -> None:
+        if self.store_failed:
+            self.store_failed = False
+            self.done = await _spooled(self.runtime, self.settlement)
         while not self.done:
             try:
                 self.settled = await self.runtime.stores.ledger.settle(self.settlement)

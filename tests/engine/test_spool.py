@@ -62,3 +62,19 @@ async def test_a_spool_waits_while_the_store_is_away_and_survives_the_process(tm
         await b.gateway.start()
         assert 240 == (await b.settled()).microcredits
         assert spool.is_empty
+
+
+async def test_a_store_that_fails_a_request_is_not_asked_again_for_its_refusal(tmp_path: Path) -> None:
+    ledger = SlowLedger(MemoryStore(), fail_hold=StoreUnavailable("locked"))
+    async with bench(ledger=ledger.over) as b:
+        spool = with_spool(b, tmp_path)
+        refused = await b.ask()
+        assert (503, False) == (refused.status, spool.is_empty)
+        assert [] == await b.records()
+        ledger.fail_hold = None
+        assert 200 == (await b.ask()).status
+        first, second = await b.records()
+        assert (refused.headers["x-request-id"], 503, "refused") == (first.request_id, first.status, first.ending)
+        assert "complete" == second.ending
+        assert spool.is_empty
+        await b.settled(2)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import closing, suppress
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -22,13 +22,13 @@ from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.policy.summary import DAY_S
 from floop_gateway_core.stores.base import HoldRequest, Posting, StoreUnavailable
 from floop_gateway_core.stores.postgres import PostgresStore, schema, session
+from floop_gateway_core.stores.postgres.jobs import Job
 from floop_gateway_core.stores.postgres.migrations import migrate, pending_script
-from floop_gateway_core.stores.postgres.workers import Job
 from floop_gateway_core.stores.registry import inspect_store
 from floop_gateway_core.stores.sql import usage
 from floop_gateway_core.testing.suites.facts import NOW, hold_request, project, settlement, together
 from floop_gateway_core.testing.suites.stores import StoreSuite
-from floop_gateway_core.types import Microcredits, ProjectId, ProjectSettings, UsageFilter
+from floop_gateway_core.types import Microcredits, ProjectId, ProjectSettings, RequestId, UsageFilter
 from tests.postgres import PGBOUNCER, empty, new_database, restart, start_server, transaction_pooler
 
 pytestmark = pytest.mark.anyio
@@ -241,6 +241,47 @@ async def test_a_server_that_was_killed_is_used_again_and_nothing_is_lost(
     assert Account(Microcredits(460)) == await store.account("o")
     await store.aclose()
     await anyio.to_thread.run_sync(server.cleanup)
+
+
+async def test_a_locked_table_fails_what_has_waited_as_long_as_a_call_may_take(database: str) -> None:
+    slow = PostgresStore(database, timeout_s=0.5)
+    await slow.setup()
+    record = hold_request("req_0").record
+    records = [replace(record, request_id=RequestId(f"req_{number}")) for number in range(20)]
+    with closing(psycopg.connect(database)) as other:
+        other.execute("LOCK TABLE floop_gateway.usage IN ACCESS EXCLUSIVE MODE")
+        start = time.monotonic()
+        errors = await together([_error(slow.log(record)) for record in records])
+        assert time.monotonic() - start < 20 * 0.5 / 4  # one after the other, on four connections, they would take that
+    assert {"PostgreSQL: canceling statement due to lock timeout"} == set(errors)
+    await slow.log(record)
+    await slow.aclose()
+
+
+async def test_a_connection_too_many_is_done_without(caplog: pytest.LogCaptureFixture) -> None:
+    url = new_database()
+    role = f"few_{urlsplit(url).path[1:]}"
+    with closing(psycopg.connect(url, autocommit=True)) as admin:
+        admin.execute(f"CREATE ROLE {role} LOGIN SUPERUSER".encode())
+    store = PostgresStore(url.replace("postgres:@", f"{role}@"))
+    await store.setup()
+    with closing(psycopg.connect(url, autocommit=True)) as admin:
+        admin.execute(f"ALTER ROLE {role} NOSUPERUSER CONNECTION LIMIT 1".encode())
+        admin.execute(f"GRANT ALL ON SCHEMA floop_gateway TO {role}".encode())
+        admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA floop_gateway TO {role}".encode())
+        admin.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA floop_gateway TO {role}".encode())
+    owners = [f"owner-{number}" for number in range(40)]
+    for _ in range(3):
+        await together([_granted(store, owner) for owner in owners])
+    assert [3] * 40 == [account.posted for _, account in await store.accounts()]
+    assert 'too many connections for role "few_' in caplog.text
+    assert "going on with 1 connection" in caplog.text
+    await store.aclose()
+
+
+async def _granted(store: PostgresStore, owner: str) -> str:
+    await store.grant_credits(owner, Microcredits(1), NOW)
+    return owner
 
 
 # -- the schema ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from floop_gateway_core.policy.idempotency import Claim
 from floop_gateway_core.stores.base import HoldRequest, Settlement, Store
 from floop_gateway_core.stores.postgres import PostgresStore
-from floop_gateway_core.stores.postgres.workers import Job
+from floop_gateway_core.stores.postgres.jobs import Job
 from floop_gateway_core.testing.suites.facts import NOW, PROJECT, hold_request, project, settlement
 from floop_gateway_core.types import Microcredits
 from tests.postgres import empty, new_database

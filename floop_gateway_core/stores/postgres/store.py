@@ -17,10 +17,11 @@ from floop_gateway_core.policy.rate_window import RateDecision
 from floop_gateway_core.stores.base import HoldRequest, KeyAdmitted, Settled, Settlement, rate_limit
 from floop_gateway_core.stores.postgres import calls
 from floop_gateway_core.stores.postgres.calls import ServerCall
+from floop_gateway_core.stores.postgres.jobs import Job
 from floop_gateway_core.stores.postgres.migrations import migrate
 from floop_gateway_core.stores.postgres.session import Session
 from floop_gateway_core.stores.postgres.urls import without_our_parameters
-from floop_gateway_core.stores.postgres.workers import Job, Workers
+from floop_gateway_core.stores.postgres.workers import Workers
 from floop_gateway_core.stores.sql import ledger, windows
 from floop_gateway_core.stores.sql.connection import Connection
 from floop_gateway_core.stores.sql.store import SQLStore, hold_locks, settlement_locks, window_lock
@@ -46,7 +47,7 @@ class PostgresStore(SQLStore):
         self._timeout_s = timeout_s
         self._ready = False
         self._pooled = pooled
-        self._workers = Workers(self._connect, connections)
+        self._workers = Workers(self._connect, connections, timeout_s)
         self._keys: dict[str, tuple[float, Project]] = {}
 
     def _connect(self) -> Session:

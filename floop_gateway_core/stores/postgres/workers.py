@@ -5,14 +5,14 @@ wait for their locks, so a busy account occupies one thread and blocks nobody el
 transaction, and its jobs are then run one by one.
 
 If the server does not respond, all waiting jobs fail together with the one that detected it, so nobody waits for longer
-than one job may take; the next job tries again.
+than one job may take; the next job tries again. If a job times out, for example at a locked table, those that have waited
+in the queue for as long fail with it. If one more connection cannot be had, jobs are done on those that there are.
 """
 
 import logging
 import threading
-from collections import deque
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar
 
@@ -20,58 +20,39 @@ import psycopg
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from floop_gateway_core.concurrency.forks import watch_forks
-from floop_gateway_core.concurrency.replies import Reply, wake
+from floop_gateway_core.concurrency.replies import wake
 from floop_gateway_core.stores.base import StoreUnavailable
-from floop_gateway_core.stores.postgres.calls import ServerCall
+from floop_gateway_core.stores.postgres.jobs import Batch, Job, JobQueue
 from floop_gateway_core.stores.postgres.session import Overdue, Session
-from floop_gateway_core.stores.sql.connection import Connection
 
-__all__ = ["Job", "Workers"]
+__all__ = ["Workers"]
 
 T = TypeVar("T")
-MAX_BATCH = 32
-"""The maximum number of jobs in a transaction, so that the first does not wait long for the last."""
+REFUSED_S = 5.0
+"""How long to do without one more connection after the server has refused it."""
+TIMED_OUT = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 log = logging.getLogger("floop_gateway")
 
-
-@dataclass(slots=True, eq=False)
-class Job(Reply[T]):
-    """`work` runs in a transaction that holds `locks`; without any it only reads, in a transaction of its own.
-
-    `call` may do the same in one round trip, or say that it cannot.
-    """
-
-    work: Callable[[Connection], T]
-    locks: tuple[str, ...] = ()
-    durable: bool = True
-    call: ServerCall[T] | None = None
-
-    def do(self, connection: Connection) -> None:
-        """Keep the result of the work."""
-        self.answer = self.work(connection)
-
-
-Batch: TypeAlias = list[list[Job[Any]]]
-"""Groups of jobs; those of a group have the same locks."""
 Sorted: TypeAlias = tuple[list[Job[Any]], list[Job[Any]]]
 """Jobs that were not done: those whose locks were not free, and those that a call could not do."""
 
 
 class Workers:
-    """`connect` opens a connection; `size` is how many there are at most."""
+    """`connect` opens a connection, `size` is how many there are at most, `timeout_s` is how long a call may take."""
 
-    def __init__(self, connect: Callable[[], Session], size: int) -> None:
+    def __init__(self, connect: Callable[[], Session], size: int, timeout_s: float) -> None:
         self._connect = connect
         self._size = size
+        self._timeout_s = timeout_s
         self._start_anew()
         watch_forks(self)
 
     def _start_anew(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[tuple[str, ...], deque[Job[Any]]] = {}
-        self._locked: set[str] = set()
-        self._passed_over: set[tuple[str, ...]] = set()
+        self._queue = JobQueue()
         self._threads: set[threading.Thread] = set()
+        self._connected: set[threading.Thread] = set()
+        self._no_more_before = 0.0
         self._idle: list[threading.Condition] = []
         """One for each idle thread; the last one has worked last."""
         self._looking = 0
@@ -83,8 +64,7 @@ class Workers:
         await checkpoint_if_cancelled()
         job.expect()
         with self._lock:
-            self._waiting.setdefault(job.locks, deque()).append(job)
-            if self._locked.isdisjoint(job.locks):  # otherwise the thread that has the locks looks for it
+            if self._queue.add(job):
                 self._let_one_look()
         return await job.result()
 
@@ -95,7 +75,7 @@ class Workers:
         if self._idle:
             self._looking += 1
             self._idle.pop().notify()
-        elif len(self._threads) < self._size:
+        elif not self._threads or (len(self._threads) < self._size and time.monotonic() >= self._no_more_before):
             self._looking += 1
             thread = threading.Thread(target=self._serve, name="floop-gateway-postgres", daemon=True)
             self._threads.add(thread)
@@ -135,13 +115,16 @@ class Workers:
         session: Session | None = None
         turn = threading.Condition(self._lock)
         while batch := self._next(turn):
-            session, busy = self._do(session, batch)
+            session, undone = self._do(session, batch)
             with self._lock:
-                for group in batch:
-                    self._locked.difference_update(group[0].locks)
-                self._put_back(busy)
+                self._queue.release(batch, undone)
+                if undone and session is None:  # the other connections do it
+                    self._threads.discard(threading.current_thread())
+                    self._let_one_look()
+                    return
                 self._looking += 1  # before the callers are woken, because they may submit another job immediately
-            wake(job for group in batch for job in group if job not in busy)
+            wake(job for group in batch for job in group if job not in undone)
+        self._connected.discard(threading.current_thread())
         if session is not None:
             session.close()
 
@@ -150,60 +133,48 @@ class Workers:
         with self._lock:
             while True:
                 self._looking -= 1
-                batch = self._take()
-                if any(self._locked.isdisjoint(locks) for locks in self._waiting):
+                batch = self._queue.take()
+                if self._queue.has_ready:
                     self._let_one_look()
                 if batch:
                     return batch
-                if self._stopping and not self._waiting:
+                if self._stopping and not self._queue:
                     self._threads.discard(threading.current_thread())
                     self._let_all_look()
                     return []
                 self._idle.append(turn)
                 turn.wait()
 
-    def _take(self) -> Batch:
-        batch: Batch = []
-        room, locked = MAX_BATCH, frozenset(self._locked)
-        for locks, queue in list(self._waiting.items()):
-            alone = not locks or locks in self._passed_over
-            if not locked.isdisjoint(locks) or (alone and batch):
-                continue
-            group = [queue.popleft() for _ in range(min(len(queue), room if locks else 1))]
-            del self._waiting[locks]
-            if queue:
-                self._waiting[locks] = queue  # behind the others
-            self._locked.update(locks)
-            self._passed_over.discard(locks)
-            batch.append(group)
-            room -= len(group)
-            if alone or not room:
-                break
-        return batch
-
-    def _put_back(self, jobs: list[Job[Any]]) -> None:
-        """Let jobs be the next ones of their queue, alone, so that they wait for their locks. Needs the lock."""
-        for job in reversed(jobs):
-            self._passed_over.add(job.locks)
-            self._waiting.setdefault(job.locks, deque()).appendleft(job)
-
     def _do(self, session: Session | None, batch: Batch) -> tuple[Session | None, list[Job[Any]]]:
-        """Do jobs; return the connection if it can be used again, and the jobs whose locks were not free."""
+        """Do jobs; return the connection if it can be used again, and those that another connection must do, or later.
+
+        These are the jobs whose locks were not free, or all of them if this thread cannot connect and another has.
+        """
         fresh = session is None
         jobs = list(chain.from_iterable(batch))
         try:
-            session = session or self._connect()
+            if session is None:
+                session = self._connect()
+                self._connected.add(threading.current_thread())
             busy, others = _call(session, jobs) if all(job.call for job in jobs) else _transact(session, batch)
         except BaseException as error:
             if session is None or session.lost:
+                self._connected.discard(threading.current_thread())
+                if session is None and self._connected and not isinstance(error, psycopg.errors.ConnectionTimeout):
+                    self._do_without(error)
+                    return None, jobs
                 if session is not None and not (fresh or session.began or isinstance(error, Overdue)):
                     return self._do(None, batch)  # it was closed while idle, for example by a server restart
-                self._fail([*jobs, *self._give_up()], error)
+                self._fail([*jobs, *self._taken(0.0)], error)
                 return None, []
+            if isinstance(error, TIMED_OUT):
+                late = [job for job in jobs if job.waits_for(self._timeout_s)]
+                self._fail([*late, *self._taken(self._timeout_s)], error)
+                jobs = [job for job in jobs if job.error is None]
             if not session.began or (len(jobs) == 1 and jobs[0].call is None):
                 self._fail(jobs, error)  # the job itself failed, or its locks could not be acquired
                 return session, []
-            return self._singly(session, jobs), []
+            return self._singly(session, jobs)
         for job in others:
             job.call = None
         if others:
@@ -211,21 +182,31 @@ class Workers:
             busy += more
         return session, busy
 
-    def _singly(self, session: Session | None, jobs: list[Job[Any]]) -> Session | None:
+    def _singly(self, session: Session | None, jobs: list[Job[Any]]) -> tuple[Session | None, list[Job[Any]]]:
         """Do each job in a transaction of its own, up to one that loses the connection, with which the rest fails."""
         for place, job in enumerate(jobs):
+            if job.error is not None:
+                continue  # it has waited for too long while another was done
             job.call = None
-            session, _ = self._do(session, [[job]])
+            session, undone = self._do(session, [[job]])
+            if undone:
+                return session, [one for one in jobs[place:] if one.error is None]
             if session is None:
                 self._fail(jobs[place + 1 :], job.error or StoreUnavailable("PostgreSQL: the connection was lost"))
                 break
-        return session
+            if isinstance(job.error, StoreUnavailable) and isinstance(job.error.__cause__, TIMED_OUT):
+                self._fail([one for one in jobs[place + 1 :] if one.waits_for(self._timeout_s)], job.error)
+        return session, []
 
-    def _give_up(self) -> list[Job[Any]]:
+    def _do_without(self, error: BaseException) -> None:
+        """Open no other connection for a while."""
+        self._no_more_before = time.monotonic() + REFUSED_S
+        log.warning("%s; going on with %d connections", _as_ours(error), len(self._connected))
+
+    def _taken(self, limit_s: float) -> list[Job[Any]]:
+        """Take the jobs out of the queue that have waited for so many seconds."""
         with self._lock:
-            waiting = [job for queue in self._waiting.values() for job in queue]
-            self._waiting.clear()
-        return waiting
+            return self._queue.take_late(limit_s)
 
     @staticmethod
     def _fail(jobs: list[Job[Any]], error: BaseException) -> None:
