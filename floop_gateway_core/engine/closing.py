@@ -14,7 +14,7 @@ from floop_gateway_core.engine.attempt_runner import AttemptRunner
 from floop_gateway_core.engine.endings import Sent, outcome
 from floop_gateway_core.engine.refusals import STORE_UNAVAILABLE
 from floop_gateway_core.engine.routing import Caller, Runtime
-from floop_gateway_core.engine.settle import settle
+from floop_gateway_core.engine.settle import retry_soon, settle
 from floop_gateway_core.errors import Refusal
 from floop_gateway_core.money import format_credits
 from floop_gateway_core.observability.events import BudgetNearlyUsed, Notifier, PendingSettlements, Refused
@@ -188,8 +188,12 @@ class Closing:
             if self.record.ending == "refused" and settlement.record.code is None:
                 self._notifier.notify(Refused, self._id, STORE_UNAVAILABLE.code)  # the answer was there, but unpaid
             await self._notifier.flush()
-            raise
-        if settled is None:  # in the spool; what is left of the account is not known
+            if not self.store_failed:
+                raise
+            settled = None
+        if self.store_failed:
+            retry_soon(self._runtime)
+        if settled is None:  # it waits for the store; what is left of the account is not known
             self._log()
             return self.bill
         if settled.hold.charged != settlement.record.microcredits:

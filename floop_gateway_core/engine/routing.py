@@ -242,6 +242,8 @@ class Runtime:
     """How many settlements this process has written there and not delivered yet."""
     delivers: bool = False
     """Whether the spool is being delivered."""
+    retries: bool = False
+    """Whether what waits for the store is being retried in the background."""
     runs: "set[Stoppable]" = field(default_factory=set)
     """The answers that are under way."""
     open_requests: Counter[ProjectId] = field(default_factory=Counter)

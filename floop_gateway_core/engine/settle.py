@@ -22,7 +22,7 @@ from floop_gateway_core.observability.events import Notifier, PendingSettlements
 from floop_gateway_core.observability.events import Settled as SettledEvent
 from floop_gateway_core.stores.base import Settled, Settlement, StoreUnavailable
 
-__all__ = ["deliver_spool", "retry_pending_settlements", "settle"]
+__all__ = ["deliver_spool", "retry_pending_settlements", "retry_soon", "settle"]
 
 log = logging.getLogger("floop_gateway")
 
@@ -35,8 +35,8 @@ async def settle(
 ) -> Settled | None:
     """Settle, or write the settlement to the spool, which returns None: it will be made once the store is back.
 
-    If the store has just failed, it is asked only if there is no usable spool: the client has waited for it once already.
-    Without a usable spool, retry while the store is unavailable; raise `StoreUnavailable` after `settle_s`.
+    Without a usable spool, retry while the store is unavailable; raise `StoreUnavailable` after `settle_s`, or immediately
+    if the store has just failed: the client has waited for it once already.
     """
     made = _Made(runtime, settlement, store_failed)
     with anyio.CancelScope(deadline=anyio.current_time() + settle_s, shield=True):
@@ -45,6 +45,8 @@ async def settle(
         except anyio.get_cancelled_exc_class():
             await made.until_answered()
             raise
+    if not made.done and store_failed:
+        raise StoreUnavailable("the store has just failed")
     if not made.done:
         log.error("request %s could not be settled yet: the store is unavailable", settlement.record.request_id)
         raise StoreUnavailable("the settlement timed out")
@@ -65,8 +67,8 @@ class _Made:
 
     async def until_answered(self) -> None:
         if self.store_failed:
-            self.store_failed = False
-            self.done = await _spooled(self.runtime, self.settlement)
+            self.done = self.done or await _spooled(self.runtime, self.settlement)
+            return
         while not self.done:
             try:
                 self.settled = await self.runtime.stores.ledger.settle(self.settlement)
@@ -89,6 +91,23 @@ async def _spooled(runtime: Runtime, settlement: Settlement) -> bool:
     runtime.spooled += 1
     log.warning("request %s will be settled later: the store is unavailable", settlement.record.request_id)
     return True
+
+
+def retry_soon(runtime: Runtime) -> None:
+    """Retry in the background what waits for the store, for `settle_s`, unless that is being done."""
+    if not runtime.retries:
+        runtime.retries = True
+        runtime.tasks.start(partial(_retry_for_a_while, runtime))
+
+
+async def _retry_for_a_while(runtime: Runtime) -> None:
+    try:
+        with anyio.move_on_after(runtime.routing.limits.settle_s):
+            while (runtime.pending_settlements or runtime.spooled) and not runtime.stopping:
+                await anyio.sleep(RETRY_S)
+                await retry_pending_settlements(runtime)
+    finally:
+        runtime.retries = False
 
 
 async def retry_pending_settlements(runtime: Runtime) -> None:

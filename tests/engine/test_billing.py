@@ -472,6 +472,7 @@ async def test_a_store_that_does_not_answer_is_503_for_five_seconds(stream: bool
         answer = await b.ask(stream=stream)
         assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "SERVICE_UNAVAILABLE", "5")
         assert answer.headers["x-request-id"]
+        await b.gateway.aclose()
         record = await b.settled()
         assert (record.status, record.ending, record.attempts) == (503, "refused", 0)
 

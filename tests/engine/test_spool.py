@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import pytest
 
 from floop_gateway_core import MemoryStore, Usage
@@ -78,3 +79,15 @@ async def test_a_store_that_fails_a_request_is_not_asked_again_for_its_refusal(t
         assert "complete" == second.ending
         assert spool.is_empty
         await b.settled(2)
+
+
+async def test_the_refusal_of_a_store_that_is_only_busy_is_recorded_without_another_request() -> None:
+    ledger = SlowLedger(MemoryStore(), fail_hold=StoreUnavailable("locked"))
+    async with bench(ledger=ledger.over) as b:
+        assert 503 == (await b.ask()).status
+        assert [] == await b.records()
+        with anyio.fail_after(5):
+            while not await b.records():
+                await anyio.sleep(0.01)
+        assert 0 == len(b.gateway.runtime.pending_settlements)
+        assert "refused" == (await b.settled()).ending
