@@ -13,6 +13,7 @@ gateway is closed. It is lost only if the process dies first; then the hold expi
 import logging
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -21,6 +22,7 @@ from floop_gateway_core.engine.routing import Runtime
 from floop_gateway_core.observability.events import Notifier, PendingSettlements
 from floop_gateway_core.observability.events import Settled as SettledEvent
 from floop_gateway_core.stores.base import Settled, Settlement, StoreUnavailable
+from floop_gateway_core.stores.spool import SettlementSpool
 
 __all__ = ["deliver_spool", "retry_pending_settlements", "retry_soon", "settle"]
 
@@ -133,16 +135,28 @@ async def deliver_spool(runtime: Runtime) -> None:
         return
     runtime.delivers = True
     try:
-        for taken in await anyio.to_thread.run_sync(spool.taken):
-            for settlement in await anyio.to_thread.run_sync(spool.read, taken):
-                if not await _settle_again(runtime, settlement):
+        while files := await anyio.to_thread.run_sync(spool.taken):
+            for taken in files:
+                if not await _delivered(runtime, spool, taken):
                     return
-            await anyio.to_thread.run_sync(partial(taken.unlink, missing_ok=True))
         runtime.spooled = 0
     except OSError as error:
         log.error("%s cannot be read: %s", spool.path, error)
     finally:
         runtime.delivers = False
+
+
+async def _delivered(runtime: Runtime, spool: SettlementSpool, taken: Path) -> bool:
+    """Make the settlements of a file; return False if the store does not answer."""
+    try:
+        settlements = await anyio.to_thread.run_sync(spool.read, taken)
+    except FileNotFoundError:
+        return True  # another process has delivered it meanwhile
+    for settlement in settlements:
+        if not await _settle_again(runtime, settlement):
+            return False
+    await anyio.to_thread.run_sync(partial(taken.unlink, missing_ok=True))
+    return True
 
 
 async def _settle_again(runtime: Runtime, settlement: Settlement) -> bool:

@@ -52,9 +52,9 @@ class SettlementSpool:
                 raise
 
     def taken(self) -> list[Path]:
-        """Claim the waiting settlements for this process; return the files to deliver, those left behind first."""
+        """Return the files to deliver: those that were left behind; without any, take what waits."""
         left = self._left_behind()
-        if self.path.exists():
+        if not left and self.path.exists():
             with self._locked() as file:
                 if os.fstat(file).st_size:
                     taken = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}")

@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 from floop_gateway_core import MemoryStore, Usage
+from floop_gateway_core.engine.settle import deliver_spool
 from floop_gateway_core.stores.base import StoreUnavailable
 from floop_gateway_core.stores.spool import SettlementSpool
 from floop_gateway_core.testing.answers import Reply
@@ -91,3 +92,38 @@ async def test_the_refusal_of_a_store_that_is_only_busy_is_recorded_without_anot
                 await anyio.sleep(0.01)
         assert 0 == len(b.gateway.runtime.pending_settlements)
         assert "refused" == (await b.settled()).ending
+
+
+async def test_a_long_outage_leaves_few_files(tmp_path: Path) -> None:
+    ledger = SlowLedger(MemoryStore(), fail_settle=[StoreUnavailable("away")] * 1000)
+    async with bench(Reply(usage=Usage(12, 4)), ledger=ledger.over) as b:
+        spool = with_spool(b, tmp_path)
+        for _ in range(5):
+            await b.ask()
+            await deliver_spool(b.gateway.runtime)
+        assert 2 >= len(list(tmp_path.iterdir()))
+        ledger.fail_settle.clear()
+        await deliver_spool(b.gateway.runtime)
+        assert spool.is_empty
+        await b.settled(5)
+
+
+async def test_what_another_process_has_delivered_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = SlowLedger(MemoryStore(), fail_settle=[StoreUnavailable("away")])
+    async with bench(Reply(usage=Usage(12, 4)), ledger=ledger.over) as b:
+        spool = with_spool(b, tmp_path)
+        await b.ask()
+        taken = spool.taken
+
+        def slowly() -> list[Path]:
+            files = taken()
+            for file in files:
+                file.unlink()
+            return files
+
+        monkeypatch.setattr(spool, "taken", slowly)
+        await deliver_spool(b.gateway.runtime)
+        assert spool.is_empty
+        assert "cannot be read" not in caplog.text
