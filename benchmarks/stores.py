@@ -1,7 +1,8 @@
 """Measure admissions and settlements of each store beside its bare driver, as ratios in one run.
 
-Run `python -m benchmarks.stores [CALLS]`. The floor writes one row and commits it, with the same driver, durability and
-number of connections. Accounts and projects are as many as callers. The servers come from the package index.
+Run `python -m benchmarks.stores [CALLS [ROWS]]`. The floor writes one row and commits it, with the same driver, durability
+and number of connections. Accounts and projects are as many as callers. Everything is measured with an empty log and
+again with one of 1 000 000 records, or of ROWS. The servers come from the package index.
 """
 
 import itertools
@@ -34,6 +35,16 @@ from tests.serving import valkey_server
 CALLERS = (1, 64)
 CONNECTIONS = 4
 ROUNDS = 3
+FILL = """
+    WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {rows})
+    INSERT INTO {schema}usage (
+        request_id, project_id, project, key_prefix, endpoint, alias, status, input_tokens, output_tokens, cached_tokens,
+        reasoning_tokens, estimated, microcredits, attempts, streamed, settled_at, ending, started_at, rolled
+    ) SELECT
+        'old_' || n, 'prj_' || n % 100, 'shop-' || n % 100, 'flp_sk_ab12', 'chat', 'fast', 200, 100, 10, 0, 0, 0, 50, 1, 0,
+        {now} - n, 'complete', {now} - n, 1
+    FROM numbers
+"""
 Call = Callable[[int, int], Awaitable[object]]
 """One call of a caller (its number, and the number of the call)."""
 _ids = itertools.count()
@@ -119,6 +130,20 @@ async def calls_of(store: Store, callers: int) -> AsyncIterator[dict[str, Call]]
     yield {"key and rate": rate, "hold, settle": hold_and_settle}
 
 
+def fill_sqlite(path: Path, rows: int) -> None:
+    """Write a log of so many records."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(FILL.format(rows=rows, schema="", now=NOW))
+        connection.commit()
+
+
+def fill_postgres(url: str, rows: int) -> None:
+    """Write a log of so many records, and let the planner know."""
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
+        connection.execute(FILL.format(rows=rows, schema="floop_gateway.", now=NOW).encode())
+        connection.execute("VACUUM ANALYZE floop_gateway.usage")
+
+
 def show(name: str, callers: int, what: str, found: list[float], floor: list[float], transactions: int) -> None:
     """Print one line; a call of two transactions counts twice."""
     each, least = median(found) * transactions, median(floor)
@@ -162,15 +187,22 @@ async def measure_valkey(calls: int) -> None:
         await store.aclose()
 
 
-async def main(calls: int) -> None:
+async def main(calls: int, rows: int) -> None:
     """Print the ratios of all stores."""
     folder = Path(tempfile.mkdtemp())
-    sqlite = folder / "a.db"
-    await measure("SQLite", open_store(f"sqlite:///{sqlite}"), partial(sqlite_floor, folder / "floor.db"), calls)
-    url = start_server(folder / "pg").get_uri()
-    await measure("PostgreSQL", open_store(url), partial(postgres_floor, url), calls)
+    sqlite, url = folder / "a.db", start_server(folder / "pg").get_uri()
+    kinds = (
+        ("SQLite", f"sqlite:///{sqlite}", partial(sqlite_floor, folder / "floor.db"), partial(fill_sqlite, sqlite)),
+        ("PostgreSQL", url, partial(postgres_floor, url), partial(fill_postgres, url)),
+    )
+    for name, address, floor, fill in kinds:
+        await measure(name, open_store(address), floor, calls)
+        await anyio.to_thread.run_sync(fill, rows)
+        print(f"with {rows} records:")
+        await measure(name, open_store(address), floor, calls)
     await measure_valkey(calls)
 
 
 if __name__ == "__main__":
-    anyio.run(main, int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
+    given = [int(value) for value in sys.argv[1:]]
+    anyio.run(main, given[0] if given else 2000, given[1] if given[1:] else 1_000_000)
