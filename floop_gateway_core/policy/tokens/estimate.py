@@ -61,6 +61,8 @@ _COST_OF_ALTERNATION = 0.85
 _STRANGE_MARGIN = 0.3
 # Allows for characters at the edges of a sample's windows that would combine with their neighbours in the whole text.
 _NORMAL_FORM_SLACK = 0.998
+# What NFKC, and so `claude`, makes a plain space of.
+_SPACES = "\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 # Text is normalized in pieces of this many characters, cut before a character that does not combine if one is near.
 _PIECE, _SEAM, _FIRST_MARK = 500, 16, "\u0300"
 # The most bytes that NFKC makes of a character.
@@ -104,6 +106,9 @@ def estimate_tokens(text: str, vocabulary: str = "o200k") -> TokenEstimate:
     costs = _costs(vocabulary)
     if not text:
         return TokenEstimate(0, 0)
+    if vocabulary == "claude" and not text.isascii():
+        for space in _SPACES:
+            text = text.replace(space, " ")
     head = _sums(text[:EXACT_CHARACTERS], costs)
     expected, held = head.total, _held(head)
     rest = len(text) - EXACT_CHARACTERS

@@ -504,6 +504,13 @@ def test_a_run_of_one_blank_is_expected_at_what_it_costs(blank: str) -> None:
         assert estimate.upper >= truth, vocabulary
 
 
+@pytest.mark.parametrize("space", ["\u00a0", "\u2003", "\u2009", "\u202f", "\u205f", "\u3000"])
+def test_a_space_of_any_width_is_a_plain_space_for_claude(space: str) -> None:
+    for text in (f"mot{space}! et{space}le", space * 3 + "word", space * 40 + "word"):
+        assert estimate_tokens(text, "claude") == estimate_tokens(text.replace(space, " "), "claude")
+        assert estimate_tokens(text, "o200k") != estimate_tokens(text.replace(space, " "), "o200k")
+
+
 def test_single_blanks_are_left_to_the_tables() -> None:
     text = "10\u00a0km\u202f! \u3000\u3000今日は\ufeff" * 20
     assert set_apart(text, _tokens.classes_of(text), _tokens.load_costs("o200k")).blanks == 0
