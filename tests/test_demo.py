@@ -61,6 +61,23 @@ def test_it_prints_lines_to_paste() -> None:
     assert "echo (echo)" in text
 
 
+@pytest.mark.parametrize(
+    ("path", "started_as", "command"),
+    [
+        (True, "/venv/bin/floop-gateway", "floop-gateway"),
+        (False, ".venv/bin/floop-gateway", ".venv/bin/floop-gateway"),
+        (False, "/site-packages/floop_gateway_core/__main__.py", "python -m floop_gateway_core"),
+    ],
+)
+def test_it_names_the_command_as_the_user_can_type_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: bool, started_as: str, command: str
+) -> None:
+    (tmp_path / "floop-gateway").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path) if path else "")
+    monkeypatch.setattr("sys.argv", [started_as, "demo"])
+    assert f"  {command} usage demo" in demo._welcome(Settings(), "flp_sk_example", 8123, "/login")
+
+
 def test_the_dashboard_opens_with_the_link_once(tmp_path: Path) -> None:
     settings = Settings.read({"store": f"sqlite:///{tmp_path}/demo.db"}, source="test")
     gateway = Gateway(settings)

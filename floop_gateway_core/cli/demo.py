@@ -6,6 +6,8 @@ model on this machine and serves it through the same gateway.
 
 import argparse
 import os
+import shutil
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -112,9 +114,16 @@ Project {PROJECT!r} in {shown(store_url(settings, os.environ))}; its key is new 
   # an error: no such model
   curl -si {url}/chat {auth} -d '{{"model": "huge", "messages": [{{"role": "user", "content": "Hi"}}]}}'
 
-  floop-gateway usage demo      # what these have cost
+  {_command()} usage demo      # what these have cost
 
 The dashboard; this link logs one browser in, once:
 
   {host}{link}
 """
+
+
+def _command() -> str:
+    """Return what starts this command in the user's shell, which may not have the virtual environment on its path."""
+    if shutil.which("floop-gateway"):
+        return "floop-gateway"
+    return "python -m floop_gateway_core" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
