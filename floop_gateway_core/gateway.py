@@ -303,6 +303,7 @@ class Gateway:
     async def aclose(self) -> None:
         """Close this event loop's upstream connections, and the stores."""
         try:
+            self.runtime.retries_until = 0.0
             await self.runtime.tasks.aclose(CLOSING_GRACE_S)
             await retry_pending_settlements(self.runtime)
             await self.runtime.flush_refusals(every=True)

@@ -29,7 +29,7 @@ from floop_gateway_core.providers.thinking import ANY_THINKING, NO_THINKING, Thi
 from floop_gateway_core.stores.base import Settlement, StoreUnavailable
 from floop_gateway_core.stores.spool import SettlementSpool
 from floop_gateway_core.stores.stores import Stores
-from floop_gateway_core.types import Call, Capability, Message, Project, ProjectId, Usage, Wish
+from floop_gateway_core.types import Call, Capability, Message, Project, ProjectId, RequestId, Usage, Wish
 
 __all__ = ["Caller", "Classifier", "Deployment", "Plan", "RoutingTable", "Runtime", "UpstreamLimits"]
 
@@ -242,8 +242,10 @@ class Runtime:
     """How many settlements this process has written there and not delivered yet."""
     delivers: bool = False
     """Whether the spool is being delivered."""
-    retries: bool = False
-    """Whether what waits for the store is being retried in the background."""
+    retries_until: float = 0.0
+    """Until when what waits for the store is retried in the background, on `monotonic`."""
+    tried_settlements: set[RequestId] = field(default_factory=set)
+    """The pending settlement that is being retried."""
     runs: "set[Stoppable]" = field(default_factory=set)
     """The answers that are under way."""
     open_requests: Counter[ProjectId] = field(default_factory=Counter)

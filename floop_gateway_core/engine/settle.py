@@ -8,6 +8,9 @@ If the store is unavailable, the settlement is written to the spool file: the cl
 charge is made once the store is back, by this process or the next one. Without a spool, the settlement becomes
 *pending* after a deadline: the runtime keeps it and retries it after the next successful settlement and when the
 gateway is closed. It is lost only if the process dies first; then the hold expires.
+
+A request that the store has failed before it had any output waits for nothing: its settlement goes to the spool, or
+becomes pending, immediately, and is retried in the background for a while.
 """
 
 import logging
@@ -97,30 +100,35 @@ async def _spooled(runtime: Runtime, settlement: Settlement) -> bool:
 
 def retry_soon(runtime: Runtime) -> None:
     """Retry in the background what waits for the store, for `settle_s`, unless that is being done."""
-    if not runtime.retries:
-        runtime.retries = True
+    now = runtime.monotonic()
+    if now >= runtime.retries_until:
+        runtime.retries_until = now + runtime.routing.limits.settle_s
         runtime.tasks.start(partial(_retry_for_a_while, runtime))
 
 
 async def _retry_for_a_while(runtime: Runtime) -> None:
-    try:
-        with anyio.move_on_after(runtime.routing.limits.settle_s):
-            while (runtime.pending_settlements or runtime.spooled) and not runtime.stopping:
-                await anyio.sleep(RETRY_S)
-                await retry_pending_settlements(runtime)
-    finally:
-        runtime.retries = False
+    with anyio.move_on_after(runtime.routing.limits.settle_s):
+        while (runtime.pending_settlements or runtime.spooled) and runtime.monotonic() < runtime.retries_until:
+            await anyio.sleep(RETRY_S)
+            await retry_pending_settlements(runtime)
+    runtime.retries_until = 0.0
 
 
 async def retry_pending_settlements(runtime: Runtime) -> None:
     """Retry every pending settlement once; stop at the first for which the store is unavailable."""
-    pending = runtime.pending_settlements
+    pending, tried = runtime.pending_settlements, runtime.tried_settlements
     with anyio.move_on_after(runtime.routing.limits.settle_s, shield=True):
         while pending:
             settlement = pending[0]
-            if not await _settle_again(runtime, settlement):
-                return
-            if pending and pending[0] is settlement:  # another request may have settled it meanwhile
+            if settlement.record.request_id in tried:
+                return  # another task is settling it, and goes on with the rest
+            tried.add(settlement.record.request_id)
+            try:
+                if not await _settle_again(runtime, settlement):
+                    return
+            finally:
+                tried.discard(settlement.record.request_id)
+            if pending and pending[0] is settlement:
                 pending.popleft()
                 notifier = Notifier(runtime.listeners)
                 notifier.notify(PendingSettlements, len(pending) + runtime.spooled, settlement.record.request_id)
@@ -135,11 +143,15 @@ async def deliver_spool(runtime: Runtime) -> None:
         return
     runtime.delivers = True
     try:
-        while files := await anyio.to_thread.run_sync(spool.taken):
+        while True:
+            before = runtime.spooled
+            files = await anyio.to_thread.run_sync(spool.taken)
+            if not files:
+                runtime.spooled -= before  # what was written since then still waits
+                return
             for taken in files:
                 if not await _delivered(runtime, spool, taken):
                     return
-        runtime.spooled = 0
     except OSError as error:
         log.error("%s cannot be read: %s", spool.path, error)
     finally:

@@ -11,7 +11,19 @@ from typing import NamedTuple
 from floop_gateway_core.types import Microcredits, UsageRecord
 from floop_gateway_core.types.amounts import ZERO_CREDITS
 
-__all__ = ["DAY_S", "GROUP", "HOUR_S", "Counted", "Histogram", "SummaryRow", "group_of", "grouped", "sums_of"]
+__all__ = [
+    "DAY_S",
+    "GROUP",
+    "HOUR_S",
+    "Counted",
+    "Histogram",
+    "SummaryRow",
+    "group_of",
+    "grouped",
+    "packed",
+    "sums_of",
+    "unpacked",
+]
 
 HOUR_S = 3600
 DAY_S = 86_400
@@ -58,6 +70,23 @@ class Histogram:
             if count and left <= 0:
                 return edge_ms
         return None
+
+
+def packed(lanes: int) -> bytes:
+    """Return a histogram's lanes as a store keeps them: how many low ones are 0, and the others, highest byte first."""
+    lanes = max(0, lanes)
+    empty = ((lanes & -lanes).bit_length() - 1) // LANE_BITS if lanes else 0
+    lanes >>= LANE_BITS * empty
+    return bytes([empty]) + lanes.to_bytes((lanes.bit_length() + 7) // 8, "big")
+
+
+def unpacked(column: bytes) -> int:
+    """Return the lanes of a histogram from a store.
+
+    >>> unpacked(packed(7 << 400)) == 7 << 400, packed(0)
+    (True, b'\\x00')
+    """
+    return int.from_bytes(column[1:], "big") << LANE_BITS * column[0]
 
 
 class Counted(NamedTuple):

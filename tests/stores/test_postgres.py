@@ -275,7 +275,7 @@ async def test_a_connection_too_many_is_done_without(caplog: pytest.LogCaptureFi
         await together([_granted(store, owner) for owner in owners])
     assert [3] * 40 == [account.posted for _, account in await store.accounts()]
     assert 'too many connections for role "few_' in caplog.text
-    assert "going on with 1 connection" in caplog.text
+    assert "continuing with 1 connection" in caplog.text
     await store.aclose()
 
 

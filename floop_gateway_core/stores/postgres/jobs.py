@@ -104,4 +104,5 @@ class JobQueue:
                 late.append(queue.popleft())
             if not queue:
                 del self._waiting[locks]
+                self._passed_over.discard(locks)
         return late

@@ -110,13 +110,18 @@ STEPS = (
     CREATE UNIQUE INDEX carried_ids ON floop_gateway.carried (owner, id);
     """,
     functions.STEP,
-    # Histograms that were JSON become numbers, which a summary can add. This step does not only add: processes of the
-    # release before answer requests as ever, but their sums fail, and what they do not add is added by those of this one.
+    # Histograms that were JSON become the lowest bucket with a count, and a number that a summary can add. This step does
+    # not only add: processes of the release before answer requests as before, but their summaries fail, and so do charges
+    # that come after their hold has expired. What they do not add up is added up by processes of this release.
     """
     CREATE FUNCTION floop_gateway.lanes_of_json(counts TEXT) RETURNS BYTEA LANGUAGE sql IMMUTABLE AS $$
-        SELECT coalesce(
-            decode(string_agg(lpad(to_hex(greatest(value::BIGINT, 0)), 10, '0'), '' ORDER BY bucket DESC), 'hex'), '\\x00')
-        FROM generate_series(0, (SELECT max(key::INT) FROM json_object_keys(counts::JSON) AS key)) AS bucket
+        SELECT coalesce(decode(
+            lpad(to_hex(min(bucket)), 2, '0') ||
+            string_agg(lpad(to_hex(greatest(value::BIGINT, 0)), 10, '0'), '' ORDER BY bucket DESC), 'hex'), '\\x00')
+        FROM generate_series(
+            (SELECT min(key::INT) FROM json_each_text(counts::JSON) WHERE value::BIGINT > 0),
+            (SELECT max(key::INT) FROM json_each_text(counts::JSON) WHERE value::BIGINT > 0)
+        ) AS bucket
         LEFT JOIN json_each_text(counts::JSON) AS counted ON counted.key::INT = bucket
     $$;
     ALTER TABLE floop_gateway.rollups

@@ -128,7 +128,7 @@ class Session:
                     raw.execute(b"COMMIT")
             return [cursor.fetchone() or () for cursor in cursors]
         except BaseException as error:
-            if isinstance(error, psycopg.errors.LockNotAvailable):
+            if waits and isinstance(error, psycopg.errors.LockNotAvailable):
                 self.began = False
             if self._pooled and not self.lost:
                 raw.execute(b"ROLLBACK")

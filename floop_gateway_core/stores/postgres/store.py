@@ -56,8 +56,8 @@ class PostgresStore(SQLStore):
             self._ready = True
         return Session(self._conninfo, self._timeout_s, pooled=self._pooled)
 
-    async def _read(self, work: Callable[[Connection], T]) -> T:
-        return cast(T, await self._workers.run(Job(work)))
+    async def _read(self, work: Callable[[Connection], T], *, consistent: bool = False) -> T:
+        return cast(T, await self._workers.run(Job(partial(_at_once, work) if consistent else work)))
 
     async def _write(self, work: Callable[[Connection], T], *locks: str, short: bool = False) -> T:
         durable = not locks[0].startswith(("window ", "every "))
@@ -113,3 +113,9 @@ class PostgresStore(SQLStore):
                 self._keys.clear()
             self._keys[digest] = time.monotonic() + KEY_SEEN_S, project
         return project
+
+
+def _at_once(work: Callable[[Connection], T], connection: Connection) -> T:
+    """Read from one snapshot."""
+    connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    return work(connection)

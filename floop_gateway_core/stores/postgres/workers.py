@@ -5,8 +5,9 @@ wait for their locks, so a busy account occupies one thread and blocks nobody el
 transaction, and its jobs are then run one by one.
 
 If the server does not respond, all waiting jobs fail together with the one that detected it, so nobody waits for longer
-than one job may take; the next job tries again. If a job times out, for example at a locked table, those that have waited
-in the queue for as long fail with it. If one more connection cannot be had, jobs are done on those that there are.
+than one job may take; the next job tries again. If two jobs of a batch time out one after the other, as at a locked table,
+those that have waited for as long fail with them. If one more connection cannot be had, jobs are done on those that there
+are.
 """
 
 import logging
@@ -52,6 +53,8 @@ class Workers:
         self._queue = JobQueue()
         self._threads: set[threading.Thread] = set()
         self._connected: set[threading.Thread] = set()
+        self._refused: set[threading.Thread] = set()
+        """Threads that cannot connect, and leave their jobs to those that could."""
         self._no_more_before = 0.0
         self._idle: list[threading.Condition] = []
         """One for each idle thread; the last one has worked last."""
@@ -79,19 +82,25 @@ class Workers:
             self._looking += 1
             thread = threading.Thread(target=self._serve, name="floop-gateway-postgres", daemon=True)
             self._threads.add(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # the process may have no more threads
+                self._threads.discard(thread)
+                self._looking -= 1
+                if not self._threads:
+                    self._fail(self._queue.take_late(0.0), StoreUnavailable(f"PostgreSQL: {error}"))
 
     def stop(self) -> None:
         """Finish what is queued, close the connections, and end the threads; the next job starts others."""
-        with self._lock:
-            self._stopping = True
-            threads = list(self._threads)
-            self._let_all_look()
-        for thread in threads:
-            if thread is not threading.current_thread():
+        while True:
+            with self._lock:
+                threads = self._threads - {threading.current_thread()}
+                self._stopping = bool(threads)
+                self._let_all_look()
+            if not threads:
+                return
+            for thread in threads:
                 thread.join()
-        with self._lock:
-            self._stopping = False
 
     def _let_all_look(self) -> None:
         self._looking += len(self._idle)
@@ -118,13 +127,14 @@ class Workers:
             session, undone = self._do(session, batch)
             with self._lock:
                 self._queue.release(batch, undone)
-                if undone and session is None:  # the other connections do it
-                    self._threads.discard(threading.current_thread())
+                if is_refused := threading.current_thread() in self._refused:
+                    self._leave()
                     self._let_one_look()
-                    return
-                self._looking += 1  # before the callers are woken, because they may submit another job immediately
+                else:
+                    self._looking += 1  # before the callers are woken: they may submit another job immediately
             wake(job for group in batch for job in group if job not in undone)
-        self._connected.discard(threading.current_thread())
+            if is_refused:
+                return
         if session is not None:
             session.close()
 
@@ -139,16 +149,21 @@ class Workers:
                 if batch:
                     return batch
                 if self._stopping and not self._queue:
-                    self._threads.discard(threading.current_thread())
+                    self._leave()
                     self._let_all_look()
                     return []
                 self._idle.append(turn)
                 turn.wait()
 
-    def _do(self, session: Session | None, batch: Batch) -> tuple[Session | None, list[Job[Any]]]:
-        """Do jobs; return the connection if it can be used again, and those that another connection must do, or later.
+    def _leave(self) -> None:
+        """Forget the current thread, which ends. Needs the lock."""
+        for threads in (self._threads, self._connected, self._refused):
+            threads.discard(threading.current_thread())
 
-        These are the jobs whose locks were not free, or all of them if this thread cannot connect and another has.
+    def _do(self, session: Session | None, batch: Batch) -> tuple[Session | None, list[Job[Any]]]:
+        """Do jobs; return the connection if it can be used again, and the jobs that were not done, which wait again.
+
+        Their locks were not free, or this thread cannot connect and another can.
         """
         fresh = session is None
         jobs = list(chain.from_iterable(batch))
@@ -156,6 +171,7 @@ class Workers:
             if session is None:
                 session = self._connect()
                 self._connected.add(threading.current_thread())
+                self._no_more_before = 0.0
             busy, others = _call(session, jobs) if all(job.call for job in jobs) else _transact(session, batch)
         except BaseException as error:
             if session is None or session.lost:
@@ -167,10 +183,6 @@ class Workers:
                     return self._do(None, batch)  # it was closed while idle, for example by a server restart
                 self._fail([*jobs, *self._taken(0.0)], error)
                 return None, []
-            if isinstance(error, TIMED_OUT):
-                late = [job for job in jobs if job.waits_for(self._timeout_s)]
-                self._fail([*late, *self._taken(self._timeout_s)], error)
-                jobs = [job for job in jobs if job.error is None]
             if not session.began or (len(jobs) == 1 and jobs[0].call is None):
                 self._fail(jobs, error)  # the job itself failed, or its locks could not be acquired
                 return session, []
@@ -184,9 +196,10 @@ class Workers:
 
     def _singly(self, session: Session | None, jobs: list[Job[Any]]) -> tuple[Session | None, list[Job[Any]]]:
         """Do each job in a transaction of its own, up to one that loses the connection, with which the rest fails."""
+        timed_out = 0
         for place, job in enumerate(jobs):
             if job.error is not None:
-                continue  # it has waited for too long while another was done
+                continue  # it has waited for too long while others were done
             job.call = None
             session, undone = self._do(session, [[job]])
             if undone:
@@ -195,13 +208,17 @@ class Workers:
                 self._fail(jobs[place + 1 :], job.error or StoreUnavailable("PostgreSQL: the connection was lost"))
                 break
             if isinstance(job.error, StoreUnavailable) and isinstance(job.error.__cause__, TIMED_OUT):
-                self._fail([one for one in jobs[place + 1 :] if one.waits_for(self._timeout_s)], job.error)
+                timed_out += 1
+                if timed_out > 1:
+                    late = [one for one in jobs[place + 1 :] if one.waits_for(self._timeout_s)]
+                    self._fail([*late, *self._taken(self._timeout_s)], job.error)
         return session, []
 
     def _do_without(self, error: BaseException) -> None:
-        """Open no other connection for a while."""
+        """Let this thread end, and open no other connection for a while."""
+        self._refused.add(threading.current_thread())
         self._no_more_before = time.monotonic() + REFUSED_S
-        log.warning("%s; going on with %d connections", _as_ours(error), len(self._connected))
+        log.warning("%s; continuing with %d connection(s)", _as_ours(error), len(self._connected))
 
     def _taken(self, limit_s: float) -> list[Job[Any]]:
         """Take the jobs out of the queue that have waited for so many seconds."""

@@ -1,7 +1,7 @@
 """What the row functions need of a database's connection, and statements that every database understands.
 
 Parameters are `?`. An `UPDATE … RETURNING` locks the row in a database that locks rows, and returns it as it is then;
-a `SELECT` may return an older one. The aggregate `sum_of_lanes` adds numbers of any size, which are stored as bytes.
+a `SELECT` may return an older one. The aggregate `sum_of_lanes` adds histograms.
 """
 
 from collections.abc import Iterator, Sequence

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
 
-from floop_gateway_core.policy.summary import DAY_S, GROUP, HOUR_S, Histogram, SummaryRow, sums_of
+from floop_gateway_core.policy.summary import DAY_S, GROUP, HOUR_S, Histogram, SummaryRow, packed, sums_of, unpacked
 from floop_gateway_core.stores.sql import usage
 from floop_gateway_core.stores.sql.connection import Connection, among, upsert
 from floop_gateway_core.types import Microcredits, UsageFilter, UsageRecord
 
 SETTLE_S = 120.0
-"""Records settled longer ago than this no longer change: the shared record of a minute's refusals has ended by then."""
+"""Records settled longer ago than this hardly change: the shared record of a minute's refusals has ended by then."""
 FAR = 2**40
 # The index is named because the planner prefers the one by time, which holds every record.
 _FRESH = (
@@ -87,14 +87,14 @@ def _add(connection: Connection, records: Sequence[UsageRecord], sign: int) -> N
         before = connection.execute(_LOCK, key).fetchone()
         if before is not None:
             *sums_before, latency, first_text = before[1:]
-            row.merge(_row(key, sums_before, int.from_bytes(latency, "big"), int.from_bytes(first_text, "big")))
+            row.merge(_row(key, sums_before, unpacked(latency), unpacked(first_text)))
         elif sign < 0:
             continue  # the sums of that time have been deleted
         connection.execute(
             _UPSERT,
             (
                 *key, names[key], row.requests, row.errors, row.input_tokens, row.output_tokens, row.credits,
-                _column(row.latency), _column(row.first_text),
+                packed(row.latency.lanes), packed(row.first_text.lanes),
             ),
         )  # fmt: skip
 
@@ -105,12 +105,6 @@ def _row(keys: tuple[object, ...], sums: Sequence[int], latency: int, first_text
         keys, requests, errors, input_tokens, output_tokens, Microcredits(microcredits),
         Histogram(latency), Histogram(first_text),
     )  # fmt: skip
-
-
-def _column(histogram: Histogram) -> bytes:
-    """Return a histogram's lanes as a number with the highest byte first."""
-    lanes = max(0, histogram.lanes)  # a record is taken out once too often if its sums were deleted and begun anew
-    return lanes.to_bytes(lanes.bit_length() // 8 + 1, "big")
 
 
 def summary(wanted: UsageFilter, span: int, by: Sequence[str], connection: Connection) -> list[SummaryRow]:
@@ -165,5 +159,5 @@ def _rolled(
 
 
 def _added(histograms: str) -> int:
-    """Return the sum of numbers in hexadecimal: all that a database has found, or one that it has added up."""
-    return sum([int(lanes, 16) for lanes in histograms.split(",")])
+    """Return the sum of lanes in hexadecimal: those of all rows that a database has found, or one that it has added up."""
+    return sum([unpacked(bytes.fromhex(lanes)) for lanes in histograms.split(",")])

@@ -62,8 +62,8 @@ class SQLStore(ABC):
         self._swept: dict[float, float] = {}
 
     @abstractmethod
-    async def _read(self, work: Callable[[Connection], T]) -> T:
-        """Return the result of a function that only reads."""
+    async def _read(self, work: Callable[[Connection], T], *, consistent: bool = False) -> T:
+        """Return the result of a function that only reads; if `consistent`, all its statements see the same state."""
 
     @abstractmethod
     async def _write(self, work: Callable[[Connection], T], *locks: str, short: bool = False) -> T:
@@ -175,7 +175,10 @@ class SQLStore(ABC):
         return await self._write(settle, *settlement_locks(settlement), short=True)
 
     async def log(self, record: UsageRecord) -> None:
-        save = partial(usage_rows.save_record, record=record)
+        def save(connection: Connection) -> None:
+            rollup_rows.take_out(connection, record.request_id)
+            usage_rows.save_record(connection, record)
+
         await self._write(save, f"request {record.request_id}")
 
     async def expire(self, now: float) -> int:
@@ -246,7 +249,7 @@ class SQLStore(ABC):
         return await self._write(partial(rollup_rows.roll_up, now, limit), "sums")
 
     async def summary(self, wanted: UsageFilter, span: int, by: Sequence[str] = GROUP) -> list[SummaryRow]:
-        return await self._read(partial(rollup_rows.summary, wanted, span, by))
+        return await self._read(partial(rollup_rows.summary, wanted, span, by), consistent=True)
 
     async def usage_page(
         self, wanted: UsageFilter, *, after: tuple[float, str] | None, newest_first: bool, limit: int

@@ -214,7 +214,7 @@ STEPS = (
     ) STRICT;
     CREATE UNIQUE INDEX carried_ids ON carried (owner, id);
     """,
-    # Histograms that were JSON become numbers, which a summary can add. Rows of this size want a ROWID.
+    # Histograms that were JSON become numbers, which a summary can add. Rows this large are faster in a table with a ROWID.
     """
     CREATE TABLE new_rollups (
         span INTEGER NOT NULL, project_id TEXT NOT NULL, start INTEGER NOT NULL, alias TEXT NOT NULL,
@@ -234,9 +234,11 @@ STEPS = (
 
 
 def _lanes_of_json(counts: str) -> bytes:
-    """Return counts by bucket, as JSON, as one number with 40 bits for each bucket."""
-    lanes: int = sum(max(0, count) << 40 * int(bucket) for bucket, count in json.loads(counts).items())
-    return lanes.to_bytes(lanes.bit_length() // 8 + 1, "big")
+    """Return counts by bucket, as JSON, as the lowest bucket with a count and one number of 40 bits for each bucket."""
+    found = {int(bucket): count for bucket, count in json.loads(counts).items() if count > 0}
+    lowest = min(found, default=0)
+    lanes: int = sum(count << 40 * (bucket - lowest) for bucket, count in found.items())
+    return bytes([lowest]) + lanes.to_bytes((lanes.bit_length() + 7) // 8, "big")
 
 
 def _take(connection: sqlite3.Connection, step: str) -> None:

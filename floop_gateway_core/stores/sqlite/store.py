@@ -18,6 +18,7 @@ from typing import TypeVar, cast
 
 import anyio.to_thread
 
+from floop_gateway_core.policy.summary import packed, unpacked
 from floop_gateway_core.stores.base import KeyAdmitted, rate_limit
 from floop_gateway_core.stores.sql import projects as project_rows
 from floop_gateway_core.stores.sql import windows
@@ -51,7 +52,9 @@ class SQLiteStore(SQLStore):
         self._worker = Worker(self._connect, self._file_identity, inline, Turnstile(self.path, busy_s))
         self._reader = Worker(self._connect, self._file_identity)  # for reads while the other waits to write
 
-    async def _read(self, work: Callable[[Connection], T]) -> T:
+    async def _read(self, work: Callable[[Connection], T], *, consistent: bool = False) -> T:
+        if consistent:
+            work = partial(_at_once, work)
         worker = self._reader if self._worker.is_held_up else self._worker
         return cast(T, await worker.run(Job(work, None)))
 
@@ -108,17 +111,26 @@ class SQLiteStore(SQLStore):
         return await self._worker.run(Job(partial(project_rows.by_digest, digest, now), spend, short=True))
 
 
+def _at_once(work: Callable[[Connection], T], connection: Connection) -> T:
+    """Read in one transaction."""
+    connection.execute("BEGIN")
+    try:
+        return work(connection)
+    finally:
+        connection.execute("COMMIT")
+
+
 class _SumOfLanes:
-    """The aggregate function `sum_of_lanes`, which returns the sum of numbers in hexadecimal."""
+    """The aggregate function `sum_of_lanes`, which adds the lanes of histograms and returns them in hexadecimal."""
 
     def __init__(self) -> None:
         self._sum = 0
 
     def step(self, lanes: bytes) -> None:
-        self._sum += int.from_bytes(lanes, "big")
+        self._sum += unpacked(lanes)
 
     def finalize(self) -> str:
-        return f"{self._sum:x}"
+        return packed(self._sum).hex()
 
 
 def _create_private(path: Path) -> None:
