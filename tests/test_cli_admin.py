@@ -46,7 +46,11 @@ def test_limits_are_set_and_taken_back(shell: Shell, customer: str) -> None:
     own = shell.json("project", "settings", "shop", "--rpm", "7", "--daily-tokens", "9")
     assert (own["requests_per_minute"], own["daily_tokens"]) == (7, 9)
     back = shell.json("project", "settings", "shop", "--rpm", "plan")
-    assert (back["requests_per_minute"], back["daily_tokens"]) == (None, 9)
+    assert (back["requests_per_minute"], back["daily_tokens"]) == (10, 9)
+    assert "requests_per_minute=plan" in shell("audit").stdout
+    audited = len(shell("audit", "--json").stdout.splitlines())
+    assert shell("project", "settings", "shop").returncode == 0
+    assert len(shell("audit", "--json").stdout.splitlines()) == audited
     assert shell("project", "settings", "shop", "--rpm", "nonsense").returncode == 2
 
 
@@ -102,8 +106,8 @@ def test_changes_leave_audit_lines(shell: Shell, customer: str) -> None:
     lines = [json.loads(line) for line in shell("audit", "--json").stdout.splitlines()]
     assert [(line["what"], line["by"]) for line in lines] == [("grant", "bob"), ("create", "ann")]
     assert "credits=1" in shell("audit").stdout
-    (only,) = shell("audit", "shop", "--json").stdout.splitlines()
-    assert json.loads(only)["what"] == "create"
+    of_project = [json.loads(line)["what"] for line in shell("audit", "shop", "--json").stdout.splitlines()]
+    assert ["grant", "create"] == of_project
 
 
 def test_a_backup_is_a_working_store(shell: Shell, customer: str, tmp_path: Path) -> None:
@@ -167,9 +171,9 @@ def test_the_log_of_an_owner_and_of_a_name_has_deleted_projects_too(shell: Shell
 
 
 def test_a_spreadsheet_reads_no_total_as_a_formula(shell: Shell) -> None:
-    ask(shell.folder, str(shell.json("project", "create", "=1+1", "--credits", "5")["key"]))
+    ask(shell.folder, str(shell.json("project", "create", "+1+1", "--credits", "5")["key"]))
     rows = list(csv.reader(io.StringIO(shell("usage", "--totals", "--format", "csv").stdout)))
-    assert "'=1+1" == rows[1][0]
+    assert "'+1+1" == rows[1][0]
 
 
 def test_a_backup_needs_a_folder(shell: Shell, customer: str) -> None:

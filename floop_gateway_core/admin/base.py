@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from floop_gateway_core.clock import Clock
-from floop_gateway_core.config.settings import Settings
+from floop_gateway_core.config.settings import PlanSettings, Settings
 from floop_gateway_core.errors import NoSuchProject
 from floop_gateway_core.stores.stores import Stores
 from floop_gateway_core.types import AuditLine, Project
@@ -74,6 +74,10 @@ class AdminBase:
         if project is None:
             raise NoSuchProject(name)
         return project
+
+    def plan_of(self, project: Project) -> PlanSettings:
+        """Return a project's plan; the default one if its own is no longer configured."""
+        return self._settings.plan(project.settings.plan)
 
     async def expire(self) -> int:
         """Void holds left by dead processes, so that balances and the log are correct; return how many."""

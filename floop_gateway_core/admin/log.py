@@ -1,6 +1,7 @@
 """The usage log as an operator reads it: pages, and sums by time, alias, deployment and so on."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
@@ -13,7 +14,7 @@ __all__ = ["DIMENSIONS", "Cursor", "LogAdmin", "SummaryRow"]
 
 Dimension = Literal["hour", "day", "alias", "deployment", "status", "project", "owner"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
-_COLUMN_OF = {"hour": "start", "day": "start", "owner": "project_id"}
+_COLUMNS_OF = {"hour": ("start",), "day": ("start",), "owner": ("project_id",), "project": ("project_id", "project")}
 Cursor = tuple[float, str]
 """The place of a record in the log: when it was settled, and its id."""
 RECORDS_A_PAGE = 1000
@@ -47,12 +48,16 @@ class LogAdmin(MoneyAdmin):
         """
         if not 1 <= len(by) <= 2 or len(set(by)) != len(by) or not set(by) <= set(DIMENSIONS):
             raise AdminError(f"by must be one or two of {', '.join(DIMENSIONS)}")
-        owners: Mapping[str, str] = {}
-        if "owner" in by:
-            owners = {project.id: project.owner for project in await self._store.projects(deleted=True)}
-        columns = tuple(dict.fromkeys([_COLUMN_OF.get(dimension, dimension) for dimension in by]))
+        columns = tuple(dict.fromkeys(name for dimension in by for name in _COLUMNS_OF.get(dimension, (dimension,))))
         rows = await self._ledger.summary(wanted, HOUR_S if "hour" in by else DAY_S, columns)
-        keys = [_key_of(dimension, columns, owners) for dimension in by]
+        labels: dict[str, Mapping[str, str]] = {}
+        if "owner" in by:
+            labels["owner"] = {project.id: project.owner for project in await self._store.projects(deleted=True)}
+        if "project" in by:
+            ids, names = columns.index("project_id"), columns.index("project")
+            found = {str(row.keys[ids]): str(row.keys[names]) for row in rows}
+            labels["project"] = _told_apart(found, {project.id for project in await self._store.projects()})
+        keys = [_key_of(dimension, columns, labels) for dimension in by]
         return grouped(rows, lambda group: tuple([key(group) for key in keys]))
 
 
@@ -61,16 +66,22 @@ def place_of(record: UsageRecord) -> Cursor:
     return record.settled_at or 0.0, record.request_id
 
 
+def _told_apart(names: Mapping[str, str], present: Container[str]) -> dict[str, str]:
+    """Return each project's name, or its id if it was deleted and another project has had the same name."""
+    uses = Counter(names.values())
+    return {id: name if id in present or uses[name] == 1 else id for id, name in names.items()}
+
+
 def _key_of(
-    dimension: str, columns: Sequence[str], owners: Mapping[str, str]
+    dimension: str, columns: Sequence[str], labels: Mapping[str, Mapping[str, str]]
 ) -> Callable[[tuple[object, ...]], object]:
     """Return the function that reads a dimension's value from the values of `columns`."""
-    place = columns.index(_COLUMN_OF.get(dimension, dimension))
+    place = columns.index(_COLUMNS_OF.get(dimension, (dimension,))[0])
     match dimension:
         case "hour" | "day":
             form = "%Y-%m-%dT%H:00:00Z" if dimension == "hour" else "%Y-%m-%d"
             return lambda group: datetime.fromtimestamp(float(str(group[place])), UTC).strftime(form)
-        case "owner":
-            return lambda group: owners.get(str(group[place]))
+        case "owner" | "project":
+            return lambda group: labels[dimension].get(str(group[place]))
         case _:
             return lambda group: group[place]

@@ -8,8 +8,8 @@ from floop_gateway_core.errors import AdminError, Conflict, NoSuchAccount, NoSuc
 from floop_gateway_core.money import Credits, format_credits, to_microcredits
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.stores.base import Posted, Posting, PostingRefused
-from floop_gateway_core.types import Entry, Microcredits, RequestId, UsageRecord
-from floop_gateway_core.types.amounts import ZERO_CREDITS
+from floop_gateway_core.types import Entry, Microcredits, Project, RequestId, UsageRecord
+from floop_gateway_core.types.amounts import OWN_ACCOUNT, ZERO_CREDITS
 
 __all__ = ["MoneyAdmin", "Statement"]
 
@@ -61,7 +61,7 @@ class MoneyAdmin(AdminBase):
     async def refund(
         self, request_id: str, credits: Credits | None = None, *, id: str | None = None, note: str | None = None
     ) -> Posted:
-        """Refund all or part of a request's charge to the account that paid. Idempotent by `id`.
+        """Refund a part of a request's charge to the account that paid, or all that is left. Idempotent by `id`.
 
         The record and the day's tokens stay. Raises `NoSuchRequest`, and `Conflict` for more than is left to refund.
         """
@@ -71,9 +71,11 @@ class MoneyAdmin(AdminBase):
             raise NoSuchRequest(request_id)
         if owner is None:
             raise Conflict("the request was charged nothing, or its charge is older than the entries that are kept")
+        takes_rest = credits is None
         if credits is None and record is not None:
             credits = record.microcredits
         posting = self._posting("refund", owner, credits or ZERO_CREDITS, id, note, RequestId(request_id), record)
+        posting = replace(posting, takes_rest=takes_rest)
         return await self._post(posting, "only {left} credits of this request are left to refund")
 
     async def request(self, request_id: str) -> UsageRecord:
@@ -92,6 +94,8 @@ class MoneyAdmin(AdminBase):
 
     async def statement(self, owner: str, *, since: float | None = None, until: float | None = None) -> Statement:
         """Return the statement of a period in epoch seconds, `since` <= at < `until`; raise `NoSuchAccount`."""
+        if since is not None and until is not None and since >= until:
+            raise AdminError("a period must end after it begins: until must be later than since")
         await self.account(owner)
         opening = 0
         if since is not None:
@@ -143,14 +147,21 @@ class MoneyAdmin(AdminBase):
             note,
         )
 
+    async def _project_of(self, posting: Posting) -> Project | None:
+        """Return the project that a posting concerns: the one whose request or own account it is."""
+        name = posting.project_id
+        if name is None and posting.owner.startswith(OWN_ACCOUNT):
+            return await self._store.project(posting.owner.removeprefix(OWN_ACCOUNT))
+        return None if name is None else await self._store.project(name)
+
     async def _post(self, posting: Posting, too_much: str) -> Posted:
         details = {
-            "credits": format_credits(posting.amount),
+            "credits": "all that is left" if posting.takes_rest else format_credits(posting.amount),
             "id": posting.id,
             "request_id": posting.request_id,
             "note": posting.note,
         }
-        line = self._line(posting.kind, details, account=posting.owner)
+        line = self._line(posting.kind, details, project=await self._project_of(posting), account=posting.owner)
         posted = await self._ledger.post(replace(posting, line=line) if self._one_store else posting)
         if isinstance(posted, PostingRefused):
             if posted.left is None:

@@ -35,7 +35,7 @@ MAX_PRUNED = 1000
 """Rows deleted in one transaction, so that pruning never keeps requests waiting."""
 MAX_COUNT = 10**12
 """Bounds the limits that an operator may set, like the configuration does."""
-_NAME = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff]{1,100}")
+_NAME = re.compile(r"[A-Za-z0-9_@:+~-][A-Za-z0-9._@:+~-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,9 @@ class Admin(LogAdmin):
         if project.suspension is None:
             return project
         if project.suspension.by_operator and self._operator.projects is not None:
-            raise Forbidden(f"project {name!r} was suspended by an operator of all projects, who must resume it")
+            raise Forbidden(
+                f"project {project.name!r} was suspended by an operator of all projects, who must resume it"
+            )
         return await self._store.suspend(project.id, None, line=self._line("resume", project=project))
 
     async def delete_project(self, name: str, *, erase: bool = False) -> None:
@@ -189,6 +191,8 @@ class Admin(LogAdmin):
         None resets a limit to the plan's value.
         """
         project = await self.project(name)
+        if not changes:
+            return project
         settings = replace(project.settings, **changes)  # type: ignore[arg-type]
         self._check_settings(settings)
         return await self._store.set_project(
@@ -240,7 +244,9 @@ def _check_balance(account: Account | None, credits: Microcredits) -> None:
 
 def _check_name(what: str, name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise AdminError(f"{what} {name!r}: a name must be 1 to 100 characters without white space, in UTF-8")
+        raise AdminError(
+            f"{what} {name!r}: a name must be 1 to 100 letters of ASCII, digits and ._@:+~-, and must not begin with '.'"
+        )
 
 
 async def _call_hook(hook: KeyRotatedHook, rotated: KeyRotated) -> Exception | None:

@@ -4,7 +4,7 @@ import argparse
 import getpass
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -13,11 +13,12 @@ from floop_gateway_core.assembly import open_configured
 from floop_gateway_core.cli.output import credits, print_document, print_fields, print_json, print_table
 from floop_gateway_core.config import Settings
 from floop_gateway_core.errors import AdminError
+from floop_gateway_core.management import present
 from floop_gateway_core.policy.ledger import Account
 from floop_gateway_core.stores.base import Store
 from floop_gateway_core.stores.memory import MemoryStore
 from floop_gateway_core.stores.stores import Stores
-from floop_gateway_core.types import Entry, Project, ProjectSettings
+from floop_gateway_core.types import Project, ProjectSettings
 
 Args = argparse.Namespace
 
@@ -80,24 +81,25 @@ def _print_key(args: Args, new: NewKey) -> None:
 async def list_projects(args: Args) -> int:
     """`project list`."""
     async with opened(args) as (admin, _):
-        projects = await admin.projects()
+        projects = [_project(admin, project) for project in await admin.projects()]
     if args.json:
         for project in projects:
-            print_json(_project(project))
+            print_json(project)
     else:
         head = ("PROJECT", "OWNER", "PLAN", "RPM", "DAILY TOKENS", "KEY", "SUSPENDED", "CREATED")
-        print_table(head, [tuple(_project(project).values()) for project in projects], empty="No projects yet.")
+        print_table(head, [tuple(project.values()) for project in projects], empty="No projects yet.")
     return 0
 
 
-def _project(project: Project) -> dict[str, object]:
-    settings = project.settings
+def _project(admin: Admin, project: Project) -> dict[str, object]:
+    """Return a project with the limits that hold now."""
+    settings, plan = project.settings, admin.plan_of(project)
     return {
         "project": project.name,
         "owner": project.owner,
         "plan": settings.plan,
-        "requests_per_minute": settings.requests_per_minute,
-        "daily_tokens": settings.daily_tokens,
+        "requests_per_minute": settings.requests_per_minute or plan.requests_per_minute,
+        "daily_tokens": settings.daily_tokens or plan.daily_tokens,
         "key_prefix": project.key_prefix,
         "suspended": project.suspension is not None,
         "created_at": _instant(project.created_at),
@@ -112,9 +114,7 @@ async def show_project(args: Args) -> int:
     """`project show`."""
     async with opened(args) as (admin, _):
         status = await admin.status(args.name)
-    document = _project(status.project) | {
-        "requests_per_minute": status.requests_per_minute,
-        "daily_tokens": status.daily_tokens,
+    document = _project(admin, status.project) | {
         **_balance(status.account),
         "tokens_used_today": status.tokens_used_today,
         "tokens_left_today": status.tokens_left_today,
@@ -128,7 +128,7 @@ async def change_settings(args: Args) -> int:
     changes = {"plan": args.plan, "requests_per_minute": args.rpm, "daily_tokens": args.daily_tokens}
     given = {name: value if name == "plan" else _own(value) for name, value in changes.items() if value is not None}
     async with opened(args) as (admin, _):
-        print_document(args, _project(await admin.change_settings(args.name, **given)))
+        print_document(args, _project(admin, await admin.change_settings(args.name, **given)))
     return 0
 
 
@@ -140,14 +140,14 @@ def _own(limit: int | str | None) -> int | None:
 async def suspend(args: Args) -> int:
     """`project suspend`."""
     async with opened(args) as (admin, _):
-        print_document(args, _project(await admin.suspend(args.name)))
+        print_document(args, _project(admin, await admin.suspend(args.name)))
     return 0
 
 
 async def resume(args: Args) -> int:
     """`project resume`."""
     async with opened(args) as (admin, _):
-        print_document(args, _project(await admin.resume(args.name)))
+        print_document(args, _project(admin, await admin.resume(args.name)))
     return 0
 
 
@@ -205,45 +205,47 @@ async def list_accounts(args: Args) -> int:
 async def entries(args: Args) -> int:
     """`account entries`: a statement's entries, without its balances."""
     async with opened(args) as (admin, _):
-        statement = await admin.statement(args.owner, since=args.since, until=args.until)
+        _, entries, _ = await _statement(admin, args)
     if args.json:
-        for entry in statement.entries:
-            print_json(_entry(entry))
+        for entry in entries:
+            print_json(entry)
     else:
-        _print_entries(statement.entries)
+        _print_entries(entries)
     return 0
 
 
 async def statement(args: Args) -> int:
     """`account statement`."""
     async with opened(args) as (admin, _):
-        found = await admin.statement(args.owner, since=args.since, until=args.until)
-    opening, closing = credits(found.opening), credits(found.closing)
+        opening, entries, closing = await _statement(admin, args)
     if args.json:
-        print_json({"opening": opening, "entries": [_entry(one) for one in found.entries], "closing": closing})
+        print_json({"opening": opening, "entries": entries, "closing": closing})
     else:
         print(f"opening balance: {opening}")
-        _print_entries(found.entries)
+        _print_entries(entries)
         print(f"closing balance: {closing}")
     return 0
 
 
-def _entry(entry: Entry) -> dict[str, object]:
-    return {
-        "at": _instant(entry.at),
-        "kind": entry.kind,
-        "credits": credits(entry.amount),
-        "posted_after": None if entry.posted_after is None else credits(entry.posted_after),
-        "id": entry.id,
-        "request_id": entry.request_id,
-        "by": entry.by,
-        "note": entry.note,
-    }
+async def _statement(admin: Admin, args: Args) -> tuple[object, list[dict[str, object]], object]:
+    """Return a statement's opening balance, entries and closing balance, with the projects' names."""
+    found = await admin.statement(args.owner, since=args.since, until=args.until)
+    names: dict[str, str] = {project.id: project.name for project in await admin.projects(deleted=True)}
+    entries = [
+        present.entry(one, names)
+        | {
+            "credits": credits(one.amount),
+            "posted_after": None if one.posted_after is None else credits(one.posted_after),
+            "note": one.note,
+        }
+        for one in found.entries
+    ]
+    return credits(found.opening), entries, credits(found.closing)
 
 
-def _print_entries(entries: Sequence[Entry]) -> None:
-    head = ("AT", "KIND", "CREDITS", "POSTED", "ID", "REQUEST", "BY", "NOTE")
-    print_table(head, [tuple(_entry(entry).values()) for entry in entries], empty="No entries.")
+def _print_entries(entries: Sequence[Mapping[str, object]]) -> None:
+    head = ("AT", "KIND", "CREDITS", "POSTED", "ID", "REQUEST", "PROJECT", "BY", "NOTE")
+    print_table(head, [tuple(entry.values()) for entry in entries], empty="No entries.")
 
 
 async def show_account(args: Args) -> int:

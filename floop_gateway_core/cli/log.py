@@ -2,15 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from floop_gateway_core.admin import Admin, SummaryRow
 from floop_gateway_core.cli.commands import opened
 from floop_gateway_core.cli.output import credits, print_fields, print_json, print_table
-from floop_gateway_core.errors import NoSuchProject
+from floop_gateway_core.errors import AdminError, NoSuchProject
 from floop_gateway_core.management.export import csv_row, csv_rows
-from floop_gateway_core.management.present import audit_line
+from floop_gateway_core.management.present import audit_line, details_of
 from floop_gateway_core.types import ProjectId, UsageFilter, UsageRecord
 
 Args = argparse.Namespace
@@ -18,6 +18,8 @@ Args = argparse.Namespace
 
 async def usage(args: Args) -> int:
     """`usage`."""
+    if args.json and args.format == "csv":
+        raise AdminError("--json and --format csv exclude each other")
     wanted = UsageFilter(since=args.since, until=args.until, status=args.status)
     async with opened(args) as (admin, _):
         projects = await _projects_of(admin, args)
@@ -65,6 +67,9 @@ async def _oldest_first(admin: Admin, wanted: UsageFilter) -> AsyncIterator[Usag
         yield record
 
 
+NOTHING = "No finished requests, or none that match."
+
+
 def _print_records(records: Sequence[UsageRecord]) -> None:
     rows = [
         (
@@ -83,7 +88,7 @@ def _print_records(records: Sequence[UsageRecord]) -> None:
         for record in records
     ]
     head = ("STARTED", "PROJECT", "ENDPOINT", "MODEL", "SERVED BY", "STATUS", "ENDING", "IN", "OUT", "CREDITS", "MS")
-    print_table(head, rows, empty="No finished requests yet.")
+    print_table(head, rows, empty=NOTHING)
 
 
 def _print_totals(args: Args, rows: Sequence[SummaryRow]) -> None:
@@ -99,7 +104,7 @@ def _print_totals(args: Args, rows: Sequence[SummaryRow]) -> None:
         for cells in (names, *values):
             sys.stdout.write(csv_row(tuple(map(str, cells))).decode())
     else:
-        print_table(tuple(name.upper().replace("_", " ") for name in names), values, empty="No finished requests yet.")
+        print_table(tuple(name.upper().replace("_", " ") for name in names), values, empty=NOTHING)
 
 
 async def show_request(args: Args) -> int:
@@ -128,10 +133,6 @@ async def audit(args: Args) -> int:
             print_json(audit_line(line))
     else:
         head = ("AT", "BY", "WHAT", "PROJECT", "ACCOUNT", "FROM", "DETAILS")
-        rows = [(*tuple(audit_line(line).values())[:-1], _details(line.details)) for line in lines]
+        rows = [(*tuple(audit_line(line).values())[:-1], details_of(line.what, line.details)) for line in lines]
         print_table(head, rows, empty="No changes yet.")
     return 0
-
-
-def _details(details: Mapping[str, object]) -> str:
-    return ", ".join(f"{name}={one}" for name, one in details.items() if one is not None)

@@ -1,6 +1,7 @@
 """`floop-gateway serve`: the gateway at its prefix, on uvicorn (extra `[serve]`)."""
 
 import argparse
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -56,7 +57,9 @@ def bound(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise AdminError(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from None
+        reason = os.strerror(error.errno or 0)
+        hint = "; use another --port" if error.errno == errno.EADDRINUSE else ""
+        raise AdminError(f"cannot listen on {host}:{port}: {reason}{hint}") from None
 
 
 def host_app(gateway: Gateway, mount: str, routes: "Sequence[BaseRoute]" = ()) -> "Starlette":

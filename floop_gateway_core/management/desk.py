@@ -52,6 +52,17 @@ class Desk:
             raise NoSuchProject(name)
         return project
 
+    async def logged(self, name: str) -> ProjectId:
+        """Return the id of a project whose records are visible: a deleted one too, by its id; raise `NoSuchProject`."""
+        try:
+            return (await self.project(name)).id
+        except NoSuchProject:
+            if (self.sees_all or name in (self.operator.projects or ())) and any(
+                one.id == name for one in await self.admin.projects(deleted=True)
+            ):
+                return ProjectId(name)
+            raise
+
     async def status(self, name: str) -> tuple[ProjectStatus, PlanSettings]:
         """Return a visible project's status and its plan."""
         project = await self.project(name)

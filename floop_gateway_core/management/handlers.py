@@ -151,7 +151,7 @@ async def resume(call: Call) -> Json:
 async def _selected(call: Call) -> UsageFilter:
     """Return the filter of the query, within what the operator may see."""
     name = call.path.get("p") or call.query.text("project")
-    only = await call.desk.ids() if name is None else frozenset({(await call.desk.project(name)).id})
+    only = await call.desk.ids() if name is None else frozenset({await call.desk.logged(name)})
     return call.query.usage_filter(only)
 
 
@@ -163,6 +163,9 @@ async def usage(call: Call) -> Page | Raw:
     await call.desk.gateway.runtime.flush_refusals(every=True)
     form = call.query.choice("format", ("json", "jsonl", "csv"))
     if form != "json":
+        for name in ("limit", "cursor"):
+            if call.query.text(name) is not None:
+                raise AdminError(f"{name} is for format=json; {form} has the whole selection")
         records = admin.every_record(wanted, newest_first=not oldest_first)
         if form == "csv":
             return Raw("text/csv; charset=utf-8", csv_rows(records))
@@ -271,7 +274,7 @@ async def list_entries(call: Call) -> Page:
     await call.desk.account(owner)
     place, limit = call.query.cursor(int), call.query.limit
     after = 0 if place is None else int(str(place[0]))
-    since, until = call.query.instant("since"), call.query.instant("until")
+    since, until = call.query.period
     found = await call.desk.admin.entries(owner, after=after, since=since, until=until, limit=limit + 1)
     names = await call.desk.names()
     page = found[:limit]
@@ -282,7 +285,7 @@ async def statement(call: Call) -> Json:
     """Return the opening balance, the entries and the closing balance of a period."""
     owner = call.path["o"]
     await call.desk.account(owner)
-    since, until = call.query.instant("since"), call.query.instant("until")
+    since, until = call.query.period
     found = await call.desk.admin.statement(owner, since=since, until=until)
     return present.statement(found, await call.desk.names())
 
@@ -316,7 +319,7 @@ async def audit(call: Call) -> Page:
     place, limit = call.query.cursor(int), call.query.limit
     name = call.query.text("project")
     ids: frozenset[ProjectId] | None = (
-        await call.desk.ids() if name is None else frozenset({(await call.desk.project(name)).id})
+        await call.desk.ids() if name is None else frozenset({await call.desk.logged(name)})
     )
     before = None if place is None else int(str(place[0]))
     found = await call.desk.gateway.store.audit_lines(before=before, projects=ids, limit=limit + 1)

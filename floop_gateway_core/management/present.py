@@ -15,6 +15,7 @@ __all__ = [
     "account",
     "audit_line",
     "credits",
+    "details_of",
     "entry",
     "new_key",
     "posted",
@@ -127,6 +128,16 @@ def summary(row: SummaryRow, by: list[str]) -> Json:
         "first_text_p50_ms": row.first_text.percentile(0.5),
         "first_text_p95_ms": row.first_text.percentile(0.95),
     }
+
+
+def details_of(what: str, details: Mapping[str, object]) -> str:
+    """Return the details of an audit line for a reader. A limit without a value is the plan's."""
+    found = [
+        f"{name}={'plan' if value is None else value}"
+        for name, value in details.items()
+        if value is not None or what == "settings"
+    ]
+    return ", ".join(found)
 
 
 def audit_line(line: AuditLine) -> Json:

@@ -90,6 +90,14 @@ class Query:
         return at
 
     @property
+    def period(self) -> tuple[float | None, float | None]:
+        """Return `since` and `until`."""
+        since, until = self.instant("since"), self.instant("until")
+        if since is not None and until is not None and since >= until:
+            raise AdminError("a period must end after it begins: until must be later than since")
+        return since, until
+
+    @property
     def limit(self) -> int:
         """Return the page size."""
         return self.number("limit", 1, MAX_LIMIT) or DEFAULT_LIMIT
@@ -115,8 +123,7 @@ class Query:
         name, colon, value = (tag or "").partition(":")
         return UsageFilter(
             projects,
-            self.instant("since"),
-            self.instant("until"),
+            *self.period,
             self.number("status", 100, 599),
             self.text("code"),
             self.text("alias"),

@@ -15,7 +15,7 @@ A store that cannot answer raises `StoreUnavailable`, which the client sees as 5
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
 from floop_gateway_core.errors import NoSuchProject, ProjectExists, StoreUnavailable
@@ -236,7 +236,8 @@ class WindowStore(Protocol):
 class Posting:
     """A grant, debit or refund to make. `id` is chosen by the caller; if it is repeated, only the first posting counts.
 
-    `amount` is more than 0 for every kind. A refund names its request. `line` is kept with the entry.
+    `amount` is more than 0 for every kind. A refund names its request; with `takes_rest`, it takes what is left of the
+    amount. `line` is kept with the entry.
     """
 
     kind: Literal["grant", "debit", "refund"]
@@ -249,6 +250,16 @@ class Posting:
     by: str | None = None
     note: str | None = None
     line: AuditLine | None = None
+    takes_rest: bool = False
+
+    def of_rest(self, left: Microcredits) -> "Posting":
+        """Return the posting with the amount that it takes if so much is left."""
+        return replace(self, amount=min(self.amount, left)) if self.takes_rest and left else self
+
+    def is_repeated_by(self, entry: Entry) -> bool:
+        """Return whether an entry with the same id is this posting's."""
+        same_amount = self.takes_rest or abs(entry.amount) == self.amount
+        return entry.kind == self.kind and same_amount
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,7 @@ class MemoryStore:
                 self._erase(id)
             if own:
                 self._rename_account(project.owner, OWN_ACCOUNT + id)
-                self._books.close(OWN_ACCOUNT + id, now, id)
+                self._books.close(OWN_ACCOUNT + id, now, id, self._deleted_by(id))
 
     def _erase(self, id: ProjectId) -> None:
         """Replace a project's name by its id in records and audit lines."""
@@ -218,6 +218,10 @@ class MemoryStore:
         if line is not None:
             self._audits += 1
             self._audit.append(replace(line, number=self._audits))
+
+    def _deleted_by(self, id: ProjectId) -> str | None:
+        found = (line.by for line in reversed(self._audit) if line.project_id == id and line.what == "delete")
+        return next(found, None)
 
     async def audit_lines(
         self, *, before: int | None = None, projects: frozenset[ProjectId] | None = None, limit: int = 100
@@ -327,7 +331,7 @@ class MemoryStore:
                     owner, after.hold.credits, settlement.now, record.request_id, record.project_id
                 )
             if owner != settlement.owner:
-                self._books.close(owner, settlement.now, record.project_id)
+                self._books.close(owner, settlement.now, record.project_id, self._deleted_by(record.project_id))
             self._answers.settle(settlement, Settled(after.hold.credits, after.account))
             self._bound_log()
         return Settled(after.hold.credits, after.account, after.budget.used)

@@ -10,6 +10,8 @@ from floop_gateway_core.types import Entry, EntryKind, Microcredits, ProjectId, 
 __all__ = ["Books"]
 
 CHARGES = ("capture", "overrun")
+CLOSED = "the project was deleted"
+"""The note of the entry that closes an account."""
 
 
 class Books:
@@ -67,10 +69,10 @@ class Books:
     def post(self, posting: Posting) -> Posted | PostingRefused:
         """See `BookStore.post`."""
         if posting.id is not None and (first := self._answers.get((posting.owner, posting.id))) is not None:
-            same = (first.entry.kind, abs(first.entry.amount)) == (posting.kind, posting.amount)
-            return replace(first, repeated=True) if same else PostingRefused()
+            return replace(first, repeated=True) if posting.is_repeated_by(first.entry) else PostingRefused()
         before = self.accounts.get(posting.owner, Account())
         left = self._left(posting, before)
+        posting = posting.of_rest(left)
         if posting.amount > left:
             return PostingRefused(left)
         signed = -posting.amount if posting.kind == "debit" else posting.amount
@@ -141,9 +143,9 @@ class Books:
         for owner, id in [key for key in self._answers if key[0] == old]:
             self._answers[new, id] = self._answers.pop((owner, id))
 
-    def close(self, owner: str, now: float, project_id: ProjectId) -> None:
+    def close(self, owner: str, now: float, project_id: ProjectId, by: str | None) -> None:
         """Take what is left out of the account of a deleted project; nothing while it has holds."""
         before = self.accounts.get(owner)
         if before is not None and before.posted and not before.held:
             self.accounts[owner] = Account()
-            self.enter(owner, "closed", -before.posted, now, project_id=project_id)
+            self.enter(owner, "closed", -before.posted, now, project_id=project_id, by=by, note=CLOSED)

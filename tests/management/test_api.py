@@ -80,6 +80,16 @@ def test_a_request_with_its_attempts_and_its_refund(office: Office) -> None:
     assert office.ask("GET", "/requests/req_none").status_code == 404
 
 
+def test_a_refund_without_an_amount_takes_what_is_left(office: Office) -> None:
+    answer = office.chat()
+    id, used = answer.headers["x-request-id"], answer.json()["usage"]["credits_used"]
+    office.data("POST", f"/requests/{id}/refund", {"credits": 0.001})
+    rest = office.data("POST", f"/requests/{id}/refund", {"id": "rest"})
+    assert rest["entry"]["credits"] == pytest.approx(used - 0.001)
+    assert office.data("POST", f"/requests/{id}/refund", {"id": "rest"}) == rest
+    assert office.ask("POST", f"/requests/{id}/refund", {}).status_code == 409
+
+
 def test_the_log_in_pages_filters_and_exports(office: Office) -> None:
     for number in range(5):
         office.chat(f"text {number}")
@@ -115,6 +125,46 @@ def test_sums_by_one_and_two_dimensions(office: Office) -> None:
     assert [(one["status"], one["requests"]) for one in by_two] == [(200, 3), (400, 1)]
     assert office.ask("GET", "/summary?by=colour").status_code == 400
     assert office.ask("GET", "/summary?tag=user").status_code == 400
+
+
+def test_a_namesake_does_not_inherit_the_sums_of_a_deleted_project(office: Office) -> None:
+    first = office.data("POST", "/projects", {"name": "run", "credits": 1})
+    office.chat(key=first["key"])
+    assert office.ask("DELETE", "/projects/run").status_code == 204
+    before = {row["project"]: row["requests"] for row in office.data("GET", "/summary?by=project")}
+    assert before == {"run": 1}
+    second = office.data("POST", "/projects", {"name": "run", "credits": 1})
+    office.chat(key=second["key"])
+    office.chat(key=second["key"])
+    after = {row["project"]: row["requests"] for row in office.data("GET", "/summary?by=project,day")}
+    assert after == {"run": 2, first["project"]["id"]: 1}
+
+
+def test_the_records_of_a_deleted_project_are_found_by_its_id(office: Office) -> None:
+    gone = office.data("POST", "/projects", {"name": "run", "credits": 1})
+    office.chat(key=gone["key"])
+    id = gone["project"]["id"]
+    assert office.ask("DELETE", "/projects/run").status_code == 204
+    for path in (f"/usage?project={id}", f"/projects/{id}/usage", f"/projects/{id}/summary", f"/audit?project={id}"):
+        assert office.data("GET", path), path
+        assert office.ask("GET", path, login="olga").status_code == 404
+    assert office.ask("GET", f"/projects/{id}").status_code == 404
+    assert office.ask("GET", "/usage?project=run").status_code == 404
+    (closed,) = [one for one in office.data("GET", f"/accounts/project:{id}/entries") if one["kind"] == "closed"]
+    assert (closed["by"], closed["note"]) == ("root", "the project was deleted")
+
+
+def test_a_period_must_end_after_it_begins(office: Office) -> None:
+    for path in ("/usage", "/summary", "/accounts/quentin/statement", "/accounts/quentin/entries"):
+        answer = office.ask("GET", f"{path}?since=2026-02-01&until=2026-01-01")
+        assert (answer.status_code, "later than since" in answer.text) == (400, True), path
+    assert office.ask("GET", "/usage?format=csv&limit=2").status_code == 400
+
+
+def test_a_grant_to_a_projects_own_account_is_in_its_audit_lines(office: Office) -> None:
+    office.data("POST", "/projects", {"name": "own"})
+    office.data("POST", "/accounts/project:own/grants", {"credits": 1})
+    assert ["grant", "create"] == [line["what"] for line in office.data("GET", "/audit?project=own")]
 
 
 def test_the_tail_shows_what_is_settled_from_now_on(office: Office) -> None:

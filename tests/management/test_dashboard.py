@@ -138,10 +138,16 @@ def test_the_forms_do_what_they_say(site: Site) -> None:
     assert "credits are available" in refused.text
     request = f"/requests/{answer.headers['x-request-id']}"
     assert browser.submit(request, request + "/refund", credits="", note="").status_code == 303
-    rotated = submit("/rotate-key", grace_s="0")
+    prefix = re.search(r'name="current" value="([^"]+)"', browser.get(project).text)
+    assert prefix is not None
+    rotated = submit("/rotate-key", grace_s="0", current=prefix[1])
     assert re.search(r"flp_sk_\w{33}", rotated.text)
     assert chat(site).status_code == 401
-    assert browser.submit("/health", "/health/echo/test").headers["location"].endswith("it+answered.")
+    assert submit("/rotate-key", grace_s="0", current=prefix[1]).status_code == 409  # the page was loaded again
+    assert browser.submit("/health", "/health/echo/test").headers["location"] == DASHBOARD + "/health"
+    assert "it answered." in browser.get("/health").text
+    assert "it answered." not in browser.get("/health").text
+    assert "EVIL" not in browser.get("/health?done=EVIL").text
     assert "rotate-key" in browser.get("/audit").text
     assert submit("/delete", confirm="wrong").status_code == 400
     assert submit("/delete", confirm="p").status_code == 303
@@ -162,6 +168,28 @@ def test_an_owner_sees_only_what_is_theirs(site: Site) -> None:
         assert operators_only not in page
     reader = site.browser("reader").get("/projects/p").text
     assert "Rotate key" not in reader
+
+
+def test_a_statement_has_a_period_and_its_balances(site: Site) -> None:
+    browser = site.browser("root")
+    id = re.search(r"prj_\w+", browser.get("/projects/p").text)
+    assert id is not None
+    browser.submit("/projects/p", f"/projects/{id[0]}/money", kind="grant", credits="2.5", note="hello")
+    assert "hello" in browser.get("/projects/p").text
+    earlier = browser.get("/projects/p?first=2020-01-01&last=2020-01-31").text
+    assert "hello" not in earlier
+    assert "Opening balance 0 credits, closing balance 0 credits" in earlier
+    assert browser.get("/projects/p?first=2020-02-01&last=2020-01-01").status_code == 400
+    assert browser.get("/projects/p?first=soon").status_code == 400
+
+
+def test_live_rows_follow_the_filters_of_the_page(site: Site) -> None:
+    page = site.browser("root").get("/usage?alias=smart&status=200").text
+    assert f'data-tail="{DASHBOARD}/usage/tail?status=200&amp;alias=smart"' in page
+
+
+def test_the_default_plan_is_preselected(site: Site) -> None:
+    assert "<option selected>default</option>" in site.browser("root").get("/").text
 
 
 def test_who_is_not_logged_in_goes_to_the_login(site: Site) -> None:

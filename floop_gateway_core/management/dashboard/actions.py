@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
-from floop_gateway_core.errors import AdminError
+from floop_gateway_core.errors import AdminError, Conflict
 from floop_gateway_core.management import handlers, models
 from floop_gateway_core.management.dashboard.forms import amount, integer
 from floop_gateway_core.management.dashboard.pages import Page, call
@@ -30,6 +30,9 @@ async def create(desk: Desk, _: str, form: Form) -> Page:
 
 async def rotate(desk: Desk, name: str, form: Form) -> Page:
     """Rotate a key, and show the new one."""
+    project = await desk.project(name)
+    if form.get("current") != project.key_prefix:  # also if the page of the new key is loaded again
+        raise Conflict("the key was replaced after this page was opened; nothing was changed")
     body = models.Rotation(grace_s=float(integer(form, "grace_s") or 0))
     return Page("key.html", await handlers.rotate_key(call(desk, {"p": name}, body)))
 

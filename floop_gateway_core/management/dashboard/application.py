@@ -14,7 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 from functools import cache
 from http.cookies import CookieError, SimpleCookie
 from importlib import resources
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, unquote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -35,11 +35,14 @@ from floop_gateway_core.management.desk import Desk
 from floop_gateway_core.management.faults import Refused, refused
 from floop_gateway_core.management.query import Query
 from floop_gateway_core.management.routes import LOG
+from floop_gateway_core.money import format_credits
+from floop_gateway_core.types import Microcredits
 from floop_gateway_core.wire.messages import ClientDisconnected, GatewayRequest, Headers, Reply
 
 __all__ = ["DashboardApplication"]
 
-COOKIE = "floop_csrf"
+COOKIE, NOTICE = "floop_csrf", "floop_notice"
+NOTICE_S = 60
 BODY_BYTES, BODY_S = 64 * 1024, 10.0
 MAX_NOTICE = 300
 POLICY = (
@@ -67,7 +70,9 @@ LOGIN = Refusal(ErrorCode.UNAUTHORIZED, "Log in as an operator.")
 @cache
 def _templates() -> Environment:
     loader = PackageLoader("floop_gateway_core.management.dashboard")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found.filters["credits"] = lambda amount: format_credits(Microcredits(amount))
+    return found
 
 
 @cache
@@ -146,7 +151,7 @@ class DashboardApplication:
             case [] | [""]:
                 page = await pages.projects(desk, form)
             case ["projects", name]:
-                page = await pages.project(desk, name)
+                page = await pages.project(desk, name, form)
             case ["projects", name, "usage"]:
                 page = await pages.usage(desk, (await desk.project(name)).id, form, view.mount)
             case ["usage"]:
@@ -165,7 +170,7 @@ class DashboardApplication:
                 page = await pages.audit(desk, form)
             case _:
                 raise Refused(NO_PAGE)
-        return view.page(page, done=form.get("done", "")[:MAX_NOTICE])
+        return view.page(page)
 
     async def _act(self, request: GatewayRequest, desk: Desk, view: "_View") -> Reply:
         body = await read_body(request, cap_bytes=BODY_BYTES, limit_s=BODY_S)
@@ -215,10 +220,11 @@ class _View:
         self.operator: Operator | None = None
         self._example_url = base_url(request) + gateway_path
         self._secure = is_https(request)
-        self.token = _cookie(request)
+        self.token = _cookie(request, COOKIE)
         self._new_token = secrets.token_urlsafe(24) if self.token is None else None
+        self._done = _cookie(request, NOTICE)
 
-    def page(self, page: Page, *, done: str = "", error: str = "") -> Reply:
+    def page(self, page: Page, *, error: str = "") -> Reply:
         """Return a page."""
         operator = self.operator
         values = {
@@ -229,36 +235,37 @@ class _View:
             "csrf": self.token or self._new_token,
             "example_url": self._example_url,
             "hook_error": None,
-            "done": done,
+            "done": unquote(self._done or "")[:MAX_NOTICE],
             "error": error,
             **page.values,
         }
         body = _templates().get_template(page.template).render(values).encode("utf-8", "replace")
         headers: Headers = [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(body)))]
-        return Reply(page.status, [*headers, *self._cookies(), *SAFE_HEADERS], body)
+        shown = () if self._done is None else self._set(NOTICE, "", "; Max-Age=0")
+        return Reply(page.status, [*headers, *self._cookies(), *shown, *SAFE_HEADERS], body)
 
     def error(self, fault: Refused) -> Reply:
         """Return the page of an error."""
         return self.page(Page("error.html", {"status": fault.status, "message": fault.refusal.message}, fault.status))
 
     def redirect(self, path: str, *, done: str = "") -> Reply:
-        """Send the browser to another page, with a notice to show there."""
-        query = f"?{urlencode({'done': done})}" if done else ""
-        headers = [("Location", self.mount + path + query), ("Content-Length", "0"), *self._cookies(), *SAFE_HEADERS]
-        return Reply(303, headers, b"")
+        """Send the browser to another page, with a notice to show there: in a cookie, as no other site can set one."""
+        notice = self._set(NOTICE, quote(done, safe=""), f"; Max-Age={NOTICE_S}") if done else ()
+        location = [("Location", self.mount + path), ("Content-Length", "0")]
+        return Reply(303, [*location, *self._cookies(), *notice, *SAFE_HEADERS], b"")
 
     def _cookies(self) -> Headers:
-        if self._new_token is None:
-            return ()
+        return () if self._new_token is None else self._set(COOKIE, self._new_token)
+
+    def _set(self, name: str, value: str, age: str = "") -> Headers:
         secure = "; Secure" if self._secure else ""
-        value = f"{COOKIE}={self._new_token}; Path={self.mount}/; HttpOnly; SameSite=Strict{secure}"
-        return (("Set-Cookie", value),)
+        return (("Set-Cookie", f"{name}={value}; Path={self.mount}/; HttpOnly; SameSite=Strict{age}{secure}"),)
 
 
-def _cookie(request: GatewayRequest) -> str | None:
+def _cookie(request: GatewayRequest, name: str) -> str | None:
     for value in request.header("cookie"):
         try:
-            found = SimpleCookie(value).get(COOKIE)
+            found = SimpleCookie(value).get(name)
         except CookieError:
             continue
         if found is not None and found.value:

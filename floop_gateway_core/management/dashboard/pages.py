@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +10,7 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
-from floop_gateway_core.errors import AdminError
+from floop_gateway_core.errors import NoSuchAccount
 from floop_gateway_core.management import handlers, present
 from floop_gateway_core.management.dashboard import plots
 from floop_gateway_core.management.desk import Desk
@@ -27,7 +28,7 @@ NOTHING: Mapping[str, object] = {
     "first_text_p50_ms": None,
 }  # fmt: skip
 LOG_ROWS = 50
-ENTRIES = 50
+ENTRIES, STATEMENT_DAYS = 200, 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,10 @@ async def projects(desk: Desk, form: Mapping[str, str]) -> Page:
     return Page("projects.html", values)
 
 
+def _date(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+
+
 def _days_ago(desk: Desk, days: int) -> float:
     """Return the full hour before that time: sums of full hours do not read the hour's records."""
     since = desk.gateway.runtime.clock() - days * DAY_S
@@ -68,18 +73,18 @@ def _plans(desk: Desk) -> list[str]:
     return desk.gateway.settings.plan_names
 
 
-async def project(desk: Desk, name: str) -> Page:
-    """Show a project's settings, its day and its statement."""
+async def project(desk: Desk, name: str, form: Mapping[str, str]) -> Page:
+    """Show a project's settings, its day and its statement of a period."""
     status, plan = await desk.status(name)
     shown = present.project(status, plan)
-    entries = []
-    try:
-        await desk.account(status.project.owner)
-        statement = await desk.admin.statement(status.project.owner)
-        names = await desk.names()
-        entries = [present.entry(one, names) for one in statement.entries[: -ENTRIES - 1 : -1]]
-    except AdminError:
-        pass  # the account also pays for projects that this operator may not see
+    first = form.get("first") or _date(_days_ago(desk, STATEMENT_DAYS))
+    last = form.get("last") or _date(desk.gateway.runtime.clock())
+    statement: Any = None
+    with suppress(NoSuchAccount):  # the account also pays for projects that this operator may not see
+        until = Query(urlencode({"last": last}), frozenset({"last"})).instant("last") or 0.0
+        period = call(desk, {"o": status.project.owner}, since=first, until=f"{until + DAY_S:.0f}")
+        statement = await handlers.statement(period)
+    entries = [] if statement is None else statement["entries"][::-1]
     meter = plots.meter(status.tokens_used_today, status.tokens_held_today, status.daily_tokens)
     return Page(
         "project.html",
@@ -88,7 +93,11 @@ async def project(desk: Desk, name: str) -> Page:
             "own": status.project.settings,
             "plans": _plans(desk),
             "today": Markup(meter),
-            "entries": entries,
+            "statement": statement,
+            "entries": entries[:ENTRIES],
+            "left_out": len(entries[ENTRIES:]),
+            "first": first,
+            "last": last,
             "once": secrets.token_hex(8),
         },
     )
@@ -128,7 +137,7 @@ async def usage(desk: Desk, name: str | None, form: Mapping[str, str], mount: st
             "next": log.next,
             "here": f"{here}?{kept}",
             "export": f"{here}/export?{urlencode(query)}",
-            "tail": f"{here}/tail",
+            "tail": f"{here}/tail?{urlencode(chosen)}",
         },
     )
 
@@ -164,9 +173,24 @@ async def request(desk: Desk, id: str) -> Page:
     record = present.record(await desk.record(id), attempts=True)
     attempts: Any = record["attempt_list"]
     timeline = plots.bars([one["deployment"] for one in attempts], [one["ms"] for one in attempts], "Attempts, ms")
-    shown = [(name, value) for name, value in record.items() if name != "attempt_list" and value not in (None, {})]
+    shown = [
+        (name, _plain(value)) for name, value in record.items() if name != "attempt_list" and value not in (None, {})
+    ]
     values = {"record": record, "fields": shown, "once": secrets.token_hex(8)}
     return Page("request.html", {**values, "timeline": Markup(timeline)})
+
+
+def _plain(value: object) -> object:
+    """Return a record's value for a reader."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return ", ".join(f"{name}={one}" for name, one in value.items())
+        case list():
+            return ", ".join(f"{name} {weight:+g}" for name, weight in value)
+        case _:
+            return value
 
 
 async def health(desk: Desk) -> Page:
@@ -178,4 +202,6 @@ async def audit(desk: Desk, form: Mapping[str, str]) -> Page:
     """Show what operators have changed."""
     query = {"cursor": form["cursor"]} if form.get("cursor") else {}
     page = await handlers.audit(call(desk, **query, limit="100"))
-    return Page("audit.html", {"lines": page.items, "next": page.next})
+    items: list[dict[str, Any]] = page.items
+    lines = [{**one, "shown": present.details_of(one["what"], one["details"])} for one in items]
+    return Page("audit.html", {"lines": lines, "next": page.next})

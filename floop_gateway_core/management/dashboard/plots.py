@@ -1,22 +1,23 @@
 """Plots as SVG, drawn on the server. Each page shows the same numbers in a table beside them."""
 
+import re
 from collections.abc import Sequence
 from html import escape
 
 __all__ = ["bars", "meter"]
 
-WIDTH, HEIGHT, FOOT = 320, 110, 18
+WIDTH, HEIGHT, FOOT, HEAD = 320, 122, 18, 14
 MOST_LABELS = 6
 
 
 def bars(labels: Sequence[str], values: Sequence[float], title: str) -> str:
-    """Return a bar for each value, with a title for screen readers and the value as a tooltip."""
+    """Return a bar for each value, with the highest value as the scale, and each value as a tooltip."""
     most = max([1e-9, *values])
     step = WIDTH / max(1, len(values))
     every = max(1, -(-len(values) // MOST_LABELS))
-    parts = []
+    parts = [f'<text class="tick" x="0" y="9">{most:g}</text>'] if max(values, default=0) > 0 else []
     for index, (label, value) in enumerate(zip(labels, values, strict=True)):
-        height = value / most * (HEIGHT - FOOT - 4)
+        height = value / most * (HEIGHT - FOOT - HEAD)
         x, y = index * step, HEIGHT - FOOT - height
         parts.append(
             f'<rect class="bar" x="{x + step * 0.1:.1f}" y="{y:.1f}" width="{step * 0.8:.1f}" height="{height:.1f}">'
@@ -31,8 +32,10 @@ def bars(labels: Sequence[str], values: Sequence[float], title: str) -> str:
 
 
 def _short(label: str) -> str:
-    """Return a short label: the time for an hour, the month and day for a day."""
-    return label[11:16] if "T" in label else label[5:]
+    """Return a short label: the time for an hour, the month and day for a day, the beginning of anything else."""
+    if re.fullmatch(r"\d{4}-\d\d-\d\d(T.*)?", label):
+        return label[11:16] or label[5:]
+    return label[:16]
 
 
 def meter(used: int, held: int, limit: int) -> str:

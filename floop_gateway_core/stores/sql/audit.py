@@ -22,6 +22,13 @@ def add(connection: Connection, line: AuditLine) -> None:
     )  # fmt: skip
 
 
+def deleted_by(connection: Connection, project_id: str) -> str | None:
+    """Return who deleted a project, if that is known."""
+    query = "SELECT by FROM audit WHERE project_id = ? AND what = 'delete' ORDER BY number DESC LIMIT 1"
+    row = connection.execute(query, (project_id,)).fetchone()
+    return None if row is None else str(row[0])
+
+
 def lines(
     before: int | None, projects: frozenset[ProjectId] | None, limit: int, connection: Connection
 ) -> list[AuditLine]:

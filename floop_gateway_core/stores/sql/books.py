@@ -17,6 +17,8 @@ _UPSERT_ACCOUNT = upsert("accounts", "owner, posted, held", "owner")
 _COLUMNS = "number, at, owner, kind, amount, posted_after, id, request_id, project_id, by, note"
 _SELECT = f"SELECT {_COLUMNS}, held_after FROM entries "
 _SELECT_CARRIED = f"SELECT {_COLUMNS}, held_after FROM carried "
+CLOSED = "the project was deleted"
+"""The note of the entry that closes an account."""
 _OLDEST_ENTRIES = 1000
 """How many entries are scanned to find accounts with old ones."""
 
@@ -78,6 +80,7 @@ def post(connection: Connection, posting: Posting) -> Posted | PostingRefused:
                 return _again(posting, row)
     before = account(connection, posting.owner) or Account()
     left = _left(connection, posting, before)
+    posting = posting.of_rest(left)
     if posting.amount > left:
         return PostingRefused(left)
     signed = -posting.amount if posting.kind == "debit" else posting.amount
@@ -123,7 +126,7 @@ def _left(connection: Connection, posting: Posting, before: Account) -> Microcre
 def _again(posting: Posting, row: Sequence[object]) -> Posted | PostingRefused:
     """Return the original answer for a repeated id, or refuse a different posting with the same id."""
     entry = _entry(row[:-1])
-    if (entry.kind, abs(entry.amount)) != (posting.kind, posting.amount):
+    if not posting.is_repeated_by(entry):
         return PostingRefused()
     held = row[-1]
     account = Account(entry.posted_after or ZERO_CREDITS, Microcredits(held if isinstance(held, int) else 0))
@@ -202,4 +205,5 @@ def close_account(connection: Connection, owner: str, now: float, project_id: st
     before = account(connection, owner)
     if before is not None and before.posted and not before.held:
         save_account(connection, owner, Account())
-        enter(connection, owner, "closed", -before.posted, Account(), now, project_id=project_id)
+        by = audit.deleted_by(connection, project_id)
+        enter(connection, owner, "closed", -before.posted, Account(), now, project_id=project_id, by=by, note=CLOSED)

@@ -89,6 +89,20 @@ class BookSuite:
         unknown = posting("refund", 1, request_id=RequestId("req_9"))
         assert PostingRefused(Microcredits(0)) == await store.post(unknown)
 
+    async def test_a_refund_may_take_what_is_left(self, store: Store) -> None:
+        await grant(store, 1_000)
+        await self._charged(store, "req_1", 40)
+        request = {"request_id": RequestId("req_1"), "project_id": PROJECT}
+        await store.post(posting("refund", 30, "r1", **request))
+        rest = replace(posting("refund", 40, "r2", **request), takes_rest=True)
+        first = await store.post(rest)
+        assert isinstance(first, Posted)
+        assert (10, False) == (first.entry.amount, first.repeated)
+        assert replace(first, repeated=True) == await store.post(rest)
+        assert PostingRefused(Microcredits(0)) == await store.post(replace(rest, id="r3"))
+        assert PostingRefused() == await store.post(replace(rest, id="r2", kind="grant"))
+        assert account(1_000) == await store.account("o")
+
     async def test_the_payer_of_a_request_is_known_after_its_project_is_deleted(self, store: Store) -> None:
         await store.create_project(project(), digest="digest-1", credits=Microcredits(1_000))
         await self._charged(store, "req_1", 40)

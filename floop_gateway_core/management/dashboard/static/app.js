@@ -7,8 +7,11 @@
       one.dataset.local = "yes";
       var at = new Date(one.getAttribute("datetime"));
       if (isNaN(at)) return;
-      one.title = one.textContent;
-      one.textContent = at.toLocaleString() + " (" + one.textContent + ")";
+      var utc = document.createElement("span");
+      utc.className = "utc";
+      utc.textContent = one.textContent;
+      one.textContent = at.toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" });
+      one.appendChild(utc);
     });
   }
   function copyable(root) {
@@ -26,10 +29,21 @@
       });
     });
   }
-  function cell(text) {
+  function cell(text, kind) {
     var one = document.createElement("td");
     one.textContent = text === null || text === undefined ? "" : text;
+    one.className = kind || "";
     return one;
+  }
+  function started(one, requests) {
+    var link = document.createElement("a"), time = document.createElement("time");
+    link.href = requests + one.request_id;
+    time.setAttribute("datetime", one.started_at);
+    time.textContent = one.started_at.slice(0, 19).replace("T", " ") + " UTC";
+    link.appendChild(time);
+    var first = document.createElement("td");
+    first.appendChild(link);
+    return first;
   }
   function tail() {
     var body = document.querySelector("tbody[data-tail]");
@@ -44,10 +58,16 @@
       source.onmessage = function (event) {
         var one = JSON.parse(event.data);
         var row = document.createElement("tr");
-        [one.started_at, one.project, one.alias, one.deployment, one.status, one.code || one.ending,
-          one.input_tokens + one.output_tokens, one.microcredits / 1e6, one.total_ms].forEach(function (value) {
-          row.appendChild(cell(value));
+        row.appendChild(started(one, body.dataset.requests));
+        row.appendChild(cell(one.project));
+        row.appendChild(cell(one.alias));
+        row.appendChild(cell(one.deployment));
+        row.appendChild(cell(one.status));
+        row.appendChild(cell(one.code || one.ending, one.code ? "bad" : ""));
+        [one.input_tokens + one.output_tokens, one.microcredits / 1e6, one.total_ms].forEach(function (value) {
+          row.appendChild(cell(value, "number"));
         });
+        local(row);
         body.insertBefore(row, body.firstChild);
       };
     });
