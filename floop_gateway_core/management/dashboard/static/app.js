@@ -59,14 +59,14 @@
         var one = JSON.parse(event.data);
         var row = document.createElement("tr");
         row.appendChild(started(one, body.dataset.requests));
-        row.appendChild(cell(one.project));
+        row.appendChild(cell(one.project, "less"));
         row.appendChild(cell(one.alias));
-        row.appendChild(cell(one.deployment));
-        row.appendChild(cell(one.status));
+        row.appendChild(cell(one.deployment, "less"));
+        row.appendChild(cell(one.status, "less"));
         row.appendChild(cell(one.code || one.ending, one.code ? "bad" : ""));
-        [one.input_tokens + one.output_tokens, one.microcredits / 1e6, one.total_ms].forEach(function (value) {
-          row.appendChild(cell(value, "number"));
-        });
+        row.appendChild(cell(one.input_tokens + one.output_tokens, "number"));
+        row.appendChild(cell(one.microcredits / 1e6, "number"));
+        row.appendChild(cell(one.total_ms, "number less"));
         local(row);
         body.insertBefore(row, body.firstChild);
       };
