@@ -188,17 +188,37 @@ class Attempt(BaseModel):
 
 
 class Record(BaseModel):
-    """A record of the usage log; docs and contract list its fields."""
-
-    model_config = ConfigDict(extra="allow")
+    """A record of the usage log: one for each authenticated request."""
 
     request_id: str
     project: str
+    key_prefix: str | None
     endpoint: str
-    status: int | None
-    code: str | None
+    alias: str | None = Field(description="the model that was asked for")
+    resolved_alias: str | None = Field(description="the alias that `auto` chose, or that a name stands for")
+    deployment: str | None = Field(description="who served it")
+    status: int | None = Field(description="the HTTP status that was sent")
+    code: str | None = Field(description="the error's code; null on success")
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    estimated: bool = Field(description="whether the provider reported no counts")
+    microcredits: int = Field(description="what was charged, in millionths of a credit")
+    attempts: int
+    first_text_ms: int | None
+    total_ms: int | None
+    streamed: bool
+    dialect: str
+    tags: dict[str, str]
+    repeats: int = Field(description="how many refusals share this record")
+    replay_of: str | None = Field(description="the request whose answer was sent again")
+    settled_at: str | None
     ending: str
+    finish_reason: str | None
+    auto_reasons: list[tuple[str, float]] | None = Field(description="what `auto` found in the text, and its weight")
     started_at: str
+    attempt_list: list[Attempt] | None = Field(None, description="only for a single request")
 
 
 class SummaryRow(BaseModel):

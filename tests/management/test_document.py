@@ -9,8 +9,10 @@ from openapi_spec_validator import validate
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
+from floop_gateway_core.management import models
 from floop_gateway_core.management.openapi import document
 from floop_gateway_core.management.routes import ROUTES
+from floop_gateway_core.types import RECORD_FIELDS
 from tests.hosts import ADMIN
 from tests.management.conftest import Office
 
@@ -31,6 +33,10 @@ def test_the_document_is_valid_openapi_and_names_every_route() -> None:
         if "operationId" in operation
     ]
     assert len(set(ids)) == len(ids)
+
+
+def test_the_document_has_every_field_of_a_record() -> None:
+    assert {*RECORD_FIELDS, "attempt_list"} == set(models.Record.model_fields)
 
 
 def test_the_document_needs_a_login(asgi_office: Office) -> None:
