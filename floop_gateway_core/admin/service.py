@@ -25,7 +25,7 @@ from floop_gateway_core.types import Project, ProjectSettings, Suspension
 from floop_gateway_core.types.amounts import OWN_ACCOUNT, ZERO_CREDITS, Microcredits
 from floop_gateway_core.wire import keys
 
-__all__ = ["Admin", "KeyRotated", "KeyRotatedHook", "NewKey", "ProjectStatus"]
+__all__ = ["NAME", "Admin", "KeyRotated", "KeyRotatedHook", "NewKey", "ProjectStatus"]
 
 log = logging.getLogger("floop_gateway")
 
@@ -35,7 +35,8 @@ MAX_PRUNED = 1000
 """Rows deleted in one transaction, so that pruning never keeps requests waiting."""
 MAX_COUNT = 10**12
 """Bounds the limits that an operator may set, like the configuration does."""
-_NAME = re.compile(r"[A-Za-z0-9_@:+~-][A-Za-z0-9._@:+~-]{0,99}")
+NAME = r"[A-Za-z0-9_@:+~-][A-Za-z0-9._@:+~-]{0,99}"
+"""What the names of new projects and owners match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +244,7 @@ def _check_balance(account: Account | None, credits: Microcredits) -> None:
 
 
 def _check_name(what: str, name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise AdminError(
             f"{what} {name!r}: a name must be 1 to 100 letters of ASCII, digits and ._@:+~-, and must not begin with '.'"
         )

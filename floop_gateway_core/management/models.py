@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from floop_gateway_core.admin.service import NAME
 from floop_gateway_core.money import parse_credits
 from floop_gateway_core.types import Microcredits
 
@@ -29,7 +30,8 @@ Credits = Annotated[
     WithJsonSchema({"type": "number", "minimum": 0, "maximum": 10**12, "multipleOf": 0.000001}),
 ]
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
-NewName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_@:+~-][A-Za-z0-9._@:+~-]{0,99}$")]
+NewName = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{NAME}$"})]
+"""A name for something new. The administration refuses others, and says what a name must be."""
 Id = Annotated[str, Field(pattern=r"^[!-~]{1,100}$")]
 Note = Annotated[str, Field(max_length=1000)]
 
