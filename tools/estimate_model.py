@@ -216,7 +216,10 @@ def forced_zero() -> tuple[Ints, Ints]:
 class Corpus:
     """The cells of some texts, joined, how heavy each cell is, and each text's distinct cells with their counts."""
 
-    def __init__(self, rows: list[Row], cells: list[tuple[Ints, Ints, Ints, Ints]], starts: list[Bytes]) -> None:
+    def __init__(
+        self, rows: list[Row], cells: list[tuple[Ints, Ints, Ints, Ints]], starts: list[Bytes], fitted: Sequence[int]
+    ) -> None:
+        self.fitted = fitted
         kinds = Counter(row["kind"] for row in rows)
         self.weights = weigh(rows)
         self.importance = np.array(
@@ -244,7 +247,8 @@ class Corpus:
         heavy[0][zero_pairs] = heavy[1][zero_triples] = heavy[3][0] = 1e12
         rest = self.starts[:, column].astype(np.float32)
         for turn in range(10):
-            for k, size in enumerate(SIZES):
+            for k in self.fitted:
+                size = SIZES[k]
                 step = np.bincount(self.cells[k], weights=rest * self.weights, minlength=size) / heavy[k]
                 new = np.maximum(0, tables[k] + step * (1 if turn else 0.6))
                 rest -= (new - tables[k]).astype(np.float32)[self.cells[k]]

@@ -1,10 +1,12 @@
 # mypy: disable-error-code="import-not-found,no-any-return"
 """Fit the estimator's table on texts with true counts, and write it.
 
-    python -m tools.fit_estimate FOLDER [FOLDER ...] [--out TABLE.zip]
+    python -m tools.fit_estimate FOLDER [FOLDER ...] [--out TABLE.zip | --without TABLE | --unseen GROUP]
 
 A folder holds what `make_token_truth.py` writes; `characters.jsonl`, `hostile.jsonl` and `runs.jsonl` must be among it.
-The same rows give the same table. Needs numpy; the library itself does not. Run `fit_strange.py` after it.
+The same rows give the same table. Needs numpy; the library itself does not. Run `fit_strange.py` after it. `--without`
+fits without one of the tables and writes nothing: what it prints shows what that table earns. `--unseen` fits without the
+rows of one group and prints how well they are estimated.
 
 Theory: a text's tokens are the sum, over its characters, of the tokens that start there. The fit spreads each
 character's mean over four tables that the estimator looks up: the pair of characters' classes, the triple of folded
@@ -102,6 +104,7 @@ def report(rows: list[Row], expected: Floats, upper: Floats, truth: Floats) -> N
     enough = truth[:, 0] >= 100
     p95 = np.percentile(np.abs(expected / truth - 1)[enough], 95, axis=0)
     print("95th percentile %".ljust(24), *(f"{100 * x:8.1f}" for x in p95))
+    print("bias %".ljust(24), *(f"{100 * x:+8.1f}" for x in expected.sum(0) / truth.sum(0) - 1))
     print("upper >= truth %".ljust(24), *(f"{100 * x:8.1f}" for x in (upper >= truth).mean(0)))
     print("upper / truth".ljust(24), *(f"{x:8.2f}" for x in (upper / truth).mean(0)))
 
@@ -228,7 +231,8 @@ def _tuned(task: tuple[int, list[Floats], Sequence[int]]) -> list[Floats]:
 class Fit:
     """All rows, and what is learnt from some of them."""
 
-    def __init__(self, ordinary: list[Row], own: dict[str, list[Row]]) -> None:
+    def __init__(self, ordinary: list[Row], own: dict[str, list[Row]], without: str | None = None) -> None:
+        self.fitted = [k for k, (name, _, _) in SHAPES.items() if name != without]
         self.rows = ordinary
         self.classes = Classes(ordinary, own["characters"])
         self.cells = [self.classes.features(row["text"]) for row in ordinary]
@@ -246,6 +250,7 @@ class Fit:
             [self.rows[i] for i in chosen] + self.hostile,
             [self.cells[i] for i in chosen] + self.hostile_cells,
             [self.starts[i] for i in chosen] + self.hostile_starts,
+            sorted(self.fitted),
         )
         columns = range(len(VOCABULARIES))
         heavy = [weight.copy() for weight in _corpus.heavy]
@@ -264,7 +269,7 @@ class Fit:
             default = rounded(default)
             tables = tuned(tables, range(4))
             files = {"default": figures_bytes(default * UNIT)}
-            left = list(SHAPES)
+            left = list(self.fitted)
             while left:  # the tables that are not quantised yet compensate for what a codebook loses
                 k = left.pop(0)
                 name = SHAPES[k][0]
@@ -308,10 +313,28 @@ def write_archive(path: Path, files: dict[str, bytes]) -> None:
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, 9)
 
 
+def unseen(group: str, ordinary: list[Row], own: dict[str, list[Row]]) -> int:
+    """Print how well a group is estimated that the fit has not seen."""
+    rows = [row for row in ordinary if row["group"] == group]
+    if not rows:
+        print(f"no rows of the group {group}", file=sys.stderr)
+        return 2
+    seen = [row for row in ordinary if row["group"] != group]
+    fit = Fit(seen, own)
+    _, tables = fit.learn(list(range(len(seen))))
+    cells = [fit.classes.features(row["text"]) for row in rows]
+    expected = np.array([sum(tables[k][cell[k]].sum(0) for k in range(4)) for cell in cells])
+    truth = np.array([[row["counts"][v] for v in VOCABULARIES] for row in rows], float)
+    report(rows, np.round(expected), np.ceil(expected * SPENDS), truth)
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=TARGET)
+    parser.add_argument("--without", choices=("triples", "hashes"))
+    parser.add_argument("--unseen", metavar="GROUP")
     arguments = parser.parse_args()
     for folder in arguments.folders:
         if not folder.is_dir():
@@ -321,7 +344,9 @@ def main() -> int:
     if not (ordinary and all(own.values())):
         print(f"the folders must hold ordinary rows, and rows of {', '.join(OWN)}", file=sys.stderr)
         return 2
-    fit = Fit(ordinary, own)
+    if arguments.unseen:
+        return unseen(arguments.unseen, ordinary, own)
+    fit = Fit(ordinary, own, arguments.without)
     expected = np.zeros((len(ordinary), 8))
     for fold in range(FOLDS):
         _, tables = fit.learn([i for i, row in enumerate(ordinary) if fold_of(row) != fold])
@@ -332,6 +357,8 @@ def main() -> int:
     margin = (np.floor(100 * (SPENDS - beside) / (expected / fit.truth).mean(0)) / 100).tolist()
     upper = np.ceil(expected * margin + ROOT * np.sqrt(expected) + FIXED)
     report(ordinary, np.round(expected), upper, fit.truth)
+    if arguments.without:
+        return 0
     files, _ = fit.learn(list(range(len(ordinary))))
     about = {
         "about": ABOUT,

@@ -87,6 +87,8 @@ def living(folders: list[Path]) -> Iterator[str]:
             place = "/" + path.relative_to(root).as_posix()
             if path.name.endswith(".msgpack.gz"):
                 yield words_of(path)
+            elif path.suffix == ".dic":
+                yield "\n".join(line.partition("/")[0] for line in path.read_text("utf-8", "replace").splitlines())
             elif path.suffix in (".mo", ".po", ".json", ".html", ".txt", ".page") or "/man/" in place:
                 for extension, text in read_texts(path, place):
                     if extension in ("mo", "txt", "page", "man") and not text.isascii():

@@ -215,6 +215,9 @@ def read_texts(path: Path, place: str) -> Iterator[tuple[str, str]]:
             return
         if isinstance(messages, dict):
             yield "mo", "\n".join(v for v in messages.values() if isinstance(v, str) and len(v) > 20)
+    elif extension == "yml" and re.search(r"^conversations:", text, re.M):  # as PyPI's chatterbot-corpus has them
+        lines = re.findall(r"^ *(?:- )+'?(.*?)'?\r?$", text.partition("conversations:")[2], re.M)
+        yield "txt", "\n".join(lines)
     elif extension == "po":
         found = re.findall(r'^msgstr "(.{20,})"$', text, re.M)
         yield "mo", "\n".join(found)
@@ -229,7 +232,7 @@ def language_of(path: Path, place: str) -> str:
             found = re.search(rb'<html[^>]*\slang="([\w-]+)"', file.read(1000))
         if found:
             return found[1].decode()
-    named = re.search(r"/(?:man|locale|LC_MESSAGES|help|resource|i18n)/([\w-]+)", place)
+    named = re.search(r"/(?:man|locale|LC_MESSAGES|help|resource|i18n|chatterbot_corpus/data)/([\w-]+)", place)
     return named[1] if named else ""
 
 

@@ -1,14 +1,16 @@
 """A store that goes away under answers: told and billed once, later, by this process or the next."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import anyio.from_thread
 import pytest
 
 from floop_gateway_core import MemoryStore, Usage
 from floop_gateway_core.engine.settle import deliver_spool
-from floop_gateway_core.stores.base import StoreUnavailable
+from floop_gateway_core.stores.base import Settled, Settlement, StoreUnavailable
 from floop_gateway_core.stores.spool import SettlementSpool
 from floop_gateway_core.testing.answers import Reply
 from tests.engine.kit import Bench, SlowLedger, bench
@@ -92,6 +94,49 @@ async def test_the_refusal_of_a_store_that_is_only_busy_is_recorded_without_anot
                 await anyio.sleep(0.01)
         assert 0 == len(b.gateway.runtime.pending_settlements)
         assert "refused" == (await b.settled()).ending
+
+
+async def test_what_is_spooled_during_a_delivery_is_delivered_by_a_later_one(tmp_path: Path) -> None:
+    ledger = SlowLedger(MemoryStore())
+    async with bench(Reply(usage=Usage(12, 4)), ledger=ledger.over) as b:
+        spool = with_spool(b, tmp_path)
+        taken, looked, go_on = spool.taken, anyio.Event(), threading.Event()
+
+        def slowly() -> list[Path]:
+            files = taken()
+            anyio.from_thread.run_sync(looked.set)
+            go_on.wait(5)
+            return files
+
+        spool.taken = slowly  # type: ignore[method-assign]
+        async with anyio.create_task_group() as group:
+            group.start_soon(deliver_spool, b.gateway.runtime)
+            await looked.wait()
+            ledger.fail_settle = [StoreUnavailable("away")]
+            await b.ask()
+            go_on.set()
+        spool.taken = taken  # type: ignore[method-assign]
+        await b.ask()
+        assert spool.is_empty
+        await b.settled(2)
+
+
+async def test_a_settlement_that_waits_is_retried_by_one_request_at_a_time() -> None:
+    ledger = SlowLedger(MemoryStore(), fail_hold=StoreUnavailable("away"), settle_s=0.02)
+    async with bench(ledger=ledger.over) as b:
+        refused = (await b.ask()).headers["x-request-id"]
+        ledger.fail_hold = None
+        tries, settle = list[str](), ledger.settle
+
+        async def noted(settlement: Settlement) -> Settled:
+            tries.append(settlement.record.request_id)
+            return await settle(settlement)
+
+        ledger.settle = noted  # type: ignore[method-assign]
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(b.ask)
+        assert 1 == tries.count(refused)
 
 
 async def test_a_long_outage_leaves_few_files(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import closing, suppress
 from dataclasses import astuple, replace
@@ -255,6 +256,19 @@ async def test_a_locked_table_fails_what_has_waited_as_long_as_a_call_may_take(d
         assert time.monotonic() - start < 20 * 0.5 / 4  # one after the other, on four connections, they would take that
     assert {"PostgreSQL: canceling statement due to lock timeout"} == set(errors)
     await slow.log(record)
+    await slow.aclose()
+
+
+async def test_a_locked_row_fails_only_the_job_that_needs_it(database: str) -> None:
+    slow = PostgresStore(database, timeout_s=0.5)
+    await slow.setup()
+    owners = [f"owner-{number}" for number in range(12)]
+    for owner in owners:
+        await slow.grant_credits(owner, Microcredits(1), NOW)
+    with closing(psycopg.connect(database)) as other:
+        other.execute("UPDATE floop_gateway.accounts SET posted = posted WHERE owner = 'owner-7'")
+        errors = await together([_error(_granted(slow, owner)) for owner in owners])
+    assert Counter({"no error": 11, "PostgreSQL: canceling statement due to lock timeout": 1}) == Counter(errors)
     await slow.aclose()
 
 

@@ -64,7 +64,7 @@ def _date(at: float) -> str:
 
 
 def _days_ago(desk: Desk, days: int) -> float:
-    """Return the full hour before that time: sums of full hours do not read the hour's records."""
+    """Return the start of the hour in which that time lies: sums of full hours do not read the hour's records."""
     since = desk.gateway.runtime.clock() - days * DAY_S
     return since - since % HOUR_S
 

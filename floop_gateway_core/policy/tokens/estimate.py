@@ -61,7 +61,7 @@ _COST_OF_ALTERNATION = 0.85
 _STRANGE_MARGIN = 0.3
 # Allows for characters at the edges of a sample's windows that would combine with their neighbours in the whole text.
 _NORMAL_FORM_SLACK = 0.998
-# What NFKC, and so `claude`, makes a plain space of.
+# Spaces that NFKC, and therefore `claude`, turns into a plain space.
 _SPACES = "\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 # Text is normalized in pieces of this many characters, cut before a character that does not combine if one is near.
 _PIECE, _SEAM, _FIRST_MARK = 500, 16, "\u0300"

@@ -142,6 +142,9 @@ class LogSuite:
         await store.log(replace(record, repeats=7))
         await store.roll_up(LATER, limit=10)
         assert [row.requests for row in await store.summary(EVERYTHING, HOUR_S)] == [7]
+        await store.log(replace(record, repeats=9))  # later than expected
+        await store.roll_up(2 * LATER, limit=10)
+        assert [row.requests for row in await store.summary(EVERYTHING, HOUR_S)] == [9]
 
     async def test_a_charge_that_comes_late_replaces_the_lost_record_in_the_sums(self, store: Store) -> None:
         await store.create_project(project(), digest="digest-1")
