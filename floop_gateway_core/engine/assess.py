@@ -29,8 +29,9 @@ TOOL_TOKENS = 12
 """What a vendor writes around each tool: its kind, names of members, braces."""
 INLINE_CHARACTERS = 16_000
 """Assessing this many characters takes about as long as handing them to a thread."""
-MAX_THREADS = 2
-"""How many long texts are assessed at a time. They compete for one interpreter, so more would only use more memory."""
+MAX_THREADS = 1
+"""How many long texts are read or assessed at a time in an event loop. They would compete for one interpreter: with two,
+other requests wait up to twice as long, and nothing is done sooner."""
 EARLY_MESSAGES = 3
 """System messages count for the classifier if they are among the first."""
 REMEMBERED = 2048
