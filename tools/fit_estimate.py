@@ -91,7 +91,7 @@ def read(folders: list[Path]) -> tuple[list[Row], dict[str, list[Row]]]:
     return kept, own
 
 
-def report(rows: list[Row], expected: Floats, upper: Floats, truth: Floats) -> None:
+def report(rows: list[Row], expected: Floats, truth: Floats) -> None:
     """Print what leaving groups out gives: mean error of each kind, and the bars."""
     print("groups left out".ljust(18), "texts", *(v[:8].rjust(8) for v in VOCABULARIES))
     errors: dict[str, list[Floats]] = defaultdict(list)
@@ -105,8 +105,6 @@ def report(rows: list[Row], expected: Floats, upper: Floats, truth: Floats) -> N
     p95 = np.percentile(np.abs(expected / truth - 1)[enough], 95, axis=0)
     print("95th percentile %".ljust(24), *(f"{100 * x:8.1f}" for x in p95))
     print("bias %".ljust(24), *(f"{100 * x:+8.1f}" for x in expected.sum(0) / truth.sum(0) - 1))
-    print("upper >= truth %".ljust(24), *(f"{100 * x:8.1f}" for x in (upper >= truth).mean(0)))
-    print("upper / truth".ljust(24), *(f"{x:8.2f}" for x in (upper / truth).mean(0)))
 
 
 def _heard(cells: list[tuple[Ints, Ints, Ints, Ints]]) -> Floats:
@@ -325,7 +323,7 @@ def unseen(group: str, ordinary: list[Row], own: dict[str, list[Row]]) -> int:
     cells = [fit.classes.features(row["text"]) for row in rows]
     expected = np.array([sum(tables[k][cell[k]].sum(0) for k in range(4)) for cell in cells])
     truth = np.array([[row["counts"][v] for v in VOCABULARIES] for row in rows], float)
-    report(rows, np.round(expected), np.ceil(expected * SPENDS), truth)
+    report(rows, np.round(expected), truth)
     return 0
 
 
@@ -356,7 +354,9 @@ def main() -> int:
     beside = ((ROOT * np.sqrt(expected) + FIXED) / fit.truth).mean(0)
     margin = (np.floor(100 * (SPENDS - beside) / (expected / fit.truth).mean(0)) / 100).tolist()
     upper = np.ceil(expected * margin + ROOT * np.sqrt(expected) + FIXED)
-    report(ordinary, np.round(expected), upper, fit.truth)
+    report(ordinary, np.round(expected), fit.truth)
+    print("upper >= truth %".ljust(24), *(f"{100 * x:8.1f}" for x in (upper >= fit.truth).mean(0)))
+    print("upper / truth".ljust(24), *(f"{x:8.2f}" for x in (upper / fit.truth).mean(0)))
     if arguments.without:
         return 0
     files, _ = fit.learn(list(range(len(ordinary))))

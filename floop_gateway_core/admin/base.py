@@ -7,11 +7,11 @@ from typing import Self
 
 from floop_gateway_core.clock import Clock
 from floop_gateway_core.config.settings import PlanSettings, Settings
-from floop_gateway_core.errors import NoSuchProject
+from floop_gateway_core.errors import AdminError, NoSuchProject
 from floop_gateway_core.stores.stores import Stores
 from floop_gateway_core.types import AuditLine, Project
 
-__all__ = ["AdminBase", "Operator"]
+__all__ = ["AdminBase", "Operator", "check_period"]
 
 NOBODY = "host"
 """Who acts if nobody was named: the host's own code."""
@@ -28,6 +28,12 @@ class Operator:
     projects: "frozenset[str] | list[str] | tuple[str, ...] | None" = None
     may_write: bool = True
     origin: str | None = None
+
+
+def check_period(since: float | None, until: float | None) -> None:
+    """Raise `AdminError` for a period that does not end after it begins."""
+    if since is not None and until is not None and since >= until:
+        raise AdminError("a period must end after it begins: until must be later than since")
 
 
 @dataclass(slots=True)
@@ -76,7 +82,7 @@ class AdminBase:
         return project
 
     def plan_of(self, project: Project) -> PlanSettings:
-        """Return a project's plan; the default one if its own is no longer configured."""
+        """Return a project's plan, or the plan `default` if that is no longer configured."""
         return self._settings.plan(project.settings.plan)
 
     async def expire(self) -> int:

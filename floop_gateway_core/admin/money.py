@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
-from floop_gateway_core.admin.base import AdminBase
+from floop_gateway_core.admin.base import AdminBase, check_period
 from floop_gateway_core.errors import AdminError, Conflict, NoSuchAccount, NoSuchRequest
 from floop_gateway_core.money import Credits, format_credits, to_microcredits
 from floop_gateway_core.policy.ledger import Account
@@ -94,8 +94,7 @@ class MoneyAdmin(AdminBase):
 
     async def statement(self, owner: str, *, since: float | None = None, until: float | None = None) -> Statement:
         """Return the statement of a period in epoch seconds, `since` <= at < `until`; raise `NoSuchAccount`."""
-        if since is not None and until is not None and since >= until:
-            raise AdminError("a period must end after it begins: until must be later than since")
+        check_period(since, until)
         await self.account(owner)
         opening = 0
         if since is not None:
@@ -149,9 +148,9 @@ class MoneyAdmin(AdminBase):
 
     async def _project_of(self, posting: Posting) -> Project | None:
         """Return the project that a posting concerns: the one whose request or own account it is."""
-        name = posting.project_id
+        name: str | None = posting.project_id
         if name is None and posting.owner.startswith(OWN_ACCOUNT):
-            return await self._store.project(posting.owner.removeprefix(OWN_ACCOUNT))
+            name = posting.owner.removeprefix(OWN_ACCOUNT)
         return None if name is None else await self._store.project(name)
 
     async def _post(self, posting: Posting, too_much: str) -> Posted:

@@ -208,7 +208,7 @@ class Admin(LogAdmin):
         """Return a project's status; raise `NoSuchProject`."""
         project = await self.project(name)
         await self.expire()
-        plan = self._settings.plan(project.settings.plan)
+        plan = self.plan_of(project)
         used, held = await self._ledger.day(project.id, utc_day(self._clock()))
         return ProjectStatus(
             project,

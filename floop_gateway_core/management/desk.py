@@ -66,7 +66,7 @@ class Desk:
     async def status(self, name: str) -> tuple[ProjectStatus, PlanSettings]:
         """Return a visible project's status and its plan."""
         project = await self.project(name)
-        return await self.admin.status(project.id), self.gateway.settings.plan(project.settings.plan)
+        return await self.admin.status(project.id), self.admin.plan_of(project)
 
     async def account(self, owner: str) -> None:
         """Raise `NoSuchAccount` unless all projects of this owner are visible, and there is one."""

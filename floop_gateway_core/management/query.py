@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 
+from floop_gateway_core.admin.base import check_period
 from floop_gateway_core.errors import AdminError
 from floop_gateway_core.types import ProjectId, UsageFilter
 from floop_gateway_core.wire.surrogates import mend
@@ -93,8 +94,7 @@ class Query:
     def period(self) -> tuple[float | None, float | None]:
         """Return `since` and `until`."""
         since, until = self.instant("since"), self.instant("until")
-        if since is not None and until is not None and since >= until:
-            raise AdminError("a period must end after it begins: until must be later than since")
+        check_period(since, until)
         return since, until
 
     @property

@@ -61,7 +61,7 @@ class JobQueue:
         return any(self._locked.isdisjoint(locks) for locks in self._waiting)
 
     def add(self, job: Job[Any]) -> bool:
-        """Append a job; return whether nobody holds its locks. Otherwise, whoever has them looks for it."""
+        """Append a job; return whether its locks are free. If not, the thread that holds them will look for the job."""
         self._waiting.setdefault(job.locks, deque()).append(job)
         return self._locked.isdisjoint(job.locks)
 
